@@ -1,0 +1,6 @@
+#ifndef MOEC_TRANSFORMS_RAISE_PASSES_TD
+#define MOEC_TRANSFORMS_RAISE_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+#endif // MOEC_TRANSFORMS_RAISE_PASSES_TD
