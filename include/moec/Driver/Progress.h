@@ -1,0 +1,44 @@
+// Numbered stages of a long command on stderr, with time and peak memory.
+#pragma once
+
+#include "llvm/ADT/Twine.h"
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+namespace moec {
+
+enum class ProgressMode { automatic, plain, json, none };
+
+class Progress {
+public:
+  struct Stage {
+    std::string name, note;
+    double seconds = 0;
+    uint64_t peakBytes = 0; // of the process so far
+  };
+
+  /// `automatic` is plain when stderr is a terminal and silent otherwise.
+  Progress(ProgressMode mode, int stages);
+
+  /// Ends the stage before, if any, and starts one.
+  void begin(const llvm::Twine &name);
+  /// Ends the current stage; `note` says what it found or made.
+  void end(const llvm::Twine &note = "");
+
+  const std::vector<Stage> &stages() const { return done; }
+
+private:
+  ProgressMode mode;
+  int total;
+  bool open = false;
+  std::chrono::steady_clock::time_point start;
+  Stage current;
+  std::vector<Stage> done;
+};
+
+/// Largest resident memory of this process so far, in bytes.
+uint64_t peakMemory();
+
+} // namespace moec

@@ -1,0 +1,64 @@
+// Text generation with a language model graph: its key/value cache, the choice of tokens.
+#pragma once
+
+#include "moec/Driver/Executor.h"
+
+#include <optional>
+
+namespace moec {
+
+/// Feeds token ids to a graph and keeps its cache between calls.
+///
+/// The graph's inputs are recognised by name: the only integer input, or the one called
+/// `input_ids`, takes the tokens; `attention_mask`, `position_ids` are filled in; every other input
+/// is a cache and is fed from the output whose name is the same but for `past`/`present`,
+/// `input`/`output`. A graph without caches gets the whole text at every step.
+class TextModel {
+public:
+  /// Errors name the input that is not understood. `executor` must outlive this.
+  static llvm::Expected<TextModel> create(Executor &executor);
+
+  /// Appends `ids` (batch of one) and returns the logits of the last position.
+  llvm::Expected<std::vector<float>> feed(llvm::ArrayRef<int64_t> ids);
+
+  /// Forgets all text.
+  void reset();
+
+  /// Outputs of the last call that are neither logits nor cache (routing that was exposed).
+  const std::vector<Tensor> &extras() const { return extra; }
+  bool hasCache() const { return !caches.empty(); }
+  /// Tokens that one call can take; nothing when there is no limit.
+  std::optional<int64_t> limit() const { return fixedLength; }
+  int64_t length() const { return int64_t(text.size()); }
+
+private:
+  explicit TextModel(Executor &executor) : executor(&executor) {}
+  llvm::Expected<std::vector<Tensor>> inputsFor(llvm::ArrayRef<int64_t> ids, int64_t past) const;
+  llvm::Expected<std::vector<float>> step(llvm::ArrayRef<int64_t> ids, int64_t past);
+
+  Executor *executor;
+  size_t ids = 0, logits = 0;
+  std::optional<size_t> mask, positions;
+  std::map<size_t, size_t> caches;    // input -> output
+  std::map<size_t, Tensor> cacheData; // input -> value
+  std::vector<int64_t> text;
+  std::optional<int64_t> fixedLength;
+  std::vector<Tensor> extra;
+};
+
+/// Chooses the next token: the largest logit when `temperature` is 0 (ties: the smaller id), else
+/// a draw from the softmax of the `topK` largest (0: all).
+class Sampler {
+public:
+  Sampler(double temperature, int64_t topK, uint64_t seed)
+      : temperature(temperature), topK(topK), state(seed) {}
+  int64_t operator()(llvm::ArrayRef<float> logits);
+
+private:
+  double uniform();
+  double temperature;
+  int64_t topK;
+  uint64_t state;
+};
+
+} // namespace moec

@@ -1,0 +1,52 @@
+#include "moec/Driver/Progress.h"
+
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/Process.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <nlohmann/json.hpp>
+
+#include <sys/resource.h>
+
+using namespace moec;
+
+uint64_t moec::peakMemory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return uint64_t(usage.ru_maxrss) * 1024;
+}
+
+Progress::Progress(ProgressMode mode, int stages) : mode(mode), total(stages) {
+  if (mode == ProgressMode::automatic)
+    this->mode = llvm::sys::Process::StandardErrIsDisplayed() ? ProgressMode::plain
+                                                              : ProgressMode::none;
+}
+
+void Progress::begin(const llvm::Twine &name) {
+  end();
+  current = {name.str(), "", 0, 0};
+  start = std::chrono::steady_clock::now();
+  open = true;
+  if (mode == ProgressMode::plain)
+    llvm::errs() << llvm::formatv("[{0}/{1}] {2,-28}", done.size() + 1, total, current.name);
+}
+
+void Progress::end(const llvm::Twine &note) {
+  if (!open)
+    return;
+  open = false;
+  current.note = note.str();
+  current.seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  current.peakBytes = peakMemory();
+  done.push_back(current);
+  if (mode == ProgressMode::plain)
+    llvm::errs() << llvm::formatv("{0,8:f2} s  peak {1,6} MiB  {2}\n", current.seconds,
+                                  current.peakBytes >> 20, current.note);
+  if (mode == ProgressMode::json)
+    llvm::errs() << nlohmann::json{{"stage", done.size()}, {"of", total},
+                                   {"name", current.name}, {"seconds", current.seconds},
+                                   {"peak_bytes", current.peakBytes}, {"note", current.note}}
+                        .dump()
+                 << "\n";
+}
