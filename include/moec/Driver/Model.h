@@ -1,0 +1,72 @@
+// A model in memory: its IR, what the passes said about it, and the pipeline up to code generation.
+#pragma once
+
+#include "moec/Driver/Error.h"
+#include "moec/Driver/Executor.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/IR/OwningOpRef.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace moec {
+
+/// A diagnostic, kept apart from its MLIR context.
+struct Message {
+  std::string node; // name of the ONNX node or file position; may be empty
+  std::string op;   // operator without its dialect; may be empty
+  std::string text;
+
+  /// `model.onnx: node "layers.3/TopK" (TopK): text`
+  std::string line(llvm::StringRef file) const;
+};
+
+class Model {
+public:
+  /// Reads a .onnx file or .mlir text. Weights stay in their files. Errors are CommandErrors.
+  static llvm::Expected<std::unique_ptr<Model>> load(llvm::StringRef path);
+  ~Model();
+
+  mlir::ModuleOp module() const { return *ir; }
+  const std::string &path() const { return file; }
+  /// Folder that weight files are relative to.
+  const std::string &folder() const { return base; }
+
+  /// Decomposes, folds weights and, unless `level` is 0, raises MoE layers and fuses their gating.
+  llvm::Error optimise(int level);
+
+  /// Runs a textual pass pipeline, such as "builtin.module(canonicalize)".
+  llvm::Error runPipeline(llvm::StringRef pipeline);
+
+  /// Inputs and outputs of @main; an error for a type no tensor here can have.
+  llvm::Expected<Signature> signature() const;
+
+  /// Remarks of the passes so far.
+  const std::vector<Message> &remarks() const { return said; }
+
+  /// Turns the errors that were diagnosed since the last call into one CommandError, a line each;
+  /// "unsupported" in any of them makes it an unsupported error. `otherwise` stands when there are
+  /// none.
+  llvm::Error takeErrors(llvm::StringRef otherwise);
+
+private:
+  explicit Model(llvm::StringRef path);
+  std::string file, base;
+  std::unique_ptr<mlir::MLIRContext> context;
+  std::unique_ptr<mlir::ScopedDiagnosticHandler> handler;
+  mlir::OwningOpRef<mlir::ModuleOp> ir;
+  std::vector<Message> said, errors;
+};
+
+/// The moe layers' expert ids and the like: adds `values` to the results of @main under `names`.
+void addOutputs(mlir::ModuleOp module, llvm::ArrayRef<mlir::Value> values,
+                llvm::ArrayRef<std::string> names);
+
+/// Operator and node name of an operation, for messages: ("TopK", "layers.3/TopK").
+std::pair<std::string, std::string> nodeOf(mlir::Operation *op);
+std::string nodeName(mlir::Location location);
+
+} // namespace moec
