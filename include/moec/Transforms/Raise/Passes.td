@@ -3,4 +3,53 @@
 
 include "mlir/Pass/PassBase.td"
 
+def RaiseMoE : Pass<"raise-moe", "::mlir::ModuleOp"> {
+  let summary = "Prove that subgraphs are MoE layers and raise them";
+  let description = [{
+    Finds every top-k over expert scores and follows what is computed from its
+    ids: which slot, token or expert stands at each position, and which
+    expression of the expert's parameters. Gathered weights (P3), sort and
+    grouped products (P4), loops over experts with scatters (P1, P2), masks (P7)
+    and products with all experts (P6) meet in one form, the sum over slots of
+    weight times expert, from which the layer is raised:
+
+    - the top-k becomes `moe.select`,
+    - the experts' parameters become a `moe.bank` in canonical layouts,
+    - the combine becomes `moe.experts`.
+
+    The weights' renormalisation stays onnx until `fuse-gating`. A
+    `com.microsoft.MoE` node (P0) is raised directly.
+
+    Proof obligations, each named in the remark when it fails: every expert
+    0..E-1 is present once and reached by its own id; the experts read one source
+    of tokens and compute one function; one routing weight multiplies each
+    result; no other operation uses an intermediate result of an expert; the
+    bank has as many experts as the router has columns; k is a constant.
+
+    Before:
+    ```mlir
+    %v, %i = onnx.TopK(%p, %k) ...
+    %w = moe.weight.use @gate_up : tensor<8x96x32xf32>
+    %g = onnx.GatherND(%w, %iu) ...
+    ...
+    %y = onnx.ReduceSum(%weighted, %axis) ...
+    ```
+    After:
+    ```mlir
+    %ids, %v = moe.select %p {k = 2} ...
+    %y = moe.experts @layer0 (%x, %ids, %w) ...
+    ```
+  }];
+  let options = [
+    Option<"remarks", "remarks", "bool", /*default=*/"true",
+           "Emit a remark for each layer raised or refused">
+  ];
+  let statistics = [
+    Statistic<"numRaised", "raised", "MoE layers raised">,
+    Statistic<"numRefused", "refused", "Routings whose proof failed">
+  ];
+  let dependentDialects = ["::moec::moe::MoEDialect",
+                           "::moec::onnx::OnnxDialect"];
+}
+
 #endif // MOEC_TRANSFORMS_RAISE_PASSES_TD

@@ -3,4 +3,38 @@
 
 include "mlir/Pass/PassBase.td"
 
+def FuseGating : Pass<"fuse-gating"> {
+  let summary = "Fuse score, selection and renormalisation into moe.route";
+  let description = [{
+    A `moe.select` whose scores are `Softmax` or `Sigmoid` of logits (or the
+    logits themselves), together with the formula that turns its weights into
+    the mixing weights (nothing, division by their sum with or without a small
+    constant, softmax over the chosen, a constant factor), becomes one
+    `moe.route`. A selection bias is recognised where the scores are
+    `score(logits) + bias` and the weights are gathered from the unbiased scores.
+    A formula that is not recognised stays as it is.
+
+    Before:
+    ```mlir
+    %p = onnx.Softmax(%z) {axis = -1 : i64} ...
+    %i, %v = moe.select %p {k = 2} ...
+    %s = onnx.ReduceSum(%v, %axis) ...
+    %w = onnx.Div(%v, %s) ...
+    ```
+    After:
+    ```mlir
+    %i, %w = moe.route %z #moe.router<score = softmax, k = 2, renorm = sum> ...
+    ```
+  }];
+  let options = [
+    Option<"remarks", "remarks", "bool", /*default=*/"true",
+           "Emit a remark for each router fused or left">
+  ];
+  let statistics = [
+    Statistic<"numFused", "fused", "Routers fused">,
+    Statistic<"numLeft", "left", "Routers whose formula is not recognised">
+  ];
+  let dependentDialects = ["::moec::moe::MoEDialect"];
+}
+
 #endif // MOEC_TRANSFORMS_ROUTING_PASSES_TD

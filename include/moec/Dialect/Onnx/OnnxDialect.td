@@ -1,0 +1,103 @@
+// The `onnx` dialect: its base classes and the few ops that are not ONNX operators.
+#ifndef MOEC_DIALECT_ONNX_ONNXDIALECT_TD
+#define MOEC_DIALECT_ONNX_ONNXDIALECT_TD
+
+include "mlir/IR/OpBase.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+def OnnxDialect : Dialect {
+  let name = "onnx";
+  let cppNamespace = "::moec::onnx";
+  let summary = "ONNX operators as thin ops";
+  let description = [{
+    One op is one ONNX operator of the default domain, in the version of opset 26. Operands and
+    results are positional: each declared input and output is present, an absent optional one has
+    type `none` (operand: the result of `onnx.none`). Attributes keep their ONNX names; graph
+    attributes are regions ended by `onnx.yield`. Operators of other domains are `onnx.custom`.
+    Every op is located at its ONNX node's name.
+  }];
+  let hasConstantMaterializer = 1;
+  let usePropertiesForAttributes = 0;
+  let extraClassDeclaration = [{
+    /// The opset version of the default domain that the ops of this dialect follow.
+    static constexpr int kOpset = 26;
+    /// Registers the ops, shard by shard.
+    void registerOps();
+  }];
+}
+
+def Onnx_OptionalTensor : AnyTypeOf<[AnyTensor, NoneType], "tensor or none">;
+
+// All ops share one builder, one printer and one parser: about two hundred generated ones would
+// double the time that this library and its users take to compile.
+class Onnx_Op<string mnemonic, list<Trait> traits = []> : Op<OnnxDialect, mnemonic, traits> {
+  int numRegions = 0;
+  let skipDefaultBuilders = 1;
+  let hasCustomAssemblyFormat = 1;
+  let builders = [
+    OpBuilder<(ins "::mlir::TypeRange":$types, "::mlir::ValueRange":$operands,
+                   CArg<"::llvm::ArrayRef<::mlir::NamedAttribute>", "{}">:$attributes)>
+  ];
+  code build = [{
+    void $cppClass::build(::mlir::OpBuilder &, ::mlir::OperationState &state,
+                          ::mlir::TypeRange types, ::mlir::ValueRange operands,
+                          ::llvm::ArrayRef<::mlir::NamedAttribute> attributes) {
+      ::moec::onnx::detail::build(state, types, operands, attributes, }];
+  let extraClassDefinition = build # numRegions # [{);
+    }
+    ::mlir::ParseResult $cppClass::parse(::mlir::OpAsmParser &parser,
+                                         ::mlir::OperationState &result) {
+      return ::moec::onnx::detail::parse(parser, result, }] # numRegions # [{);
+    }
+    void $cppClass::print(::mlir::OpAsmPrinter &printer) {
+      ::moec::onnx::detail::print(printer, *this);
+    }
+  }];
+}
+
+def Onnx_NoneOp : Onnx_Op<"none", [Pure]> {
+  let summary = "the value of an absent optional input";
+  let description = [{
+    Stands for an optional input that a node leaves out, so that operands stay positional.
+
+    Example: `%none = onnx.none : () -> none`
+  }];
+  let arguments = (ins);
+  let results = (outs NoneType:$value);
+}
+
+def Onnx_YieldOp : Onnx_Op<"yield", [Pure, Terminator]> {
+  let summary = "ends the body of a control-flow op";
+  let description = [{
+    Gives the outputs of an ONNX subgraph, in their order.
+
+    Example: `onnx.yield %sum : (tensor<4xf32>) -> ()`
+  }];
+  let arguments = (ins Variadic<Onnx_OptionalTensor>:$values);
+  let results = (outs);
+}
+
+def Onnx_CustomOp : Onnx_Op<"custom", []> {
+  let summary = "an operator of another domain than ai.onnx";
+  let description = [{
+    Keeps a node whose operator this dialect does not define: `domain` and `op_type` name it and
+    `attributes` holds its attributes. It may do anything, so it is never removed or merged.
+
+    Example:
+    ```mlir
+    %y = onnx.custom %x, %scale {attributes = {epsilon = 1.0e-05 : f32}, domain = "com.microsoft",
+           op_type = "SimplifiedLayerNormalization"}
+         : (tensor<2x8xf32>, tensor<8xf32>) -> tensor<2x8xf32>
+    ```
+  }];
+  let arguments = (ins Variadic<Onnx_OptionalTensor>:$inputs, StrAttr:$domain, StrAttr:$op_type);
+  let results = (outs Variadic<Onnx_OptionalTensor>:$outputs);
+  let hasVerifier = 1;
+  // Not among the arguments: generated adaptors have a getAttributes of their own.
+  let extraClassDeclaration = [{
+    /// The node's attributes by their ONNX names; empty when there are none.
+    ::mlir::DictionaryAttr getNodeAttributes();
+  }];
+}
+
+#endif

@@ -1,0 +1,121 @@
+#include "Decompose.h"
+#include "mlir/IR/BuiltinAttributes.h"
+#include <limits>
+
+using namespace mlir;
+
+namespace moec::prepare {
+
+int64_t intAttr(Attribute attr, int64_t otherwise) {
+  auto i = dyn_cast_or_null<IntegerAttr>(attr);
+  return i ? i.getInt() : otherwise;
+}
+
+double floatAttr(Attribute attr, double otherwise) {
+  auto f = dyn_cast_or_null<FloatAttr>(attr);
+  return f ? f.getValueAsDouble() : otherwise;
+}
+
+Value rmsNorm(OnnxBuilder &b, Value x, Value scale, int64_t axis,
+              double epsilon) {
+  auto type = rankedType(x);
+  Type element = type.getElementType(), f32 = b.builder.getF32Type();
+  if (axis < 0)
+    axis += type.getRank();
+  SmallVector<int64_t> axes;
+  for (int64_t i = axis; i < type.getRank(); ++i)
+    axes.push_back(i);
+  Value wide = b.cast(x, f32);
+  Value mean = b.reduce("ReduceMean", b.binary("Mul", wide, wide), axes);
+  Value root =
+      b.unary("Sqrt", b.binary("Add", mean, b.scalar(f32, epsilon)));
+  Value normal = b.cast(b.binary("Div", wide, root), element);
+  return b.binary("Mul", normal, b.cast(scale, element));
+}
+
+std::optional<Value> rotary(OnnxBuilder &b, Value x, Value cos, Value sin,
+                            const Rotary &options) {
+  auto type = rankedType(x);
+  auto cosType = rankedType(cos);
+  if (!type || !cosType || cosType.getRank() != 3 || !rankedType(sin))
+    return std::nullopt;
+  bool flat = type.getRank() == 3;
+  int64_t width = type.getShape().back();
+  if ((!flat && type.getRank() != 4) || width < 0 ||
+      (flat && (options.heads <= 0 || width % options.heads != 0)))
+    return std::nullopt;
+  int64_t size = flat ? width / options.heads : width;
+  int64_t dim = options.rotaryDim > 0 ? options.rotaryDim : size;
+  if (dim > size || dim % 2 != 0)
+    return std::nullopt;
+  Value heads = flat ? b.reshape(x, {0, 0, options.heads, size}) : x;
+  int64_t headAxis = flat ? 2 : 1;
+  Value c = b.unsqueeze(cos, headAxis), s = b.unsqueeze(sin, headAxis);
+  Value turned = dim < size ? b.slice(heads, 3, 0, dim) : heads;
+  bool pairs = options.interleaved;
+  Value re = pairs ? b.slice(turned, 3, 0, dim, 2) : b.slice(turned, 3, 0, dim / 2);
+  Value im = pairs ? b.slice(turned, 3, 1, dim, 2)
+                   : b.slice(turned, 3, dim / 2, dim);
+  Value outRe = b.binary("Sub", b.binary("Mul", re, c), b.binary("Mul", im, s));
+  Value outIm = b.binary("Add", b.binary("Mul", re, s), b.binary("Mul", im, c));
+  Value out;
+  if (pairs)
+    out = b.reshape(b.concat({b.unsqueeze(outRe, 4), b.unsqueeze(outIm, 4)}, 4),
+                    {0, 0, 0, dim});
+  else
+    out = b.concat({outRe, outIm}, 3);
+  if (dim < size)
+    out = b.concat({out, b.slice(heads, 3, dim, size)}, 3);
+  return flat ? b.reshape(out, {0, 0, width}) : out;
+}
+
+namespace {
+
+// Boolean [S, T]: key j is visible from query i.
+Value causalMask(OnnxBuilder &b, Value scores, Value offset) {
+  Type i64 = b.builder.getI64Type();
+  auto type = rankedType(scores);
+  Value zero = b.scalar(i64, 0), one = b.scalar(i64, 1);
+  auto positions = [&](int64_t axis) {
+    Value n = b.shape(scores, axis, axis + 1);
+    Value scalar = b.op("Squeeze", {n, b.ints(0)},
+                        RankedTensorType::get({}, i64));
+    return b.op("Range", {zero, scalar, one},
+                RankedTensorType::get({type.getDimSize(axis)}, i64));
+  };
+  Value rows = positions(2), columns = positions(3);
+  if (offset)
+    rows = b.binary("Add", rows, offset);
+  return b.binary("LessOrEqual", b.unsqueeze(columns, 0),
+                  b.unsqueeze(rows, 1));
+}
+
+} // namespace
+
+Value attend(OnnxBuilder &b, Value q, Value k, Value v, const Scores &options) {
+  Type element = rankedType(q).getElementType();
+  Value scores = b.matmul(q, b.transpose(k, {0, 1, 3, 2}));
+  scores = b.binary("Mul", scores, b.scalar(element, options.scale));
+  Value low = b.scalar(element, -std::numeric_limits<double>::infinity());
+  Value zero = b.scalar(element, 0);
+  auto where = [&](Value mask) {
+    return b.op("Where", {mask, zero, low},
+                rankedType(mask).clone(element));
+  };
+  if (options.causal)
+    scores = b.binary("Add", scores,
+                      where(causalMask(b, scores, options.offset)));
+  if (options.mask) {
+    bool boolean = rankedType(options.mask).getElementType().isInteger(1);
+    scores = b.binary("Add", scores,
+                      boolean ? where(options.mask)
+                              : b.cast(options.mask, element));
+  }
+  if (options.softcap != 0) {
+    Value cap = b.scalar(element, options.softcap);
+    scores = b.binary("Mul", b.unary("Tanh", b.binary("Div", scores, cap)), cap);
+  }
+  return b.matmul(b.softmax(scores, -1), v);
+}
+
+} // namespace moec::prepare

@@ -1,0 +1,274 @@
+#include "Analysis.h"
+
+using namespace mlir;
+
+namespace moec::raise {
+
+Expr *Analysis::make(Expr::Kind kind) {
+  exprs_.emplace_back();
+  exprs_.back().kind = kind;
+  return &exprs_.back();
+}
+
+Expr *Analysis::splat(double number) {
+  Expr *e = make(Expr::Splat);
+  e->nums = {number};
+  return e;
+}
+
+Expr *Analysis::withChildren(Expr::Kind kind, Expr *a, Expr *b) {
+  Expr *e = make(kind);
+  e->a = a;
+  e->b = b;
+  for (Expr *child : {a, b}) {
+    if (!child)
+      continue;
+    if (!e->ids)
+      e->ids = child->ids;
+    e->expertLinear |= child->expertLinear;
+    e->perSlot |= child->perSlot;
+  }
+  return e;
+}
+
+const Routing *Analysis::routing(Value ids) const {
+  auto it = routings_.find(ids);
+  return it == routings_.end() ? nullptr : &it->second;
+}
+
+void Analysis::fail(Operation *op, Value ids, Twine reason, bool late) {
+  if (ids)
+    failures_[ids].push_back({op, reason.str(), late});
+}
+
+void Analysis::set(Value v, Fact fact) {
+  if (!fact.expr->origin) {
+    fact.expr->origin = v;
+    fact.expr->originLayout = fact.layout;
+  }
+  facts_[v] = std::move(fact);
+}
+
+Fact Analysis::get(Value v) {
+  auto it = facts_.find(v);
+  if (it != facts_.end())
+    return it->second;
+  Fact fact;
+  auto type = ranked(v);
+  if (type && isWeight(v)) {
+    if (auto number = constSplat(v); number && type.getNumElements() == 1)
+      fact.expr = splat(*number);
+    else
+      fact.expr = make(Expr::Weight);
+    if (fact.expr->kind == Expr::Weight)
+      fact.expr->weights.items = {{v, -1}};
+    for (int64_t d : type.getShape())
+      fact.layout.push_back(d == 1 ? Dim() : Dim{{Atom::Any, d}});
+  } else {
+    fact.expr = make(Expr::Leaf);
+    if (type)
+      fact.layout = leafLayout(type);
+  }
+  set(v, fact);
+  return facts_[v];
+}
+
+void Analysis::run(Block &block) {
+  for (Operation &op : block)
+    visit(&op);
+}
+
+void Analysis::setLeaves(Operation *op) {
+  for (Value operand : op->getOperands()) {
+    auto it = facts_.find(operand);
+    if (it == facts_.end())
+      continue;
+    Expr *e = it->second.expr;
+    bool done = e->kind == Expr::Terms || e->kind == Expr::AllTerms;
+    bool shapeOnly = isOnnx(op, "Shape") || isOnnx(op, "Size") ||
+                     isOnnx(op, "Mod");
+    if (e->ids && !done && !shapeOnly)
+      fail(op, e->ids,
+           e->expertLinear ? "an expert's result enters an operation that is "
+                             "no part of an expert or a combine"
+                           : "a routing index enters an operation that is no "
+                             "part of a known dispatch",
+           e->expertLinear);
+  }
+}
+
+void Analysis::visit(Operation *op) {
+  StringRef name = onnxName(op);
+  if (name.empty() || op->getNumRegions() != 0 || op->getNumResults() == 0)
+    return setLeaves(op);
+  if (name == "TopK") {
+    if (!topk(op))
+      setLeaves(op);
+    return;
+  }
+  if (name == "Split") {
+    if (!split(op))
+      setLeaves(op);
+    return;
+  }
+  if (name == "Constant" || name == "None")
+    return;
+  // Integers of shape computations stay leaves unless a routing is inside.
+  Result result = dispatch(op);
+  if (!result)
+    return setLeaves(op);
+  set(op->getResult(0), *result);
+}
+
+Analysis::Result Analysis::dispatch(Operation *op) {
+  StringRef n = onnxName(op);
+  using Fn = Result (Analysis::*)(Operation *);
+  static const llvm::StringMap<Fn> table = {
+      {"Reshape", &Analysis::reshape},
+      {"Flatten", &Analysis::flattenOp},
+      {"Squeeze", &Analysis::squeeze},
+      {"Unsqueeze", &Analysis::squeeze},
+      {"Transpose", &Analysis::transposeOp},
+      {"Expand", &Analysis::expand},
+      {"ConstantOfShape", &Analysis::expand},
+      {"Tile", &Analysis::tile},
+      {"Slice", &Analysis::slice},
+      {"Cast", &Analysis::cast},
+      {"Identity", &Analysis::cast},
+      {"Clip", &Analysis::clip},
+      {"Where", &Analysis::where},
+      {"OneHot", &Analysis::oneHot},
+      {"MatMul", &Analysis::matmul},
+      {"Gemm", &Analysis::gemm},
+      {"Gather", &Analysis::gather},
+      {"GatherND", &Analysis::gatherND},
+      {"NonZero", &Analysis::nonZero},
+      {"Concat", &Analysis::concat},
+      {"CumSum", &Analysis::cumSum},
+      {"Range", &Analysis::range},
+      {"ScatterND", &Analysis::scatterND},
+      {"ScatterElements", &Analysis::scatterElements},
+      {"ReduceSum", &Analysis::reduceSum},
+  };
+  auto it = table.find(n);
+  if (it != table.end())
+    return (this->*it->second)(op);
+  static const llvm::StringSet<> binaries = {
+      "Add", "Sub", "Mul", "Div", "Min",  "Max",  "Pow",           "Sum",
+      "And", "Or",  "Xor", "Mod", "Less", "Equal", "Greater", "GreaterOrEqual",
+      "LessOrEqual"};
+  if (binaries.contains(n))
+    return binary(op);
+  static const llvm::StringSet<> unaries = {
+      "Sigmoid", "Tanh", "Relu", "Gelu", "Erf", "Swish", "Neg",
+      "Floor",   "Abs",  "Not",  "Exp",  "Softplus"};
+  if (unaries.contains(n))
+    return unary(op);
+  return std::nullopt;
+}
+
+std::vector<Expr *> Analysis::candidates() {
+  std::vector<Expr *> out;
+  for (Expr &e : exprs_)
+    if ((e.kind == Expr::Terms || e.kind == Expr::AllTerms) && e.origin &&
+        !consumed_.contains(&e))
+      out.push_back(&e);
+  return out;
+}
+
+namespace {
+
+bool sameUpTo(const Expr *a, const Expr *b, int depth) {
+  if (a == b)
+    return true;
+  if (!a || !b || depth > 10 || a->kind != b->kind || a->name != b->name ||
+      a->nums != b->nums || a->ids != b->ids || a->nk != b->nk ||
+      a->offset != b->offset || a->size != b->size ||
+      a->stride != b->stride || a->expert != b->expert ||
+      a->order != b->order ||
+      a->weights.items.size() != b->weights.items.size())
+    return false;
+  for (auto [x, y] : llvm::zip(a->weights.items, b->weights.items))
+    if (x.value != y.value || x.index != y.index)
+      return false;
+  if (a->kind == Expr::Leaf || a->kind == Expr::Terms ||
+      a->kind == Expr::AllTerms)
+    return a->origin == b->origin;
+  return sameUpTo(a->a, b->a, depth + 1) && sameUpTo(a->b, b->b, depth + 1);
+}
+
+// `linears` counts the linear maps above: what the second one reads is the
+// expert's input, which all experts must share.
+Expr *zipLevel(Analysis &analysis, ArrayRef<Expr *> exprs, int linears,
+          std::string &why) {
+  Expr *first = exprs.front();
+  bool shared = llvm::all_of(exprs, [&](Expr *e) { return e == first; });
+  // With one expert "shared" says nothing.
+  if (shared && (linears >= 2 || exprs.size() > 1))
+    return first;
+  if (linears >= 2) {
+    why = "the experts read more than one source of tokens";
+    return nullptr;
+  }
+  for (Expr *e : exprs)
+    if (!e || e->kind != first->kind || e->name != first->name ||
+        e->nk != first->nk || e->offset != first->offset ||
+        e->size != first->size || e->stride != first->stride ||
+        e->nums != first->nums) {
+      why = "the experts compute different functions";
+      return nullptr;
+    }
+  bool parameters = first->kind == Expr::Weight || first->kind == Expr::Linear;
+  if (!first->a && !parameters) {
+    for (Expr *e : exprs)
+      if (!same(e, first)) {
+        why = "the experts read different tensors";
+        return nullptr;
+      }
+    return first;
+  }
+  Expr *out = analysis.make(first->kind);
+  *out = *first;
+  out->origin = Value();
+  if (parameters) {
+    out->weights = {WeightSet::PerExpert, {}};
+    for (Expr *e : exprs) {
+      bool done = shared && e->weights.kind != WeightSet::Single;
+      if (!done && (e->weights.kind != WeightSet::Single ||
+                    e->weights.items.size() != 1)) {
+        why = "an expert's parameters are not one matrix";
+        return nullptr;
+      }
+      if (done)
+        out->weights = e->weights;
+      else
+        out->weights.items.push_back(e->weights.items.front());
+    }
+  }
+  for (Expr *Expr::*child : {&Expr::a, &Expr::b}) {
+    if (!(first->*child))
+      continue;
+    SmallVector<Expr *> children;
+    for (Expr *e : exprs)
+      children.push_back(e->*child);
+    if (llvm::is_contained(children, nullptr)) {
+      why = "the experts compute different functions";
+      return nullptr;
+    }
+    out->*child = zipLevel(analysis, children,
+                      linears + (first->kind == Expr::Linear), why);
+    if (!(out->*child))
+      return nullptr;
+  }
+  return out;
+}
+
+} // namespace
+
+bool same(const Expr *a, const Expr *b) { return sameUpTo(a, b, 0); }
+
+Expr *zipExperts(Analysis &analysis, ArrayRef<Expr *> exprs, std::string &why) {
+  return zipLevel(analysis, exprs, 0, why);
+}
+
+} // namespace moec::raise

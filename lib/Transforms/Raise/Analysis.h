@@ -1,0 +1,132 @@
+// Forward analysis of a function: a Fact for every value (Facts.h).
+//
+// Each family of graphs adds its own transfer functions; what none of them
+// describes becomes a leaf again, and when a routing or an expert was lost that
+// way the reason is kept for the remark.
+#pragma once
+
+#include "Facts.h"
+#include "OnnxAccess.h"
+#include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/DenseSet.h"
+#include "llvm/ADT/MapVector.h"
+
+namespace moec::raise {
+
+// A top-k over expert scores.
+struct Routing {
+  mlir::Operation *topk;
+  mlir::Value ids, values, scores;
+  int64_t k = 0, experts = 0;
+};
+
+struct Failure {
+  mlir::Operation *op;
+  std::string reason;
+  bool late; // an expert's matrix had been applied already
+};
+
+class Analysis {
+public:
+  void run(mlir::Block &block);
+
+  Fact get(mlir::Value v);
+  const Routing *routing(mlir::Value ids) const;
+  llvm::MapVector<mlir::Value, Routing> &routings() { return routings_; }
+  const std::vector<Failure> &failures(mlir::Value ids) {
+    return failures_[ids];
+  }
+  // Sums over experts or slots that nothing larger contains.
+  std::vector<Expr *> candidates();
+
+  Expr *make(Expr::Kind kind);
+  Expr *withChildren(Expr::Kind kind, Expr *a, Expr *b = nullptr);
+  Expr *splat(double number);
+
+private:
+  using Result = std::optional<Fact>;
+  friend struct Transfer;
+
+  void visit(mlir::Operation *op);
+  Result dispatch(mlir::Operation *op);
+  void setLeaves(mlir::Operation *op);
+  void set(mlir::Value v, Fact fact);
+  void fail(mlir::Operation *op, mlir::Value ids, llvm::Twine reason,
+            bool late = false);
+
+  // ViewOps.cpp: same elements, other places.
+  Result reshape(mlir::Operation *op);
+  Result flattenOp(mlir::Operation *op);
+  Result squeeze(mlir::Operation *op);
+  Result transposeOp(mlir::Operation *op);
+  Result expand(mlir::Operation *op);
+  Result tile(mlir::Operation *op);
+  bool split(mlir::Operation *op);
+  Result slice(mlir::Operation *op);
+  Result partOf(const Fact &in, int64_t axis, int64_t offset, int64_t size,
+                int64_t stride);
+  Result pickOf(const Fact &in, int64_t axis, int64_t index, bool drop);
+
+  // Arithmetic.cpp: elementwise ops.
+  Result unary(mlir::Operation *op);
+  Result cast(mlir::Operation *op);
+  Result binary(mlir::Operation *op);
+  Result binaryFacts(llvm::StringRef name, const Fact &a, const Fact &b,
+                     mlir::Operation *op);
+  Result clip(mlir::Operation *op);
+  Result where(mlir::Operation *op);
+  Result indexArithmetic(llvm::StringRef name, const Fact &a, const Fact &b,
+                         const Layout &layout);
+  Result oneHot(mlir::Operation *op);
+
+  // Linear.cpp: products with parameters.
+  Result matmul(mlir::Operation *op);
+  Result gemm(mlir::Operation *op);
+  Result linear(const Fact &x, const Fact &w, bool weightLeft);
+
+  // Routers, gathers, scatters, sums.
+  bool topk(mlir::Operation *op);
+  bool argsort(mlir::Operation *op, const Fact &in);
+  Result gather(mlir::Operation *op);
+  Result gatherND(mlir::Operation *op);
+  Result gatherRows(mlir::Operation *op, const Fact &data, size_t axis,
+                    const Fact &index, const Layout &rows);
+  Result gatherWeights(mlir::Operation *op, const Fact &data,
+                       const Fact &index, const Layout &rows);
+  Result nonZero(mlir::Operation *op);
+  Result concat(mlir::Operation *op);
+  Result joinGroups(llvm::ArrayRef<Fact> parts, mlir::Operation *op);
+  Result stack(llvm::ArrayRef<Fact> parts, size_t axis, mlir::Operation *op);
+  Result cumSum(mlir::Operation *op);
+  Result range(mlir::Operation *op);
+  Result scatterND(mlir::Operation *op);
+  Result scatterElements(mlir::Operation *op);
+  Result scatterIds(mlir::Operation *op, const Fact &data, const Fact &index,
+                    const Fact &update, bool adds);
+  // `update` rows into the rows `index` names.
+  Result scatterRows(mlir::Operation *op, const Fact &data, const Fact &index,
+                     const Dim &rows, const Fact &update, bool adds);
+  Result addHits(mlir::Operation *op, const Fact &data, const Fact &index,
+                 const Fact &update, bool adds);
+  Result reduceSum(mlir::Operation *op);
+  Result sumSlots(mlir::Operation *op, const Fact &in, const Layout &rest);
+  Result sumTerms(mlir::Operation *op, const Fact &a, const Fact &b);
+  std::optional<Term> asTerm(Expr *expr, mlir::Operation *op);
+  bool isSlotCount(mlir::Value count, const Layout &slots);
+
+  llvm::DenseMap<mlir::Value, Fact> facts_;
+  llvm::MapVector<mlir::Value, Routing> routings_;
+  llvm::DenseMap<mlir::Value, std::vector<Failure>> failures_;
+  std::deque<Expr> exprs_;
+  llvm::DenseSet<Expr *> consumed_;
+  llvm::DenseMap<mlir::Operation *, Dim> sortedFrom_; // sort -> its slots
+};
+
+// Structural equality (shared nodes are equal at once).
+bool same(const Expr *a, const Expr *b);
+// One expression for all experts from one for each (nullptr: they differ in
+// more than the parameters). `why` names the first difference.
+Expr *zipExperts(Analysis &analysis, llvm::ArrayRef<Expr *> perExpert,
+                 std::string &why);
+
+} // namespace moec::raise

@@ -1,0 +1,338 @@
+// Elementwise operations: on experts' values they grow the expression, on
+// routing indices they are computed for every expert id at once.
+#include "Analysis.h"
+#include <cmath>
+
+using namespace mlir;
+
+namespace moec::raise {
+
+namespace {
+
+bool isFloat(Value v) {
+  auto type = dyn_cast<ShapedType>(v.getType());
+  return type && isa<FloatType>(type.getElementType());
+}
+
+bool isIndexKind(const Expr *e) {
+  return e->kind == Expr::Perm || e->kind == Expr::PermTok ||
+         e->kind == Expr::InvPerm || e->kind == Expr::HitTok ||
+         e->kind == Expr::HitSlot || e->kind == Expr::HitFlat ||
+         e->kind == Expr::HitTokK;
+}
+
+// One element of a binary op, in the arithmetic of the result type.
+double fold(StringRef n, double x, double y, bool floats) {
+  double r = n == "Add"   ? x + y
+             : n == "Sub" ? x - y
+             : n == "Mul" ? x * y
+             : n == "Div" ? (floats ? static_cast<double>(static_cast<float>(x) /
+                                                          static_cast<float>(y))
+                                    : std::trunc(x / y))
+             : n == "Mod" ? x - y * std::floor(x / y)
+             : n == "Min" ? std::min(x, y)
+             : n == "Max" ? std::max(x, y)
+             : n == "Pow" ? std::pow(x, y)
+             : n == "Equal"          ? x == y
+             : n == "Less"           ? x < y
+             : n == "Greater"        ? x > y
+             : n == "GreaterOrEqual" ? x >= y
+             : n == "LessOrEqual"    ? x <= y
+             : n == "And"            ? (x != 0 && y != 0)
+             : n == "Or"             ? (x != 0 || y != 0)
+             : n == "Xor"            ? ((x != 0) != (y != 0))
+                                     : std::nan("");
+  return floats ? static_cast<double>(static_cast<float>(r)) : r;
+}
+
+// The layout describes a value of this type without further broadcasting.
+bool fits(const Layout &layout, Value v) {
+  auto type = ranked(v);
+  if (!type || type.getRank() != static_cast<int64_t>(layout.size()))
+    return false;
+  for (auto [dim, size] : llvm::zip(layout, type.getShape()))
+    if (dim.empty() && size != 1)
+      return false;
+  return true;
+}
+
+bool isIdentity(const Expr *e) {
+  if (e->kind != Expr::IdTable)
+    return false;
+  for (auto [i, v] : llvm::enumerate(e->nums))
+    if (v != static_cast<double>(i))
+      return false;
+  return true;
+}
+
+} // namespace
+
+Analysis::Result Analysis::cast(Operation *op) {
+  Fact in = get(op->getOperand(0));
+  auto type = ranked(op->getResult(0));
+  Expr *e = in.expr;
+  if (onnxName(op) == "Identity" || !type)
+    return in;
+  Type to = type.getElementType();
+  if (e->kind == Expr::IdTable || e->kind == Expr::Splat) {
+    Expr *out = make(e->kind);
+    *out = *e;
+    out->origin = Value();
+    for (double &v : out->nums)
+      v = to.isInteger(1)      ? (v != 0)
+          : isa<FloatType>(to) ? static_cast<double>(static_cast<float>(v))
+                               : std::trunc(v);
+    return Fact{out, in.layout};
+  }
+  // Positions and counts stay what they are in every integer type, and in
+  // float as long as they are counted exactly (below 2^24).
+  if (to.isInteger(1))
+    return e->kind == Expr::OneHot ? Result(in) : std::nullopt;
+  bool floats = isFloat(op->getOperand(0)), toFloat = isa<FloatType>(to);
+  if (floats == toFloat || e->kind == Expr::Counts || e->kind == Expr::OneHot ||
+      e->kind == Expr::Ends || e->kind == Expr::Starts)
+    return in;
+  return std::nullopt;
+}
+
+Analysis::Result Analysis::unary(Operation *op) {
+  StringRef n = onnxName(op);
+  Fact in = get(op->getOperand(0));
+  Expr *e = in.expr;
+  if (n == "Not" && (e->kind == Expr::Splat || e->kind == Expr::IdTable)) {
+    Expr *out = make(e->kind);
+    *out = *e;
+    out->origin = Value();
+    for (double &v : out->nums)
+      v = v == 0;
+    return Fact{out, in.layout};
+  }
+  if ((n == "Floor" || n == "Abs") && (isIndexKind(e) || isIdentity(e)))
+    return in;
+  if (!e->expertLinear || n == "Not")
+    return std::nullopt;
+  Expr *out = withChildren(Expr::Unary, e);
+  out->name = n.str();
+  if (n == "Swish")
+    out->nums = {floatAttr(op, "alpha", 1.0)};
+  if (n == "Gelu" && strAttr(op, "approximate") == "tanh")
+    out->name = "GeluTanh";
+  return Fact{out, in.layout};
+}
+
+Analysis::Result Analysis::clip(Operation *op) {
+  Fact in = get(op->getOperand(0));
+  double bounds[2] = {-INFINITY, INFINITY};
+  for (unsigned i : {1u, 2u}) {
+    if (op->getNumOperands() <= i || isAbsent(op->getOperand(i)))
+      continue;
+    Fact bound = get(op->getOperand(i));
+    if (bound.expr->kind != Expr::Splat)
+      return std::nullopt;
+    bounds[i - 1] = bound.expr->nums[0];
+  }
+  Expr *e = in.expr;
+  if (e->kind == Expr::IdTable) {
+    Expr *out = make(Expr::IdTable);
+    *out = *e;
+    out->origin = Value();
+    for (double &v : out->nums)
+      v = std::min(std::max(v, bounds[0]), bounds[1]);
+    return Fact{out, in.layout};
+  }
+  if (!e->expertLinear)
+    return std::nullopt;
+  Expr *out = withChildren(Expr::Unary, e);
+  out->name = "Clip";
+  out->nums = {bounds[0], bounds[1]};
+  return Fact{out, in.layout};
+}
+
+Analysis::Result Analysis::where(Operation *op) {
+  Fact cond = get(op->getOperand(0)), a = get(op->getOperand(1)),
+       b = get(op->getOperand(2));
+  if (cond.expr->kind == Expr::Splat) {
+    const Fact &chosen = cond.expr->nums[0] != 0 ? a : b;
+    return fits(chosen.layout, op->getResult(0)) ? Result(chosen)
+                                                 : std::nullopt;
+  }
+  // where(id == e, w, 0) is (id == e) * w for finite w.
+  bool zero = b.expr->kind == Expr::Splat && b.expr->nums[0] == 0;
+  if (zero && (cond.expr->kind == Expr::IdTable || cond.expr->kind == Expr::OneHot))
+    return binaryFacts("Mul", cond, a, op);
+  return std::nullopt;
+}
+
+Analysis::Result Analysis::binary(Operation *op) {
+  StringRef n = onnxName(op);
+  Fact acc = get(op->getOperand(0));
+  auto number = [&](Value v, Fact &fact) {
+    auto type = ranked(v);
+    if (fact.expr->kind != Expr::Leaf || !type ||
+        !type.getElementType().isInteger() || type.getRank() > 1)
+      return;
+    if (auto i = evalInt(v))
+      fact.expr = splat(static_cast<double>(*i));
+  };
+  number(op->getOperand(0), acc);
+  if (n == "Sum" || op->getNumOperands() == 1)
+    n = n == "Sum" ? StringRef("Add") : n;
+  for (Value v : op->getOperands().drop_front()) {
+    Fact next = get(v);
+    number(v, next);
+    Result sum = binaryFacts(n, acc, next, op);
+    if (!sum)
+      return std::nullopt;
+    acc = *sum;
+  }
+  return acc;
+}
+
+// Index vectors: floor division by k, token * k + slot, sign tests.
+Analysis::Result Analysis::indexArithmetic(StringRef n, const Fact &a,
+                                           const Fact &b,
+                                           const Layout &layout) {
+  Expr *x = a.expr, *y = b.expr;
+  auto with = [&](Expr::Kind kind) {
+    Expr *e = make(kind);
+    e->ids = x->ids;
+    e->expert = x->expert;
+    e->order = x->order;
+    e->perSlot = true;
+    return Fact{e, layout};
+  };
+  const Routing *r = routing(x->ids);
+  if (!r)
+    return std::nullopt;
+  if (y->kind == Expr::Splat) {
+    double c = y->nums[0];
+    if (n == "Less" && c <= 0)
+      return Fact{splat(0), Layout(layout.size())};
+    if (n == "GreaterOrEqual" && c <= 0)
+      return Fact{splat(1), Layout(layout.size())};
+    if (x->kind == Expr::Perm && n == "Div" && c == r->k)
+      return with(Expr::PermTok);
+    if (x->kind == Expr::HitTok && n == "Mul" && c == r->k)
+      return with(Expr::HitTokK);
+    return std::nullopt;
+  }
+  if (n == "Add" && y->ids == x->ids && y->order == x->order) {
+    if (x->kind == Expr::HitTokK && y->kind == Expr::HitSlot)
+      return with(Expr::HitFlat);
+    if (x->kind == Expr::HitSlot && y->kind == Expr::HitTokK)
+      return with(Expr::HitFlat);
+  }
+  return std::nullopt;
+}
+
+Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
+                                       const Fact &b, Operation *op) {
+  Expr *x = a.expr, *y = b.expr;
+  bool floats = isFloat(op->getOperand(0));
+  bool xs = x->kind == Expr::Splat, ys = y->kind == Expr::Splat;
+  // A number everywhere has no layout of its own.
+  Layout units(std::max(a.layout.size(), b.layout.size()));
+  if (xs && ys)
+    return Fact{splat(fold(n, x->nums[0], y->nums[0], floats)), units};
+  if (n == "And" && ((xs && x->nums[0] == 0) || (ys && y->nums[0] == 0)))
+    return Fact{splat(0), units};
+  bool neutralY = ys && (((n == "Add" || n == "Sub" || n == "Or") && y->nums[0] == 0) ||
+                         ((n == "Mul" || n == "Div" || n == "And") && y->nums[0] == 1));
+  bool neutralX = xs && (((n == "Add" || n == "Or") && x->nums[0] == 0) ||
+                         ((n == "Mul" || n == "And") && x->nums[0] == 1));
+  if (neutralY || neutralX) {
+    const Fact &kept = neutralY ? a : b;
+    bool known = kept.expr->ids || kept.expr->expertLinear;
+    return known && fits(kept.layout, op->getResult(0)) ? Result(kept)
+                                                        : std::nullopt;
+  }
+  auto layout = broadcast(a.layout, b.layout);
+  if (!layout)
+    return std::nullopt;
+  for (bool flip : {false, true}) {
+    const Fact &table = flip ? b : a, &other = flip ? a : b;
+    if (table.expr->kind == Expr::IdTable && other.expr->kind == Expr::Splat) {
+      Expr *out = make(Expr::IdTable);
+      *out = *table.expr;
+      out->origin = Value();
+      double c = other.expr->nums[0];
+      for (double &v : out->nums)
+        v = flip ? fold(n, c, v, floats) : fold(n, v, c, floats);
+      // Equal for every id: the routing does not matter.
+      if (llvm::all_equal(out->nums))
+        return Fact{splat(out->nums.front()), Layout(layout->size())};
+      return Fact{out, *layout};
+    }
+    auto numbers = other.expr->kind == Expr::Weight && n == "Equal" &&
+                           isIdentity(table.expr)
+                       ? constNumbers(other.expr->origin)
+                       : std::nullopt;
+    if (numbers && numbers->size() == table.expr->nums.size()) {
+      for (auto [i, v] : llvm::enumerate(*numbers))
+        if (v != static_cast<double>(i))
+          return std::nullopt;
+      Expr *out = make(Expr::OneHot);
+      out->ids = table.expr->ids;
+      out->perSlot = true;
+      for (size_t i = 0; i < other.layout.size(); ++i) {
+        Dim &dim = (*layout)[layout->size() - 1 - i];
+        if (!other.layout[other.layout.size() - 1 - i].empty())
+          dim = {Atom{Atom::Expert, static_cast<int64_t>(numbers->size())}};
+      }
+      return Fact{out, *layout};
+    }
+  }
+  // Where an expert's rows end, less how many there are: where they begin.
+  if (n == "Sub" && x->kind == Expr::End && y->kind == Expr::Count &&
+      x->ids == y->ids && x->expert == y->expert) {
+    Expr *begin = make(Expr::End);
+    begin->ids = x->ids;
+    begin->expert = x->expert - 1;
+    return Fact{begin->expert < 0 ? splat(0) : begin, *layout};
+  }
+  if (isIndexKind(x) && (ys || isIndexKind(y)))
+    return indexArithmetic(n, a, b, *layout);
+  if (n == "Add")
+    if (Result terms = sumTerms(op, a, b))
+      return terms;
+  bool known = x->expertLinear || y->expertLinear || x->ids || y->ids;
+  if (!known || (x->ids && y->ids && x->ids != y->ids))
+    return std::nullopt;
+  static const llvm::StringSet<> arithmetic = {"Add", "Sub", "Mul", "Div",
+                                               "Min", "Max", "Pow"};
+  if (!arithmetic.contains(n) || x->kind == Expr::Terms ||
+      y->kind == Expr::Terms || x->kind == Expr::AllTerms ||
+      y->kind == Expr::AllTerms || isIndexKind(x) || isIndexKind(y))
+    return std::nullopt;
+  Expr *out = withChildren(Expr::Binary, x, y);
+  out->name = n.str();
+  return Fact{out, *layout};
+}
+
+Analysis::Result Analysis::oneHot(Operation *op) {
+  Fact in = get(op->getOperand(0));
+  auto type = ranked(op->getResult(0));
+  auto values = constNumbers(op->getOperand(2));
+  if (!type || !isIdentity(in.expr) || !values || values->size() != 2 ||
+      (*values)[0] != 0 || (*values)[1] != 1)
+    return std::nullopt;
+  int64_t depth = static_cast<int64_t>(in.expr->nums.size());
+  if (auto given = evalInt(op->getOperand(1)); !given || *given != depth) {
+    fail(op, in.expr->ids,
+         "the one-hot mask has another depth than the router has columns");
+    return std::nullopt;
+  }
+  int64_t axis = intAttr(op, "axis", -1);
+  if (axis < 0)
+    axis += type.getRank();
+  if (axis < 0 || axis > static_cast<int64_t>(in.layout.size()))
+    return std::nullopt;
+  Expr *out = make(Expr::OneHot);
+  out->ids = in.expr->ids;
+  out->perSlot = true;
+  Layout layout = in.layout;
+  layout.insert(layout.begin() + axis, Dim{{Atom::Expert, depth}});
+  return Fact{out, layout};
+}
+
+} // namespace moec::raise

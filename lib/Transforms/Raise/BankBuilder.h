@@ -1,0 +1,46 @@
+// From a matched expert body to a moe.bank: canonical layouts made by weight
+// steps, [E, I, H] for gate and up, [E, H, I] for down.
+#pragma once
+
+#include "FfnMatch.h"
+#include "moec/Transforms/Prepare/WeightSteps.h"
+
+namespace moec::raise {
+
+struct BankShape {
+  int64_t experts = 0, hidden = 0, inter = 0;
+};
+
+class BankBuilder {
+public:
+  BankBuilder(mlir::ModuleOp module, WeightSteps &steps)
+      : module(module), steps(steps) {}
+
+  // Checks that every projection has a matrix for each of `experts` experts,
+  // reached by its own id, and that the sizes fit. On failure `why` names the
+  // obligation; nothing is built then.
+  std::optional<BankShape> check(const Ffn &ffn, int64_t experts,
+                                 std::string &why);
+  // The bank's symbol. Call only after check().
+  mlir::FlatSymbolRefAttr build(const Ffn &ffn, const BankShape &shape,
+                                mlir::Location loc);
+
+  // A bank from stacked weights values in canonical layout (null: absent).
+  struct Parts {
+    mlir::Value gate, up, down, gateBias, upBias, downBias;
+  };
+  mlir::FlatSymbolRefAttr build(const Parts &parts, const Ffn &ffn,
+                                const BankShape &shape, mlir::Location loc);
+
+private:
+  bool checkSet(const WeightSet &set, int64_t experts, std::string &why);
+  // [E, rows, cols] of a projection.
+  mlir::Value matrix(const Projection &p, const BankShape &shape);
+  mlir::Value biasOf(const Projection &p, int64_t experts, int64_t rows);
+
+  mlir::ModuleOp module;
+  WeightSteps &steps;
+  unsigned counter = 0;
+};
+
+} // namespace moec::raise

@@ -1,0 +1,343 @@
+// Where experts' results come together: scatters back to tokens, sums over
+// slots, sums of one term for each expert.
+#include "Analysis.h"
+
+using namespace mlir;
+
+namespace moec::raise {
+
+namespace {
+
+bool isZero(const Fact &f) {
+  if (f.expr->kind == Expr::Splat)
+    return f.expr->nums[0] == 0;
+  if (f.expr->kind != Expr::Weight)
+    return false;
+  auto number = constSplat(f.expr->origin);
+  return number && *number == 0;
+}
+
+bool isIdentity(const Expr *e) {
+  if (e->kind != Expr::IdTable)
+    return false;
+  for (auto [i, v] : llvm::enumerate(e->nums))
+    if (v != static_cast<double>(i))
+      return false;
+  return true;
+}
+
+// Factors of a product tree.
+void factors(Expr *e, SmallVectorImpl<Expr *> &out) {
+  if (e->kind == Expr::Binary && e->name == "Mul") {
+    factors(e->a, out);
+    factors(e->b, out);
+    return;
+  }
+  out.push_back(e);
+}
+
+// All slots exactly once, in whatever order.
+bool coversSlots(const Layout &layout) {
+  SmallVector<Atom, 8> atoms = flatten(layout);
+  if (atoms.size() == 1)
+    return atoms[0].kind == Atom::Sorted ||
+           (atoms[0].kind == Atom::Tok && atoms[0].parts == 1);
+  return atoms.size() == 2 && atoms[0].kind == Atom::Tok &&
+         atoms[1].kind == Atom::Slot;
+}
+
+} // namespace
+
+// Scatters whose indices are expert ids: a histogram, or dense weights [T, E].
+Analysis::Result Analysis::scatterIds(Operation *op, const Fact &data,
+                                      const Fact &index, const Fact &update,
+                                      bool adds) {
+  const Routing *r = routing(index.expr->ids);
+  auto type = ranked(op->getResult(0));
+  if (!r || !type || !isZero(data))
+    return std::nullopt;
+  if (type.getShape().back() != r->experts)
+    return std::nullopt;
+  Dim experts{{Atom::Expert, r->experts}};
+  if (type.getRank() == 1 && adds && update.expr->kind == Expr::Splat &&
+      update.expr->nums[0] == 1 && coversSlots(index.layout)) {
+    Expr *e = make(Expr::Counts);
+    e->ids = r->ids;
+    return Fact{e, {experts}};
+  }
+  int64_t axis = intAttr(op, "axis", 0);
+  if (axis < 0)
+    axis += type.getRank();
+  if (type.getRank() < 2 || axis != type.getRank() - 1 ||
+      !broadcast(index.layout, update.layout) || update.expr->expertLinear)
+    return std::nullopt;
+  Expr *e = make(Expr::DenseW);
+  e->ids = r->ids;
+  e->b = update.expr;
+  Layout layout = index.layout;
+  layout.back() = experts;
+  return Fact{e, layout};
+}
+
+Analysis::Result Analysis::addHits(Operation *op, const Fact &data,
+                                   const Fact &index, const Fact &update,
+                                   bool adds) {
+  const Routing *r = routing(index.expr->ids);
+  if (!r || update.layout.size() != 2 || !update.expr->expertLinear)
+    return std::nullopt;
+  if (!isAtom(update.layout[0], Atom::Hit) ||
+      update.layout[0][0].order != index.expr->order) {
+    fail(op, r->ids, "the rows added are not the rows the expert was given",
+         true);
+    return std::nullopt;
+  }
+  bool zero = isZero(data);
+  if (!zero && !adds) {
+    fail(op, r->ids, "the combine overwrites what it should add to", true);
+    return std::nullopt;
+  }
+  Expr *sum = make(Expr::Terms);
+  sum->ids = r->ids;
+  if (data.expr->kind == Expr::Terms) {
+    sum->terms = data.expr->terms;
+    sum->a = data.expr->a;
+    consumed_.insert(data.expr);
+  } else if (!zero) {
+    if (data.expr->ids)
+      return std::nullopt;
+    sum->a = data.expr;
+  }
+  sum->terms.push_back({index.expr->expert, update.expr, nullptr, op});
+  return Fact{sum, {Dim{{Atom::Tok, -1}}, update.layout[1]}};
+}
+
+Analysis::Result Analysis::scatterRows(Operation *op, const Fact &data,
+                                       const Fact &index, const Dim &rows,
+                                       const Fact &update, bool adds) {
+  Value ids = index.expr->ids;
+  if (index.expr->kind == Expr::HitTok)
+    return addHits(op, data, index, update, adds);
+  bool sorted = isAtom(rows, Atom::Sorted) && !update.layout.empty() &&
+                isAtom(update.layout[0], Atom::Sorted) &&
+                update.layout[0][0].order == rows[0].order;
+  if (index.expr->kind == Expr::Perm && !adds) {
+    Layout layout{sortedFrom_[index.expr->order]};
+    if (update.expr->kind == Expr::Iota) {
+      Expr *e = make(Expr::InvPerm);
+      e->ids = ids;
+      e->order = index.expr->order;
+      e->perSlot = true;
+      return Fact{e, layout};
+    }
+    if (!sorted)
+      return std::nullopt;
+    layout.append(update.layout.begin() + 1, update.layout.end());
+    return Fact{update.expr, layout};
+  }
+  if (index.expr->kind != Expr::PermTok || !sorted)
+    return std::nullopt;
+  if (!adds) {
+    fail(op, ids, "the combine scatters without reduction on repeated indices",
+         update.expr->expertLinear);
+    return std::nullopt;
+  }
+  if (!isZero(data) || !update.expr->expertLinear)
+    return std::nullopt;
+  Layout rest{Dim{{Atom::Tok, -1}}};
+  rest.append(update.layout.begin() + 1, update.layout.end());
+  return sumSlots(op, update, rest);
+}
+
+Analysis::Result Analysis::scatterND(Operation *op) {
+  Fact data = get(op->getOperand(0)), index = get(op->getOperand(1)),
+       update = get(op->getOperand(2));
+  std::string reduction = strAttr(op, "reduction");
+  auto type = ranked(op->getOperand(1));
+  if (!index.expr->ids || !type || type.getShape().back() != 1 ||
+      index.layout.size() != 2 || (reduction != "add" && reduction != "none" && !reduction.empty()))
+    return std::nullopt;
+  return scatterRows(op, data, index, index.layout[0], update,
+                     reduction == "add");
+}
+
+Analysis::Result Analysis::scatterElements(Operation *op) {
+  Fact data = get(op->getOperand(0)), index = get(op->getOperand(1)),
+       update = get(op->getOperand(2));
+  std::string reduction = strAttr(op, "reduction");
+  if (!index.expr->ids ||
+      (reduction != "add" && reduction != "none" && !reduction.empty()))
+    return std::nullopt;
+  bool adds = reduction == "add";
+  if (isIdentity(index.expr))
+    return scatterIds(op, data, index, update, adds);
+  if (intAttr(op, "axis", 0) != 0 || index.layout.empty())
+    return std::nullopt;
+  // Every feature of a row goes the same way.
+  if (index.layout.size() > 1 && index.layout.size() != update.layout.size())
+    return std::nullopt;
+  for (size_t i = 1; i < index.layout.size(); ++i)
+    if (index.layout[i].size() != update.layout[i].size())
+      return std::nullopt;
+  return scatterRows(op, data, index, index.layout[0], update, adds);
+}
+
+// The sum over all slots of a token: `in` is a product with the routing weight.
+Analysis::Result Analysis::sumSlots(Operation *op, const Fact &in,
+                                    const Layout &rest) {
+  if (!in.expr->expertLinear || !in.expr->ids || !isTokenRows(dropUnits(rest)))
+    return std::nullopt;
+  Expr *e = make(Expr::AllTerms);
+  e->a = in.expr;
+  e->ids = in.expr->ids;
+  return Fact{e, rest};
+}
+
+Analysis::Result Analysis::reduceSum(Operation *op) {
+  Fact in = get(op->getOperand(0));
+  auto type = ranked(op->getOperand(0));
+  if (!type || op->getNumOperands() < 2 || !in.expr->ids)
+    return std::nullopt;
+  auto axes = evalAllInts(op->getOperand(1));
+  if (!axes || axes->size() != 1 ||
+      static_cast<int64_t>(in.layout.size()) != type.getRank())
+    return std::nullopt;
+  int64_t axis = axes->front() < 0 ? axes->front() + type.getRank()
+                                   : axes->front();
+  if (axis < 0 || axis >= type.getRank())
+    return std::nullopt;
+  Dim dim = in.layout[axis];
+  Layout rest = in.layout;
+  rest[axis].clear();
+  if (intAttr(op, "keepdims", 1) == 0)
+    rest.erase(rest.begin() + axis);
+  const Routing *r = routing(in.expr->ids);
+  // Ones scattered to [tokens, experts] (or a one-hot), summed over tokens.
+  if (in.expr->kind == Expr::DenseW && in.expr->b->kind == Expr::Splat &&
+      in.expr->b->nums[0] == 1 && isAtom(dim, Atom::Tok) && r &&
+      dropUnits(rest).size() == 1) {
+    Expr *e = make(Expr::Counts);
+    e->ids = r->ids;
+    return Fact{e, rest};
+  }
+  bool slots = isAtom(dim, Atom::Slot) || (dim.empty() && r && r->k == 1);
+  if (in.expr->kind == Expr::Terms) {
+    // A stack of single contributions, summed.
+    if (!isAtom(dim, Atom::Expert))
+      return std::nullopt;
+    Expr *e = make(Expr::Terms);
+    e->ids = in.expr->ids;
+    e->terms = in.expr->terms;
+    consumed_.insert(in.expr);
+    return Fact{e, rest};
+  }
+  SmallVector<Expr *> product;
+  factors(in.expr, product);
+  if (slots && !in.expr->expertLinear) {
+    // Weight of one expert (or each) for a token: sum_k (id == e) * w.
+    Expr *mask = nullptr, *weight = nullptr;
+    for (Expr *f : product) {
+      bool isMask = f->kind == Expr::IdTable || f->kind == Expr::OneHot;
+      if (isMask && mask)
+        return std::nullopt;
+      if (isMask) {
+        mask = f;
+      } else if (weight) {
+        weight = withChildren(Expr::Binary, weight, f);
+        weight->name = "Mul";
+      } else {
+        weight = f;
+      }
+    }
+    if (!mask || !weight)
+      return std::nullopt;
+    Expr *e = make(mask->kind == Expr::OneHot ? Expr::DenseW : Expr::Masked);
+    e->ids = in.expr->ids;
+    e->b = weight;
+    if (e->kind == Expr::Masked) {
+      for (auto [i, v] : llvm::enumerate(mask->nums)) {
+        if (v != 0 && (v != 1 || e->expert >= 0))
+          return std::nullopt;
+        if (v == 1)
+          e->expert = static_cast<int>(i);
+      }
+    }
+    return Fact{e, rest};
+  }
+  if (slots)
+    return sumSlots(op, in, rest);
+  if (isAtom(dim, Atom::Expert) && in.expr->expertLinear) {
+    Expr *dense = nullptr;
+    for (Expr *f : product)
+      if (f->kind == Expr::DenseW && !dense)
+        dense = f;
+    Result sum = dense ? sumSlots(op, in, rest) : std::nullopt;
+    return sum;
+  }
+  return std::nullopt;
+}
+
+// What one expert adds to every token: its result times its masked weight.
+std::optional<Term> Analysis::asTerm(Expr *expr, Operation *op) {
+  if (!expr->expertLinear || !expr->ids)
+    return std::nullopt;
+  SmallVector<Expr *> product;
+  factors(expr, product);
+  Term term{-1, nullptr, nullptr, op};
+  for (Expr *f : product) {
+    if (f->kind == Expr::Masked && !term.weight) {
+      term.expert = f->expert;
+      term.weight = f->b;
+    } else if (term.body) {
+      term.body = withChildren(Expr::Binary, term.body, f);
+      term.body->name = "Mul";
+    } else {
+      term.body = f;
+    }
+  }
+  if (!term.weight || !term.body || !term.body->expertLinear)
+    return std::nullopt;
+  if (Operation *at = expr->origin ? expr->origin.getDefiningOp() : nullptr)
+    term.op = at;
+  return term;
+}
+
+Analysis::Result Analysis::sumTerms(Operation *op, const Fact &a,
+                                    const Fact &b) {
+  Expr *sum = nullptr;
+  Value ids;
+  for (const Fact *f : {&a, &b})
+    if (f->expr->kind == Expr::Terms || asTerm(f->expr, op))
+      ids = f->expr->ids;
+  const Routing *r = routing(ids);
+  if (!r)
+    return std::nullopt;
+  sum = make(Expr::Terms);
+  sum->ids = ids;
+  for (const Fact *f : {&a, &b}) {
+    Expr *e = f->expr;
+    if (e->kind == Expr::Terms) {
+      // A complete sum is a result, not a part of a larger one.
+      if (static_cast<int64_t>(e->terms.size()) >= r->experts || e->ids != ids)
+        return std::nullopt;
+      sum->terms.append(e->terms.begin(), e->terms.end());
+      if (e->a && sum->a)
+        return std::nullopt;
+      if (e->a)
+        sum->a = e->a;
+    } else if (auto term = asTerm(e, op)) {
+      if (e->ids != ids)
+        return std::nullopt;
+      sum->terms.push_back(*term);
+    } else {
+      if (e->ids || sum->a || !e->origin)
+        return std::nullopt;
+      sum->a = e;
+    }
+  }
+  for (const Fact *f : {&a, &b})
+    consumed_.insert(f->expr);
+  auto layout = broadcast(a.layout, b.layout);
+  return Fact{sum, *layout};
+}
+
+} // namespace moec::raise

@@ -1,0 +1,144 @@
+// What the raise analysis knows about a value: *which* number stands at each
+// position (an Expr over the routing's slots) and *where* it stands (a Layout).
+//
+// Everything the families of exported graphs do between the top-k and the
+// combine is either a change of layout (repeat rows per slot, sort them by
+// expert, pick one expert's hits, tile them over all experts) or arithmetic on
+// single elements. Layouts carry the first, expressions the second, so that one
+// matcher of expert bodies serves all families.
+//
+// Ownership: Exprs live in the Analysis that made them. Sizes are in elements;
+// -1 is a size known only at run time.
+#pragma once
+
+#include "mlir/IR/Operation.h"
+#include "mlir/IR/Value.h"
+#include "llvm/ADT/SmallVector.h"
+#include <deque>
+#include <optional>
+#include <string>
+
+namespace moec::raise {
+
+// One index variable of a layout.
+struct Atom {
+  enum Kind {
+    Tok,    // row-major index over all token dimensions
+    Any,    // a static axis without a role (features, broadcast copies)
+    Slot,   // the k of a top-k
+    Expert, // expert id
+    Sorted, // slots (token-major) in the order of a sort by expert id
+    Group,  // the rows of one expert inside a sorted order
+    Hit,    // the slots that chose one expert, in NonZero order
+  };
+  Kind kind = Any;
+  int64_t size = -1;
+  int expert = -1;        // Group, Hit
+  mlir::Operation *order = nullptr; // Sorted, Group: the sort
+  mlir::Value ids;        // Hit: the routing
+  int part = 0, parts = 1; // Tok spread over several dimensions
+
+  bool sameSpace(const Atom &o) const {
+    return kind == o.kind && expert == o.expert && order == o.order &&
+           ids == o.ids;
+  }
+};
+
+using Dim = llvm::SmallVector<Atom, 2>; // product of atoms, outermost first
+using Layout = llvm::SmallVector<Dim, 4>;
+
+struct Expr;
+
+// The matrices (or bias vectors) of a linear map: either one value that holds
+// all experts along axis 0, or one item for each expert, or a single item.
+struct WeightItem {
+  mlir::Value value;
+  int64_t index = -1; // slice of axis 0, -1: the whole value
+};
+struct WeightSet {
+  enum Kind { Stacked, PerExpert, Single };
+  Kind kind = Single;
+  llvm::SmallVector<WeightItem, 1> items;
+};
+
+// One term of a combine: what expert `expert` adds to its tokens.
+struct Term {
+  int expert;
+  Expr *body;   // expert's output, without the routing weight when `weight`
+  Expr *weight; // [token, slot] values, null: still a factor of `body`
+  mlir::Operation *op;
+};
+
+struct Expr {
+  enum Kind {
+    Leaf,      // any tensor; `origin` is it
+    Splat,     // one number everywhere
+    Weight,    // constant parameters
+    Gathered,  // parameters of the expert that the slot chose
+    Linear,    // child times `weights`
+    Unary,     // `name`(child), parameters in `nums`
+    Binary,    // `name`(a, b)
+    Part,      // every stride-th feature of child from offset, `size` of them
+    IdTable,   // table[id of the slot]
+    OneHot,    // id of the slot == index of the expert axis
+    Perm,      // sorted row -> flat slot
+    PermTok,   // sorted row -> token
+    InvPerm,   // flat slot -> sorted row
+    Hits,      // coordinates of expert's hits: axis of two, see `nums`
+    HitTok,    // hit -> token
+    HitSlot,   // hit -> k
+    HitTokK,   // hit -> token * K
+    HitFlat,   // hit -> token * K + k
+    HitPair,   // hit -> (token, k)
+    Counts,    // slots per expert
+    Ends,      // running sum of counts, inclusive
+    Starts,    // running sum of counts, exclusive
+    End,       // Ends of one expert
+    Count,     // Counts of one expert
+    GroupRows, // rows of one expert in the sorted order
+    Iota,      // 0, 1, 2, ...
+    Masked,    // sum over slots of (id == expert) * weight
+    DenseW,    // same, along an expert axis
+    Terms,     // sum of experts' contributions
+    AllTerms,  // sum over all slots of `a`
+  };
+  Kind kind = Leaf;
+  mlir::Value origin;     // a value that holds this expression ...
+  Layout originLayout;    // ... in this layout
+  mlir::Value ids;        // routing it depends on
+  bool expertLinear = false; // an expert's matrix was applied
+  Expr *a = nullptr, *b = nullptr;
+  std::string name;
+  llvm::SmallVector<double, 4> nums;
+  WeightSet weights;
+  bool nk = false;        // Linear: weights are [N, K]
+  int64_t offset = 0, size = 0, stride = 1; // Part
+  int expert = -1;
+  mlir::Operation *order = nullptr;
+  bool perSlot = false;   // depends on the slot, not only on the token
+  llvm::SmallVector<Term, 0> terms;
+};
+
+struct Fact {
+  Expr *expr = nullptr;
+  Layout layout;
+};
+
+// Layout algebra; each fails (nullopt) rather than guess.
+Layout leafLayout(mlir::ShapedType type);
+llvm::SmallVector<Atom, 8> flatten(const Layout &layout);
+std::optional<Layout> regroup(llvm::ArrayRef<Atom> atoms,
+                              llvm::ArrayRef<int64_t> dims);
+std::optional<Layout> transpose(const Layout &layout,
+                                llvm::ArrayRef<int64_t> perm);
+std::optional<Dim> unifyDims(const Dim &a, const Dim &b);
+std::optional<Layout> broadcast(const Layout &a, const Layout &b);
+// True when the dimension is exactly one atom of that kind.
+bool isAtom(const Dim &dim, Atom::Kind kind);
+// True when the dimension runs over flat slots, token-major.
+bool isFlatSlots(const Dim &dim);
+Layout dropUnits(const Layout &layout);
+// Rows of a value in token order with `n` static trailing axes: [Tok.., n...].
+bool isTokenRows(const Layout &layout, unsigned trailing = 1);
+
+} // namespace moec::raise

@@ -1,0 +1,33 @@
+// The normal form of an expert body:
+//   y = down(act(gate x) * up x)   or   y = down(act(up x)).
+#pragma once
+
+#include "Analysis.h"
+
+namespace moec::raise {
+
+// Rows [offset, offset + size * stride) of a linear map, with its bias.
+struct Projection {
+  Expr *linear = nullptr;
+  Expr *bias = nullptr;
+  int64_t offset = 0, size = -1, stride = 1; // size -1: all rows
+  int64_t biasOffset = 0, biasStride = 1;
+};
+
+struct Ffn {
+  bool gated = false;
+  std::string activation = "identity";
+  double alpha = 1.0;           // swish(alpha x)
+  std::optional<double> limit;  // gate <= limit, |up| <= limit
+  double upOffset = 0.0;        // (up + upOffset)
+  double scale = 1.0;           // constant factor of the result
+  Projection gate, up, down;
+  Expr *x = nullptr;
+  llvm::SmallVector<Expr *, 2> weights; // factors of the routing weight
+};
+
+// `body` is an expert's result; `weight` its routing weight when that is known
+// apart from the body. On failure `why` names the obligation.
+std::optional<Ffn> matchFfn(Expr *body, Expr *weight, std::string &why);
+
+} // namespace moec::raise

@@ -1,0 +1,328 @@
+// Index vectors: gathers by ids, by a sort, by an expert's hits; histograms
+// and the row ranges of experts.
+#include "Analysis.h"
+
+using namespace mlir;
+
+namespace moec::raise {
+
+namespace {
+
+// The only expert whose entry is 1 (all others 0), or -1.
+int indicator(const Expr *e) {
+  if (e->kind != Expr::IdTable)
+    return -1;
+  int found = -1;
+  for (auto [i, v] : llvm::enumerate(e->nums)) {
+    if (v == 0)
+      continue;
+    if (v != 1 || found >= 0)
+      return -1;
+    found = static_cast<int>(i);
+  }
+  return found;
+}
+
+bool isIdentity(const Expr *e) {
+  if (e->kind != Expr::IdTable)
+    return false;
+  for (auto [i, v] : llvm::enumerate(e->nums))
+    if (v != static_cast<double>(i))
+      return false;
+  return true;
+}
+
+} // namespace
+
+// Parameters of the expert that each slot chose.
+Analysis::Result Analysis::gatherWeights(Operation *op, const Fact &data,
+                                         const Fact &index,
+                                         const Layout &rows) {
+  const Routing *r = routing(index.expr->ids);
+  auto type = ranked(data.expr->weights.items.front().value);
+  if (!r || !type || data.expr->weights.items.front().index >= 0)
+    return std::nullopt;
+  if (type.getDimSize(0) != r->experts) {
+    fail(op, r->ids,
+         "the number of experts in the bank (" + Twine(type.getDimSize(0)) +
+             ") is not the number of columns of the router (" +
+             Twine(r->experts) + ")");
+    return std::nullopt;
+  }
+  Expr *e = make(Expr::Gathered);
+  e->weights = {WeightSet::Stacked, data.expr->weights.items};
+  e->ids = r->ids;
+  e->perSlot = true;
+  Layout layout = rows;
+  layout.append(data.layout.begin() + 1, data.layout.end());
+  return Fact{e, layout};
+}
+
+Analysis::Result Analysis::gatherRows(Operation *op, const Fact &data,
+                                      size_t axis, const Fact &index,
+                                      const Layout &rows) {
+  if (axis >= data.layout.size())
+    return std::nullopt;
+  const Expr *i = index.expr;
+  Dim from = data.layout[axis];
+  if (isIdentity(i) && data.expr->kind == Expr::Weight && axis == 0)
+    return gatherWeights(op, data, index, rows);
+  Layout to = rows;
+  bool ok = false;
+  switch (i->kind) {
+  case Expr::PermTok:
+  case Expr::HitTok:
+    ok = isAtom(from, Atom::Tok);
+    break;
+  case Expr::Perm:
+  case Expr::HitFlat:
+    ok = isFlatSlots(from);
+    break;
+  case Expr::InvPerm:
+    ok = isAtom(from, Atom::Sorted) && from[0].order == i->order;
+    break;
+  case Expr::GroupRows:
+    ok = isAtom(from, Atom::Sorted) && from[0].ids == i->ids &&
+         to.size() == 1 && to[0].size() == 1;
+    if (ok)
+      to[0][0].order = from[0].order;
+    break;
+  default:
+    break;
+  }
+  if (!ok)
+    return std::nullopt;
+  Fact out{data.expr, Layout()};
+  out.layout.append(data.layout.begin(), data.layout.begin() + axis);
+  out.layout.append(to.begin(), to.end());
+  out.layout.append(data.layout.begin() + axis + 1, data.layout.end());
+  return out;
+}
+
+Analysis::Result Analysis::gather(Operation *op) {
+  Fact data = get(op->getOperand(0)), index = get(op->getOperand(1));
+  int64_t axis = intAttr(op, "axis", 0);
+  auto indexType = ranked(op->getOperand(1));
+  if (axis < 0)
+    axis += data.layout.size();
+  if (!indexType || axis < 0 ||
+      axis >= static_cast<int64_t>(data.layout.size()))
+    return std::nullopt;
+  if (index.expr->kind == Expr::Splat && indexType.getRank() <= 1) {
+    int64_t i = static_cast<int64_t>(index.expr->nums[0]);
+    bool drop = indexType.getRank() == 0;
+    if (data.expr->kind == Expr::Weight && axis == 0 &&
+        data.expr->weights.items.front().index < 0 && data.layout.size() > 1) {
+      Fact out{make(Expr::Weight), data.layout};
+      auto type = ranked(data.expr->weights.items.front().value);
+      if (type.getRank() != static_cast<int64_t>(data.layout.size()))
+        return std::nullopt;
+      int64_t n = type.getDimSize(0);
+      if (i < 0)
+        i += n;
+      if (i < 0 || i >= n)
+        return std::nullopt;
+      out.expr->weights.items = {{data.expr->weights.items.front().value, i}};
+      out.layout[0].clear();
+      if (drop)
+        out.layout.erase(out.layout.begin());
+      return out;
+    }
+    return pickOf(data, axis, i, drop);
+  }
+  return gatherRows(op, data, axis, index, index.layout);
+}
+
+Analysis::Result Analysis::gatherND(Operation *op) {
+  Fact data = get(op->getOperand(0)), index = get(op->getOperand(1));
+  if (intAttr(op, "batch_dims", 0) != 0 || index.layout.empty())
+    return std::nullopt;
+  Layout rows(index.layout.begin(), index.layout.end() - 1);
+  if (index.expr->kind == Expr::HitPair) {
+    if (data.layout.size() < 2 || !isAtom(data.layout[0], Atom::Tok))
+      return std::nullopt;
+    Fact out{data.expr, rows};
+    out.layout.append(data.layout.begin() + 2, data.layout.end());
+    return out;
+  }
+  auto type = ranked(op->getOperand(1));
+  if (!type || type.getShape().back() != 1)
+    return std::nullopt;
+  return gatherRows(op, data, 0, index, rows);
+}
+
+Analysis::Result Analysis::nonZero(Operation *op) {
+  Fact in = get(op->getOperand(0));
+  int expert = indicator(in.expr);
+  if (expert < 0 || in.layout.size() != 2)
+    return std::nullopt;
+  Expr *e = make(Expr::Hits);
+  e->ids = in.expr->ids;
+  e->perSlot = true;
+  e->expert = expert;
+  e->order = op;
+  for (const Dim &dim : in.layout) {
+    bool tokens = isAtom(dim, Atom::Tok);
+    if (!tokens && !dim.empty() && !isAtom(dim, Atom::Slot))
+      return std::nullopt;
+    e->nums.push_back(tokens ? 0 : 1);
+  }
+  if (e->nums[0] == e->nums[1])
+    return std::nullopt;
+  Atom hit{Atom::Hit, -1};
+  hit.expert = expert;
+  hit.ids = in.expr->ids;
+  hit.order = op;
+  return Fact{e, {Dim{{Atom::Any, 2}}, Dim{hit}}};
+}
+
+Analysis::Result Analysis::cumSum(Operation *op) {
+  Fact in = get(op->getOperand(0));
+  if (in.expr->kind != Expr::Counts || intAttr(op, "reverse", 0) != 0)
+    return std::nullopt;
+  Expr *e = make(intAttr(op, "exclusive", 0) ? Expr::Starts : Expr::Ends);
+  e->ids = in.expr->ids;
+  return Fact{e, in.layout};
+}
+
+Analysis::Result Analysis::range(Operation *op) {
+  Fact start = get(op->getOperand(0)), end = get(op->getOperand(1)),
+       step = get(op->getOperand(2));
+  if (step.expr->kind != Expr::Splat || step.expr->nums[0] != 1)
+    return std::nullopt;
+  bool zero = start.expr->kind == Expr::Splat && start.expr->nums[0] == 0;
+  if (end.expr->kind == Expr::End) {
+    int expert = end.expr->expert;
+    bool follows = expert == 0 ? zero
+                               : start.expr->kind == Expr::End &&
+                                     start.expr->ids == end.expr->ids &&
+                                     start.expr->expert == expert - 1;
+    if (!follows) {
+      fail(op, end.expr->ids,
+           "the rows of expert " + Twine(expert) +
+               " do not begin where those of the expert before end");
+      return std::nullopt;
+    }
+    Expr *e = make(Expr::GroupRows);
+    e->ids = end.expr->ids;
+    e->expert = expert;
+    e->perSlot = true;
+    Atom group{Atom::Group, -1};
+    group.expert = expert;
+    group.ids = e->ids;
+    return Fact{e, {Dim{group}}};
+  }
+  if (!zero)
+    return std::nullopt;
+  return Fact{make(Expr::Iota), {Dim{{Atom::Any, -1}}}};
+}
+
+// Coordinates side by side, or the experts' rows one after the other.
+Analysis::Result Analysis::concat(Operation *op) {
+  auto type = ranked(op->getResult(0));
+  if (!type || op->getNumOperands() == 0)
+    return std::nullopt;
+  int64_t axis = intAttr(op, "axis", 0);
+  if (axis < 0)
+    axis += type.getRank();
+  std::vector<Fact> parts;
+  for (Value v : op->getOperands())
+    parts.push_back(get(v));
+  if (axis == 0 && !parts[0].layout.empty() &&
+      isAtom(parts[0].layout[0], Atom::Group))
+    return joinGroups(parts, op);
+  if (parts.size() == 2 && parts[0].expr->kind == Expr::HitTok &&
+      parts[1].expr->kind == Expr::HitSlot &&
+      parts[0].expr->order == parts[1].expr->order &&
+      axis == type.getRank() - 1 && parts[0].layout.size() == 2) {
+    Expr *e = make(Expr::HitPair);
+    e->ids = parts[0].expr->ids;
+    e->expert = parts[0].expr->expert;
+    e->order = parts[0].expr->order;
+    e->perSlot = true;
+    return Fact{e, {parts[0].layout[0], Dim{{Atom::Any, 2}}}};
+  }
+  return axis >= 0 ? stack(parts, axis, op) : std::nullopt;
+}
+
+// Experts' results side by side along a new axis: the expert axis when each
+// is one expert's function of all tokens, a list of terms when each carries
+// its masked weight.
+Analysis::Result Analysis::stack(ArrayRef<Fact> parts, size_t axis,
+                                 Operation *op) {
+  if (parts.size() < 2)
+    return std::nullopt;
+  bool terms = true;
+  for (const Fact &part : parts) {
+    if (axis >= part.layout.size() || !part.layout[axis].empty() ||
+        !part.expr->expertLinear ||
+        part.layout.size() != parts[0].layout.size())
+      return std::nullopt;
+    terms &= asTerm(part.expr, op).has_value();
+  }
+  Fact out{nullptr, parts[0].layout};
+  out.layout[axis] = {Atom{Atom::Expert, static_cast<int64_t>(parts.size())}};
+  if (terms) {
+    out.expr = make(Expr::Terms);
+    out.expr->ids = parts[0].expr->ids;
+    for (const Fact &part : parts) {
+      if (part.expr->ids != out.expr->ids)
+        return std::nullopt;
+      out.expr->terms.push_back(*asTerm(part.expr, op));
+    }
+    return out;
+  }
+  SmallVector<Expr *> exprs;
+  for (const Fact &part : parts) {
+    if (part.expr->ids)
+      return std::nullopt;
+    exprs.push_back(part.expr);
+  }
+  std::string why;
+  out.expr = zipExperts(*this, exprs, why);
+  return out.expr ? Result(out) : std::nullopt;
+}
+
+Analysis::Result Analysis::joinGroups(ArrayRef<Fact> parts, Operation *op) {
+  const Atom &first = parts[0].layout[0][0];
+  const Routing *r = routing(first.ids);
+  if (!r)
+    return std::nullopt;
+  SmallVector<Expr *> exprs;
+  for (auto [i, part] : llvm::enumerate(parts)) {
+    if (part.layout.empty() || !isAtom(part.layout[0], Atom::Group) ||
+        part.layout[0][0].order != first.order ||
+        part.layout.size() != parts[0].layout.size())
+      return std::nullopt;
+    if (part.layout[0][0].expert != static_cast<int>(i)) {
+      fail(op, r->ids, "expert " + Twine(i) + " is not in its place", true);
+      return std::nullopt;
+    }
+    exprs.push_back(part.expr);
+  }
+  if (static_cast<int64_t>(parts.size()) != r->experts) {
+    fail(op, r->ids,
+         Twine(parts.size()) + " experts are joined, the router has " +
+             Twine(r->experts),
+         true);
+    return std::nullopt;
+  }
+  std::string why;
+  Expr *all = zipExperts(*this, exprs, why);
+  if (!all) {
+    fail(op, r->ids, why, true);
+    return std::nullopt;
+  }
+  if (llvm::is_contained(exprs, all)) {
+    // Nothing of an expert in it: the sorted rows themselves again.
+  } else {
+    all->ids = r->ids;
+    all->perSlot = true;
+  }
+  Fact out{all, parts[0].layout};
+  out.layout[0][0].kind = Atom::Sorted;
+  out.layout[0][0].expert = -1;
+  return out;
+}
+
+} // namespace moec::raise

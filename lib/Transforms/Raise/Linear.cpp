@@ -1,0 +1,115 @@
+// Products with parameters: of one expert, of the chosen expert of each slot,
+// or of all experts along an axis.
+#include "Analysis.h"
+
+using namespace mlir;
+
+namespace moec::raise {
+
+namespace {
+
+bool holdsMatrices(const Fact &f) {
+  return (f.expr->kind == Expr::Weight || f.expr->kind == Expr::Gathered) &&
+         f.layout.size() >= 2;
+}
+
+} // namespace
+
+// x * w, or w * x when `weightLeft` (then w is [.., N, K]).
+Analysis::Result Analysis::linear(const Fact &x, const Fact &w,
+                                  bool weightLeft) {
+  size_t wr = w.layout.size(), xr = x.layout.size();
+  if (xr < 1 || (weightLeft && xr < 2))
+    return std::nullopt;
+  Dim wn = w.layout[weightLeft ? wr - 2 : wr - 1];
+  Dim wk = w.layout[weightLeft ? wr - 1 : wr - 2];
+  Dim xk = x.layout[weightLeft ? xr - 2 : xr - 1];
+  auto k = unifyDims(wk, xk);
+  if (!k || wk.empty() != xk.empty())
+    return std::nullopt;
+  Layout wBatch(w.layout.begin(), w.layout.end() - 2);
+  Layout xBatch(x.layout.begin(), x.layout.end() - std::min<size_t>(xr, 2));
+  WeightSet set;
+  set.items = w.expr->weights.items;
+  bool gathered = w.expr->kind == Expr::Gathered;
+  if (gathered) {
+    set.kind = WeightSet::Stacked;
+  } else if (!wBatch.empty()) {
+    if (wBatch.size() != 1 || set.items.size() != 1)
+      return std::nullopt;
+    set.kind = WeightSet::Stacked;
+    if (!wBatch[0].empty())
+      wBatch[0][0].kind = Atom::Expert;
+  }
+  auto batch = broadcast(wBatch, xBatch);
+  if (!batch)
+    return std::nullopt;
+  Layout layout = *batch;
+  if (weightLeft) {
+    layout.push_back(wn);
+    layout.push_back(x.layout[xr - 1]);
+  } else {
+    if (xr >= 2)
+      layout.push_back(x.layout[xr - 2]);
+    layout.push_back(wn);
+  }
+  Expr *e = withChildren(Expr::Linear, x.expr);
+  e->weights = set;
+  e->nk = weightLeft;
+  e->expertLinear = true;
+  if (gathered) {
+    if (e->ids && e->ids != w.expr->ids)
+      return std::nullopt;
+    e->ids = w.expr->ids;
+    e->perSlot = true;
+  }
+  return Fact{e, layout};
+}
+
+Analysis::Result Analysis::matmul(Operation *op) {
+  Fact a = get(op->getOperand(0)), b = get(op->getOperand(1));
+  bool wa = holdsMatrices(a), wb = holdsMatrices(b);
+  if (wb && !wa)
+    return linear(a, b, false);
+  if (wa && !wb && (a.expr->kind == Expr::Gathered || a.layout.size() == 2))
+    return linear(b, a, true);
+  // Sum over slots written as a product: [.., 1, k] x [.., k, H].
+  size_t n = a.layout.size();
+  if (n >= 3 && b.layout.size() == n && b.expr->expertLinear && b.expr->ids &&
+      a.layout[n - 2].empty() && isAtom(b.layout[n - 2], Atom::Slot)) {
+    Fact turned = a;
+    std::swap(turned.layout[n - 2], turned.layout[n - 1]);
+    Result product = binaryFacts("Mul", turned, b, op);
+    if (!product)
+      return std::nullopt;
+    Layout rest = product->layout;
+    rest.erase(rest.begin() + (n - 2));
+    Result sum = sumSlots(op, *product, rest);
+    if (sum)
+      sum->layout.insert(sum->layout.end() - 1, Dim());
+    return sum;
+  }
+  return std::nullopt;
+}
+
+Analysis::Result Analysis::gemm(Operation *op) {
+  Fact x = get(op->getOperand(0)), w = get(op->getOperand(1));
+  if (!holdsMatrices(w) || w.layout.size() != 2 || x.layout.size() != 2 ||
+      intAttr(op, "transA", 0) != 0 || floatAttr(op, "alpha", 1.0) != 1.0)
+    return std::nullopt;
+  bool nk = intAttr(op, "transB", 0) != 0;
+  if (nk)
+    std::swap(w.layout[0], w.layout[1]);
+  Result out = linear(x, w, false);
+  if (!out)
+    return std::nullopt;
+  out->expr->nk = nk;
+  if (op->getNumOperands() > 2 && !isAbsent(op->getOperand(2))) {
+    if (floatAttr(op, "beta", 1.0) != 1.0)
+      return std::nullopt;
+    return binaryFacts("Add", *out, get(op->getOperand(2)), op);
+  }
+  return out;
+}
+
+} // namespace moec::raise

@@ -1,0 +1,112 @@
+// Where a routing begins: a top-k over expert scores, or a sort of its ids.
+#include "Analysis.h"
+
+using namespace mlir;
+
+namespace moec::raise {
+
+// `count` is the number of slots: the length of a flat vector over them.
+bool Analysis::isSlotCount(Value count, const Layout &slots) {
+  for (int depth = 0; depth < 12; ++depth) {
+    Operation *op = count ? count.getDefiningOp() : nullptr;
+    StringRef n = onnxName(op);
+    if (n == "Shape") {
+      Fact of = get(op->getOperand(0));
+      if (of.layout.size() != 1)
+        return false;
+      auto dim = unifyDims(of.layout[0], slots[0]);
+      return dim && of.layout[0].size() == slots[0].size();
+    }
+    if (n == "Size") {
+      auto dims = flatten(get(op->getOperand(0)).layout);
+      return dims.size() == slots[0].size();
+    }
+    if (n != "Reshape" && n != "Squeeze" && n != "Unsqueeze" && n != "Cast" &&
+        n != "Identity" && n != "Gather" && n != "Slice" && n != "Concat")
+      return false;
+    if (n == "Concat" && op->getNumOperands() != 1)
+      return false;
+    count = op->getOperand(0);
+  }
+  return false;
+}
+
+// Sorting ids groups the slots by expert; sorting the permutation inverts it.
+bool Analysis::argsort(Operation *op, const Fact &in) {
+  if (in.layout.size() != 1 || intAttr(op, "largest", 1) != 0 ||
+      intAttr(op, "sorted", 1) == 0)
+    return false;
+  auto type = ranked(op->getOperand(0));
+  auto given = evalInt(op->getOperand(1));
+  bool all = given && type && type.hasStaticShape() &&
+             *given == type.getNumElements();
+  if (!all && !isSlotCount(op->getOperand(1), in.layout)) {
+    fail(op, in.expr->ids, "the sort of the ids does not keep all of them");
+    return false;
+  }
+  Value ids = in.expr->ids;
+  if (in.expr->kind == Expr::Perm) {
+    Expr *inverse = make(Expr::InvPerm);
+    inverse->ids = ids;
+    inverse->order = in.expr->order;
+    inverse->perSlot = true;
+    set(op->getResult(1), {inverse, {sortedFrom_[in.expr->order]}});
+    return true;
+  }
+  if (!isFlatSlots(in.layout[0]))
+    return false;
+  Atom rows{Atom::Sorted, -1};
+  rows.order = op;
+  rows.ids = ids;
+  sortedFrom_[op] = in.layout[0];
+  set(op->getResult(0), {in.expr, {Dim{rows}}});
+  Expr *perm = make(Expr::Perm);
+  perm->ids = ids;
+  perm->order = op;
+  perm->perSlot = true;
+  set(op->getResult(1), {perm, {Dim{rows}}});
+  return true;
+}
+
+bool Analysis::topk(Operation *op) {
+  Fact in = get(op->getOperand(0));
+  if (in.expr->kind == Expr::IdTable || in.expr->kind == Expr::Perm)
+    return argsort(op, in);
+  auto type = ranked(op->getOperand(0));
+  if (!type || type.getRank() < 2)
+    return false;
+  int64_t axis = intAttr(op, "axis", -1);
+  bool last = axis == -1 || axis == type.getRank() - 1;
+  int64_t experts = type.getShape().back();
+  auto elements = dyn_cast<FloatType>(type.getElementType());
+  if (!last || intAttr(op, "largest", 1) != 1 || experts < 1 || !elements)
+    return false;
+  Routing r;
+  r.topk = op;
+  r.values = op->getResult(0);
+  r.ids = op->getResult(1);
+  r.scores = op->getOperand(0);
+  r.experts = experts;
+  auto k = evalInt(op->getOperand(1));
+  if (!k || *k < 1 || *k > experts) {
+    routings_.insert({r.ids, r});
+    fail(op, r.ids,
+         k ? "the top-k count is out of range" : "the top-k count is not a constant");
+    return false;
+  }
+  r.k = *k;
+  routings_.insert({r.ids, r});
+  Layout layout = isTokenRows(in.layout) ? in.layout : leafLayout(type);
+  layout.back().clear();
+  if (*k > 1)
+    layout.back().push_back({Atom::Slot, *k});
+  Expr *ids = make(Expr::IdTable);
+  ids->ids = r.ids;
+  ids->perSlot = true;
+  for (int64_t e = 0; e < experts; ++e)
+    ids->nums.push_back(static_cast<double>(e));
+  set(r.ids, {ids, layout});
+  return true;
+}
+
+} // namespace moec::raise

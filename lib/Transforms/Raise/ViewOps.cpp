@@ -1,0 +1,367 @@
+// Operations that only move elements: the expression stays, the layout changes.
+#include "Analysis.h"
+
+using namespace mlir;
+
+namespace moec::raise {
+
+// Facts that carry no routing and no expert gain nothing from deep views, but
+// a view of a leaf must stay that leaf: tokens are recognised through it.
+Analysis::Result Analysis::reshape(Operation *op) {
+  auto type = ranked(op->getResult(0));
+  if (!type)
+    return std::nullopt;
+  Fact in = get(op->getOperand(0));
+  if (in.expr->kind == Expr::Splat) {
+    in.layout = Layout(type.getRank());
+    return in;
+  }
+  // The target may be known better than the result type.
+  SmallVector<int64_t> dims(type.getShape());
+  if (auto target = evalInts(op->getOperand(1));
+      target && target->size() == dims.size())
+    for (auto [d, t] : llvm::zip(dims, *target))
+      if (d < 0 && t && *t > 0)
+        d = *t;
+  auto layout = regroup(flatten(in.layout), dims);
+  if (!layout)
+    return std::nullopt;
+  return Fact{in.expr, *layout};
+}
+
+Analysis::Result Analysis::flattenOp(Operation *op) {
+  Fact in = get(op->getOperand(0));
+  int64_t axis = intAttr(op, "axis", 1), rank = in.layout.size();
+  if (axis < 0)
+    axis += rank;
+  if (axis < 0 || axis > rank)
+    return std::nullopt;
+  Layout out(2);
+  for (int half : {0, 1}) {
+    Layout part(in.layout.begin() + (half ? axis : 0),
+                half ? in.layout.end() : in.layout.begin() + axis);
+    for (const Atom &atom : flatten(part)) {
+      if (atom.parts > 1)
+        return std::nullopt;
+      out[half].push_back(atom);
+    }
+  }
+  return Fact{in.expr, out};
+}
+
+Analysis::Result Analysis::squeeze(Operation *op) {
+  auto type = ranked(op->getResult(0));
+  auto from = ranked(op->getOperand(0));
+  if (!type || !from)
+    return std::nullopt;
+  Fact in = get(op->getOperand(0));
+  SmallVector<int64_t> axes;
+  bool adds = onnxName(op) == "Unsqueeze";
+  if (op->getNumOperands() > 1 && !isAbsent(op->getOperand(1))) {
+    auto ints = evalAllInts(op->getOperand(1));
+    if (!ints)
+      return std::nullopt;
+    axes = *ints;
+  } else if (!adds) {
+    for (auto [i, dim] : llvm::enumerate(from.getShape()))
+      if (dim == 1)
+        axes.push_back(i);
+  }
+  int64_t rank = adds ? type.getRank() : from.getRank();
+  for (int64_t &axis : axes) {
+    if (axis < 0)
+      axis += rank;
+    if (axis < 0 || axis >= rank)
+      return std::nullopt;
+  }
+  Layout layout;
+  if (adds) {
+    size_t next = 0;
+    for (int64_t i = 0; i < rank; ++i) {
+      if (llvm::is_contained(axes, i))
+        layout.push_back({});
+      else if (next < in.layout.size())
+        layout.push_back(in.layout[next++]);
+    }
+  } else {
+    for (auto [i, dim] : llvm::enumerate(in.layout)) {
+      if (!llvm::is_contained(axes, static_cast<int64_t>(i)))
+        layout.push_back(dim);
+      else if (!dim.empty())
+        return std::nullopt;
+    }
+  }
+  if (static_cast<int64_t>(layout.size()) != type.getRank())
+    return std::nullopt;
+  return Fact{in.expr, layout};
+}
+
+Analysis::Result Analysis::transposeOp(Operation *op) {
+  Fact in = get(op->getOperand(0));
+  SmallVector<int64_t> perm = intsAttr(op, "perm");
+  if (perm.empty())
+    for (int64_t i = in.layout.size() - 1; i >= 0; --i)
+      perm.push_back(i);
+  auto layout = transpose(in.layout, perm);
+  if (!layout)
+    return std::nullopt;
+  return Fact{in.expr, *layout};
+}
+
+// Expand and ConstantOfShape. A unit dimension that grows becomes an axis the
+// expression does not depend on.
+Analysis::Result Analysis::expand(Operation *op) {
+  auto type = ranked(op->getResult(0));
+  if (!type)
+    return std::nullopt;
+  if (onnxName(op) == "ConstantOfShape") {
+    double number = 0;
+    if (auto dense = dyn_cast_or_null<DenseElementsAttr>(op->getAttr("value"))) {
+      if (isa<FloatType>(dense.getElementType())) {
+        APFloat value = *dense.getValues<APFloat>().begin();
+        bool lost;
+        value.convert(APFloat::IEEEdouble(), APFloat::rmNearestTiesToEven,
+                      &lost);
+        number = value.convertToDouble();
+      } else if (dense.getElementType().isInteger()) {
+        number = static_cast<double>(
+            (*dense.getValues<APInt>().begin()).getSExtValue());
+      }
+    }
+    return Fact{splat(number), Layout(type.getRank())};
+  }
+  Fact in = get(op->getOperand(0));
+  if (in.expr->kind == Expr::Splat)
+    return Fact{in.expr, Layout(type.getRank())};
+  Layout layout(type.getRank());
+  if (layout.size() < in.layout.size())
+    return std::nullopt;
+  size_t shift = layout.size() - in.layout.size();
+  // The target shape may be known better than the result type.
+  auto target = evalInts(op->getOperand(1));
+  for (size_t i = 0; i < layout.size(); ++i) {
+    Dim dim = i < shift ? Dim() : in.layout[i - shift];
+    int64_t size = type.getDimSize(i);
+    if (size < 0 && target && target->size() == layout.size() && (*target)[i] &&
+        dim.empty())
+      size = (*target)[i].value();
+    if (dim.empty() && size > 1)
+      dim.push_back({Atom::Any, size});
+    else if (dim.empty() && size != 1)
+      return std::nullopt; // grows by an unknown amount
+    layout[i] = dim;
+  }
+  return Fact{in.expr, layout};
+}
+
+Analysis::Result Analysis::tile(Operation *op) {
+  Fact in = get(op->getOperand(0));
+  auto repeats = evalAllInts(op->getOperand(1));
+  if (!repeats || repeats->size() != in.layout.size())
+    return std::nullopt;
+  Layout layout = in.layout;
+  for (auto [dim, n] : llvm::zip(layout, *repeats)) {
+    if (n < 1)
+      return std::nullopt;
+    if (n > 1)
+      dim.insert(dim.begin(), Atom{Atom::Any, n});
+    if (n > 1 && dim.size() > 1 && dim[1].parts > 1)
+      return std::nullopt;
+  }
+  return Fact{in.expr, layout};
+}
+
+// Features [offset, offset + size * stride) of one axis.
+Analysis::Result Analysis::partOf(const Fact &in, int64_t axis, int64_t offset,
+                                  int64_t size, int64_t stride) {
+  Dim dim = in.layout[axis];
+  if (dim.size() != 1 || dim[0].kind != Atom::Any || size <= 0)
+    return std::nullopt;
+  if (offset == 0 && size == dim[0].size && stride == 1)
+    return in;
+  if (offset < 0 || stride < 1 || offset + (size - 1) * stride >= dim[0].size)
+    return std::nullopt;
+  if (!in.expr->expertLinear)
+    return std::nullopt;
+  Expr *e = withChildren(Expr::Part, in.expr);
+  e->offset = offset;
+  e->size = size;
+  e->stride = stride;
+  Fact out{e, in.layout};
+  out.layout[axis].clear();
+  if (size > 1)
+    out.layout[axis].push_back({Atom::Any, size});
+  return out;
+}
+
+// One position of an axis.
+Analysis::Result Analysis::pickOf(const Fact &in, int64_t axis, int64_t index,
+                                  bool drop) {
+  Fact out = in;
+  if (drop)
+    out.layout.erase(out.layout.begin() + axis);
+  else
+    out.layout[axis].clear();
+  const Expr *e = in.expr;
+  const Dim &dim = in.layout[axis];
+  if (dim.size() != 1)
+    return std::nullopt;
+  int64_t n = dim[0].size;
+  if (index < 0 && n > 0)
+    index += n;
+  if (index < 0 || (n > 0 && index >= n))
+    return std::nullopt;
+  int i = static_cast<int>(index);
+  bool expertAxis = dim[0].kind == Atom::Expert;
+  if (e->kind == Expr::Hits && dim[0].kind == Atom::Any) {
+    // The coordinate axis of NonZero: rows name the axes of the mask.
+    out.expr = make(e->nums[i] == 0 ? Expr::HitTok : Expr::HitSlot);
+    out.expr->ids = e->ids;
+    out.expr->expert = e->expert;
+    out.expr->order = e->order;
+    return out;
+  }
+  if (e->kind == Expr::OneHot && expertAxis) {
+    Expr *t = make(Expr::IdTable);
+    t->ids = e->ids;
+    t->perSlot = true;
+    t->nums.assign(n, 0.0);
+    t->nums[i] = 1.0;
+    out.expr = t;
+    return out;
+  }
+  if (e->kind == Expr::DenseW && expertAxis) {
+    Expr *m = make(Expr::Masked);
+    m->ids = e->ids;
+    m->b = e->b;
+    m->expert = i;
+    out.expr = m;
+    return out;
+  }
+  if (e->kind == Expr::Counts && expertAxis) {
+    out.expr = make(Expr::Count);
+    out.expr->ids = e->ids;
+    out.expr->expert = i;
+    return out;
+  }
+  if ((e->kind == Expr::Ends || e->kind == Expr::Starts) && expertAxis) {
+    Expr *end = make(Expr::End);
+    end->ids = e->ids;
+    end->expert = e->kind == Expr::Ends ? i : i - 1;
+    out.expr = end->expert < 0 ? splat(0) : end;
+    return out;
+  }
+  return std::nullopt;
+}
+
+bool Analysis::split(Operation *op) {
+  Fact in = get(op->getOperand(0));
+  int64_t rank = in.layout.size();
+  int64_t axis = intAttr(op, "axis", 0);
+  if (axis < 0)
+    axis += rank;
+  if (axis < 0 || axis >= rank)
+    return false;
+  auto type = ranked(op->getOperand(0));
+  int64_t total = type ? type.getDimSize(axis) : -1;
+  if (total < 0 && in.layout[axis].size() == 1)
+    total = in.layout[axis][0].size;
+  SmallVector<int64_t> sizes;
+  if (op->getNumOperands() > 1 && !isAbsent(op->getOperand(1))) {
+    auto given = evalAllInts(op->getOperand(1));
+    if (!given || given->size() != op->getNumResults())
+      return false;
+    sizes = *given;
+  } else {
+    int64_t n = op->getNumResults();
+    if (total < 0)
+      return false;
+    int64_t each = (total + n - 1) / n;
+    for (int64_t i = 0; i < n; ++i)
+      sizes.push_back(std::min(each, total - i * each));
+  }
+  int64_t at = 0;
+  bool any = false;
+  for (auto [result, size] : llvm::zip(op->getResults(), sizes)) {
+    Result fact = partOf(in, axis, at, size, 1);
+    if (!fact && size == 1)
+      fact = pickOf(in, axis, at, false);
+    if (fact) {
+      set(result, *fact);
+      any = true;
+    }
+    at += size;
+  }
+  return any;
+}
+
+Analysis::Result Analysis::slice(Operation *op) {
+  Fact in = get(op->getOperand(0));
+  auto type = ranked(op->getOperand(0));
+  auto arg = [&](unsigned i) {
+    return op->getNumOperands() > i ? op->getOperand(i) : Value();
+  };
+  if (!type || static_cast<int64_t>(in.layout.size()) != type.getRank())
+    return std::nullopt;
+  int64_t axis = 0, step = 1;
+  if (!isAbsent(arg(3))) {
+    auto axes = evalAllInts(arg(3));
+    if (!axes || axes->size() != 1)
+      return std::nullopt;
+    axis = axes->front();
+  } else if (auto starts = ranked(arg(1)); !starts || starts.getNumElements() != 1) {
+    return std::nullopt;
+  }
+  if (axis < 0)
+    axis += type.getRank();
+  if (!isAbsent(arg(4))) {
+    auto steps = evalInt(arg(4));
+    if (!steps)
+      return std::nullopt;
+    step = *steps;
+  }
+  if (axis < 0 || axis >= type.getRank() || step < 1)
+    return std::nullopt;
+  // Rows of one expert in the sorted order, cut out by the running counts.
+  Fact first = get(arg(1)), last = get(arg(2));
+  if (last.expr->kind == Expr::End && isAtom(in.layout[axis], Atom::Sorted)) {
+    const Atom &rows = in.layout[axis][0];
+    int e = last.expr->expert;
+    bool begins = e == 0 ? first.expr->kind == Expr::Splat &&
+                               first.expr->nums[0] == 0
+                         : first.expr->kind == Expr::End &&
+                               first.expr->expert == e - 1 &&
+                               first.expr->ids == last.expr->ids;
+    if (!begins || step != 1 || rows.ids != last.expr->ids)
+      return std::nullopt;
+    Fact out = in;
+    Atom group = rows;
+    group.kind = Atom::Group;
+    group.expert = e;
+    group.size = -1;
+    out.layout[axis] = {group};
+    return out;
+  }
+  auto start = evalInt(arg(1)), end = evalInt(arg(2));
+  int64_t total = type.getDimSize(axis);
+  if (total < 0 && in.layout[axis].size() == 1)
+    total = in.layout[axis][0].size;
+  if (!start || !end)
+    return std::nullopt;
+  if (total < 0 && *start >= 0 && *end == *start + 1)
+    return pickOf(in, axis, *start, false);
+  if (total < 0)
+    return *start == 0 && *end > (1ll << 60) && step == 1 ? Result(in)
+                                                          : std::nullopt;
+  int64_t lo = *start < 0 ? *start + total : *start;
+  int64_t hi = std::min(*end < 0 ? *end + total : *end, total);
+  lo = std::clamp<int64_t>(lo, 0, total);
+  int64_t size = hi > lo ? (hi - lo + step - 1) / step : 0;
+  if (Result part = partOf(in, axis, lo, size, step))
+    return part;
+  if (size == 1)
+    return pickOf(in, axis, lo, false);
+  return std::nullopt;
+}
+
+} // namespace moec::raise
