@@ -2,7 +2,8 @@
  *
  * They are generic over the element type (ONNX TensorProto codes) and take contiguous row-major
  * tensors. Outputs are allocated by the caller unless the prototype in api_functions.def says
- * otherwise. An index out of range ends the run with a message that names the node.
+ * otherwise. An index out of range ends the run with a message that names the node; `node` is the
+ * bare name of the ONNX node and must outlive the call.
  */
 #ifndef MOERT_OPS_H
 #define MOERT_OPS_H
