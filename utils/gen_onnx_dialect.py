@@ -112,7 +112,7 @@ def attribute(op, attr):
         return f'DefaultValuedAttr<{base}, "{{{", ".join(map(cpp_float, value))}}}">'
     if kind == "STRINGS":
         items = ", ".join(quote(item.decode()) for item in value)
-        text = quote("$_builder.getStrArrayAttr({" + items + "})")
+        text = quote("{" + items + "}")
         return f"DefaultValuedAttr<{base}, {text}>"
     raise SystemExit(f"{op}.{attr.name}: default of kind {kind} is not handled")
 
@@ -172,6 +172,9 @@ def definition(schema):
         lines.append(f"  let numRegions = {len(graphs)};")
     if name == "Constant":
         lines.append("  let hasFolder = 1;")
+        lines.append("  let hasVerifier = 1;")
+    if graphs:
+        lines.append("  let hasVerifier = 1;")
     lines.append("}")
     return "\n".join(lines).replace("(ins )", "(ins)").replace("(outs )", "(outs)")
 

@@ -15,14 +15,25 @@ def OnnxDialect : Dialect {
     type `none` (operand: the result of `onnx.none`). Attributes keep their ONNX names; graph
     attributes are regions ended by `onnx.yield`. Operators of other domains are `onnx.custom`.
     Every op is located at its ONNX node's name.
+
+    All ops print alike: operands, regions, attributes, then the function type. An op without
+    operands and regions leaves the parentheses out.
+    ```mlir
+    %shape = onnx.Constant {value = dense<[2, 4]> : tensor<2xi64>} : () -> tensor<2xi64>
+    %y = onnx.Reshape(%x, %shape) {allowzero = 0 : i64}
+         : (tensor<8xf32>, tensor<2xi64>) -> tensor<2x4xf32>
+    %z = onnx.If(%c) ({
+      onnx.yield(%y) : (tensor<2x4xf32>) -> ()
+    }, {
+      onnx.yield(%w) : (tensor<2x4xf32>) -> ()
+    }) : (tensor<i1>) -> tensor<2x4xf32>
+    ```
   }];
   let hasConstantMaterializer = 1;
   let usePropertiesForAttributes = 0;
   let extraClassDeclaration = [{
     /// The opset version of the default domain that the ops of this dialect follow.
     static constexpr int kOpset = 26;
-    /// Registers the ops, shard by shard.
-    void registerOps();
   }];
 }
 
@@ -71,7 +82,7 @@ def Onnx_YieldOp : Onnx_Op<"yield", [Pure, Terminator]> {
   let description = [{
     Gives the outputs of an ONNX subgraph, in their order.
 
-    Example: `onnx.yield %sum : (tensor<4xf32>) -> ()`
+    Example: `onnx.yield(%sum) : (tensor<4xf32>) -> ()`
   }];
   let arguments = (ins Variadic<Onnx_OptionalTensor>:$values);
   let results = (outs);
@@ -85,7 +96,7 @@ def Onnx_CustomOp : Onnx_Op<"custom", []> {
 
     Example:
     ```mlir
-    %y = onnx.custom %x, %scale {attributes = {epsilon = 1.0e-05 : f32}, domain = "com.microsoft",
+    %y = onnx.custom(%x, %scale) {attributes = {epsilon = 1.0e-05 : f32}, domain = "com.microsoft",
            op_type = "SimplifiedLayerNormalization"}
          : (tensor<2x8xf32>, tensor<8xf32>) -> tensor<2x8xf32>
     ```

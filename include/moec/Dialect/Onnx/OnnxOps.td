@@ -510,6 +510,7 @@ def Onnx_ConstantOp : Onnx_Op<"Constant", [Pure, ConstantLike]> {
   let arguments = (ins ElementsAttr:$value);
   let results = (outs AnyTensor:$output);
   let hasFolder = 1;
+  let hasVerifier = 1;
 }
 
 def Onnx_ConstantOfShapeOp : Onnx_Op<"ConstantOfShape", [Pure]> {
@@ -1214,6 +1215,7 @@ def Onnx_IfOp : Onnx_Op<"If", [RecursiveMemoryEffects]> {
   let results = (outs Variadic<Onnx_OptionalTensor>:$outputs);
   let regions = (region AnyRegion:$then_branch, AnyRegion:$else_branch);
   let numRegions = 2;
+  let hasVerifier = 1;
 }
 
 def Onnx_InstanceNormalizationOp : Onnx_Op<"InstanceNormalization", [Pure]> {
@@ -1418,6 +1420,7 @@ def Onnx_LoopOp : Onnx_Op<"Loop", [RecursiveMemoryEffects]> {
   let results = (outs Variadic<Onnx_OptionalTensor>:$v_final_and_scan_outputs);
   let regions = (region AnyRegion:$body);
   let numRegions = 1;
+  let hasVerifier = 1;
 }
 
 def Onnx_LpNormalizationOp : Onnx_Op<"LpNormalization", [Pure]> {
@@ -1986,7 +1989,7 @@ def Onnx_RNNOp : Onnx_Op<"RNN", [Pure]> {
                        Onnx_OptionalTensor:$initial_h,
                        OptionalAttr<DenseF32ArrayAttr>:$activation_alpha,
                        OptionalAttr<DenseF32ArrayAttr>:$activation_beta,
-                       DefaultValuedAttr<StrArrayAttr, "$_builder.getStrArrayAttr({\"Tanh\", \"Tanh\"})">:$activations,
+                       DefaultValuedAttr<StrArrayAttr, "{\"Tanh\", \"Tanh\"}">:$activations,
                        OptionalAttr<F32Attr>:$clip,
                        DefaultValuedStrAttr<StrAttr, "forward">:$direction,
                        OptionalAttr<I64Attr>:$hidden_size,
@@ -2431,6 +2434,7 @@ def Onnx_ScanOp : Onnx_Op<"Scan", [RecursiveMemoryEffects]> {
   let results = (outs Variadic<Onnx_OptionalTensor>:$final_state_and_scan_outputs);
   let regions = (region AnyRegion:$body);
   let numRegions = 1;
+  let hasVerifier = 1;
 }
 
 def Onnx_ScatterElementsOp : Onnx_Op<"ScatterElements", [Pure]> {
