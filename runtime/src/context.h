@@ -8,7 +8,6 @@
 #include "moert/abi.h"
 #include "moert/moert.h"
 #include <setjmp.h>
-#include <stdatomic.h>
 #include <stddef.h>
 
 #define MOERT_HIDDEN __attribute__((visibility("hidden")))
@@ -33,8 +32,8 @@ struct moert_ctx {
 
 /* moert_fail with a format. It may be called from a task of moert_parallel too: the other tasks
  * still run, then moert_parallel itself fails on the run's thread with the first message. */
-MOERT_HIDDEN _Noreturn void moert_failf(moert_ctx *ctx, int32_t code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+MOERT_HIDDEN void moert_failf(moert_ctx *ctx, int32_t code, const char *format, ...)
+    __attribute__((noreturn, format(printf, 3, 4)));
 
 /* Calls fn(arg, task, worker) for every task in [0, tasks), on all threads of the session, and
  * returns when all are done. Tasks start in ascending order; each is taken from one atomic counter,

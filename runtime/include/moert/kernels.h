@@ -73,20 +73,24 @@ typedef struct moert_tiles {
   moert_tile_fn narrow[MOERT_TILE_ROWS];       /* the same, one panel at a time */
 } moert_tiles;
 
-/* y(x, n) = scale * a(x, n) + (first ? 0 : y(x, n)), all rows contiguous 16-column groups. */
-typedef int (*moert_axpy_fn)(float scale, int32_t first, moert_buf *a, moert_buf *y);
+/* out(h, t) = sum over k, in order, of weight(k, t) * rows(h, position(k, t)); position -1 is an empty
+ * slot. The extent of h is a multiple of 16; the innermost dimensions are dense. */
+typedef int (*moert_combine_fn)(moert_buf *rows, moert_buf *position, moert_buf *weight,
+                                moert_buf *out);
 
-/* c(n, m) = sum over x < 16, k of a(x, k, m) * b(x, k, n): rows times rows. */
+/* c(n, m) = sum over x < 16 and k of a(x, k, m) * b(x, k, n), rows times rows: strides (1, 16, any),
+ * c (1, any). The extent of n is a multiple of 4. */
 typedef int (*moert_dot_fn)(moert_buf *a, moert_buf *b, moert_buf *c);
 
-/* Rows of scores in place, s(x, c, row) with x < 16: softmax or sigmoid of every element. */
-typedef int (*moert_scores_fn)(moert_buf *in, moert_buf *out);
+/* Rows of scores (x < 16, chunk, row), strides (1, 16, any), may be in place. Softmax:
+ * out = exp(in - largest of the row); sigmoid: of each element. sums(row) = sum of out. Padding: -inf. */
+typedef int (*moert_scores_fn)(moert_buf *in, moert_buf *out, moert_buf *sums);
 
 /* gemm, and the down projection of experts. */
 typedef struct moert_gemm_kernel {
   moert_kernel_head head;
   moert_tiles tiles;
-  moert_axpy_fn axpy;
+  moert_combine_fn combine;
 } moert_gemm_kernel;
 
 /* experts_up; the epilogue holds the activation. */
