@@ -8,9 +8,12 @@
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Program.h"
+#include "llvm/Support/Signals.h"
 #include "llvm/Support/raw_ostream.h"
 
-#include <iostream>
+#include <algorithm>
+
+#include <unistd.h>
 
 using namespace moec;
 
@@ -88,10 +91,14 @@ llvm::Expected<std::vector<TestSet>> InputFlags::load(const Signature &signature
   return sets;
 }
 
-void moec::addExecutionFlags(CLI::App &command, OpenOptions &options) {
-  command.add_option("-O", options.optimisation, "optimisation level; 0 raises no MoE layers")
+void moec::addLevelFlag(CLI::App &command, int &level) {
+  command.add_option("-O", level, "optimisation level: 0, 1 or 2; 0 raises no MoE layers")
       ->capture_default_str()
       ->check(CLI::IsMember({0, 1, 2}));
+}
+
+void moec::addExecutionFlags(CLI::App &command, OpenOptions &options) {
+  addLevelFlag(command, options.optimisation);
   command.add_option("--threads", options.threads, "threads (0: all cores)")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
@@ -103,22 +110,6 @@ void moec::addFormatFlag(CLI::App &command, bool &json) {
           "--format", [&json](const std::string &format) { json = format == "json"; },
           "text or json")
       ->check(CLI::IsMember({"text", "json"}));
-}
-
-llvm::Expected<TemporaryFolder> TemporaryFolder::create() {
-  llvm::SmallString<128> path;
-  if (std::error_code error = llvm::sys::fs::createUniqueDirectory("moec", path))
-    return fail(Exit::resource, "cannot create a temporary folder: " + error.message());
-  return TemporaryFolder(path.str().str());
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  if (!path.empty())
-    llvm::sys::fs::remove_directories(path, /*IgnoreErrors=*/true);
-}
-
-std::string TemporaryFolder::file(const llvm::Twine &name) const {
-  return (path + "/" + name).str();
 }
 
 // The project's Python and scripts stand at fixed places beside build/bin.
@@ -153,6 +144,31 @@ llvm::Expected<std::string> moec::runScript(llvm::StringRef script,
                                   : content.rtrim().rsplit('\n').second);
 }
 
+// A word as the shell reads it back.
+static std::string quoted(llvm::StringRef word) {
+  std::string text = "'";
+  for (char c : word)
+    text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return text + "'";
+}
+
+CrashReporter::CrashReporter(int argc, char **argv) {
+  llvm::SmallString<128> folder;
+  llvm::sys::fs::current_path(folder);
+  script = "#!/bin/sh\n# moec " MOEC_VERSION " crashed on this command\ncd " + quoted(folder) + " &&";
+  for (int i = 0; i < argc; ++i)
+    script += " " + quoted(argv[i]);
+  script += "\n";
+  llvm::sys::AddSignalHandler(onCrash, this);
+}
+
+void CrashReporter::onCrash(void *self) {
+  std::string path = writeReproducer("sh", static_cast<CrashReporter *>(self)->script);
+  llvm::errs() << "moec: internal error: crashed (reproducer: " << path << ")\n";
+  llvm::errs().flush();
+  _exit(int(Exit::internal));
+}
+
 int moec::runCommandLine(int argc, char **argv) {
   CLI::App app{"moec compiles Mixture-of-Experts models from ONNX to shared libraries, ahead of "
                "time.", "moec"};
@@ -168,12 +184,15 @@ int moec::runCommandLine(int argc, char **argv) {
   addInspectCommand(app, action);
   addBenchCommand(app, action);
   addGenerateCommand(app, action);
+  addPerplexityCommand(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
     if (error.get_exit_code() == 0)
       return app.exit(error);
-    llvm::errs() << "moec: " << error.what() << " (see moec --help)\n";
+    std::string text = error.what();
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    llvm::errs() << "moec: " << text << " (see moec --help)\n";
     return int(Exit::usage);
   }
   try {

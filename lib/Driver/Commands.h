@@ -1,6 +1,8 @@
 // The sub-commands of moec, one file each. Internal to Driver.
 #pragma once
 
+#include "Files.h"
+
 #include "moec/Driver/Error.h"
 #include "moec/Driver/Executor.h"
 #include "moec/Driver/Session.h"
@@ -22,6 +24,7 @@ void addVerifyCommand(CLI::App &app, Action &action);
 void addInspectCommand(CLI::App &app, Action &action);
 void addBenchCommand(CLI::App &app, Action &action);
 void addGenerateCommand(CLI::App &app, Action &action);
+void addPerplexityCommand(CLI::App &app, Action &action);
 
 /// A sub-command with its example in --help.
 CLI::App *addCommand(CLI::App &app, const std::string &name, const std::string &description,
@@ -38,6 +41,8 @@ struct InputFlags {
   llvm::Expected<std::vector<TestSet>> load(const Signature &signature);
 };
 
+/// -O
+void addLevelFlag(CLI::App &command, int &level);
 void addExecutionFlags(CLI::App &command, OpenOptions &options);
 
 /// --format=text|json
@@ -46,20 +51,5 @@ void addFormatFlag(CLI::App &command, bool &json);
 /// Runs one of the scripts in utils/ with the project's Python and returns its stdout. The error's
 /// text is the last line of its stderr.
 llvm::Expected<std::string> runScript(llvm::StringRef script, llvm::ArrayRef<std::string> arguments);
-
-/// A folder below the system's temporary folder, removed with everything in it at the end.
-class TemporaryFolder {
-public:
-  static llvm::Expected<TemporaryFolder> create();
-  TemporaryFolder(TemporaryFolder &&other) : path(std::move(other.path)) { other.path.clear(); }
-  TemporaryFolder &operator=(TemporaryFolder &&) = delete;
-  ~TemporaryFolder();
-  std::string file(const llvm::Twine &name) const;
-  const std::string &folder() const { return path; }
-
-private:
-  explicit TemporaryFolder(std::string path) : path(std::move(path)) {}
-  std::string path;
-};
 
 } // namespace moec

@@ -7,18 +7,26 @@ using namespace moec;
 
 char CommandError::ID = 0;
 
+// Every line stands alone: an error may list several nodes.
+static void print(llvm::StringRef text) {
+  llvm::SmallVector<llvm::StringRef> lines;
+  text.split(lines, '\n', -1, /*KeepEmpty=*/false);
+  for (llvm::StringRef line : lines)
+    llvm::errs() << "moec: " << line << "\n";
+}
+
 int moec::report(llvm::Error error, Exit otherwise) {
   int code = 0;
   llvm::handleAllErrors(
       std::move(error),
       [&](const CommandError &e) {
         code = int(e.code);
-        llvm::errs() << "moec: " << llvm::StringRef(e.text).rtrim() << "\n";
+        print(e.text);
       },
       [&](const llvm::ErrorInfoBase &e) {
         if (code == 0)
           code = int(otherwise);
-        llvm::errs() << "moec: " << llvm::StringRef(e.message()).rtrim() << "\n";
+        print(e.message());
       });
   return code;
 }

@@ -65,8 +65,9 @@ static Message toMessage(const mlir::Diagnostic &diagnostic) {
   return message;
 }
 
-Model::Model(StringRef path) : file(path.str()) {
-  base = llvm::sys::path::parent_path(path).str();
+Model::Model(StringRef path, StringRef folder) : file(path.str()), base(folder.str()) {
+  if (base.empty())
+    base = llvm::sys::path::parent_path(path).str();
   if (base.empty())
     base = ".";
   static std::once_flag once;
@@ -103,10 +104,12 @@ llvm::Error Model::takeErrors(StringRef otherwise) {
   return fail(unsupported ? Exit::unsupported : Exit::input, text);
 }
 
-llvm::Expected<std::unique_ptr<Model>> Model::load(StringRef path) {
+llvm::Expected<std::unique_ptr<Model>> Model::load(StringRef path, StringRef folder) {
   if (!llvm::sys::fs::exists(path))
     return fail(Exit::input, path + ": no such file");
-  std::unique_ptr<Model> model(new Model(path));
+  if (llvm::sys::fs::is_directory(path))
+    return fail(Exit::input, path + ": is a folder, not a model file");
+  std::unique_ptr<Model> model(new Model(path, folder));
   if (path.ends_with(".mlir"))
     model->ir = mlir::parseSourceFile<mlir::ModuleOp>(path, model->context.get());
   else
@@ -181,7 +184,7 @@ static llvm::Expected<ValueInfo> valueInfo(mlir::Type type, mlir::DictionaryAttr
 }
 
 llvm::Expected<Signature> Model::signature() const {
-  auto main = ir->lookupSymbol<mlir::func::FuncOp>("main");
+  auto main = module().lookupSymbol<mlir::func::FuncOp>("main");
   if (!main)
     return fail(Exit::input, file + ": no function @main");
   Signature signature;

@@ -22,13 +22,18 @@ Progress::Progress(ProgressMode mode, int stages) : mode(mode), total(stages) {
                                                               : ProgressMode::none;
 }
 
+Progress::~Progress() {
+  if (open && mode == ProgressMode::plain)
+    llvm::errs() << "  failed\n";
+}
+
 void Progress::begin(const llvm::Twine &name) {
   end();
   current = {name.str(), "", 0, 0};
   start = std::chrono::steady_clock::now();
   open = true;
   if (mode == ProgressMode::plain)
-    llvm::errs() << llvm::formatv("[{0}/{1}] {2,-28}", done.size() + 1, total, current.name);
+    llvm::errs() << llvm::formatv("[{0}/{1}] {2,-16}", done.size() + 1, total, current.name);
 }
 
 void Progress::end(const llvm::Twine &note) {

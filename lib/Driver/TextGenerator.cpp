@@ -110,17 +110,41 @@ llvm::Expected<std::vector<Tensor>> TextModel::inputsFor(llvm::ArrayRef<int64_t>
   return inputs;
 }
 
-llvm::Expected<std::vector<float>> TextModel::step(llvm::ArrayRef<int64_t> tokens, int64_t past) {
+// All outputs; the logits' shape has been checked.
+llvm::Expected<std::vector<Tensor>> TextModel::runOnce(llvm::ArrayRef<int64_t> tokens,
+                                                       int64_t past) {
   auto inputs = inputsFor(tokens, past);
   if (!inputs)
     return inputs.takeError();
   auto outputs = executor->run(*inputs);
   if (!outputs)
+    return outputs;
+  const Tensor &all = (*outputs)[logits];
+  if (all.shape.size() != 3 || all.shape[0] != 1 || all.shape[1] < 1 || all.shape[2] < 1 ||
+      !isFloat(all.type))
+    return fail(Exit::unsupported, "unsupported logits of shape " + describe(all));
+  return outputs;
+}
+
+llvm::Expected<Tensor> TextModel::score(llvm::ArrayRef<int64_t> tokens) {
+  reset();
+  auto outputs = runOnce(tokens, 0);
+  if (!outputs)
+    return outputs.takeError();
+  Tensor &all = (*outputs)[logits];
+  if (all.shape[1] != int64_t(tokens.size()))
+    return fail(Exit::unsupported, "unsupported graph: it gives logits of " +
+                                       llvm::Twine(all.shape[1]) + " of " +
+                                       llvm::Twine(tokens.size()) + " positions only");
+  return std::move(all);
+}
+
+llvm::Expected<std::vector<float>> TextModel::step(llvm::ArrayRef<int64_t> tokens, int64_t past) {
+  auto outputs = runOnce(tokens, past);
+  if (!outputs)
     return outputs.takeError();
   Tensor &all = (*outputs)[logits];
   int64_t positions = int64_t(tokens.size());
-  if (all.shape.size() != 3 || all.shape[1] < 1 || !isFloat(all.type))
-    return fail(Exit::unsupported, "unsupported logits of shape " + describe(all));
   int64_t vocabulary = all.shape[2], last = std::min(positions, all.shape[1]) - 1;
   std::vector<float> row(vocabulary);
   for (int64_t v = 0; v < vocabulary; ++v)

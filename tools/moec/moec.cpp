@@ -5,7 +5,6 @@
 
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
-  llvm::setBugReportMsg("moec: internal error; please report it with the command line above and "
-                        "the model (or its structure: moec compile --emit=onnx)\n");
+  moec::CrashReporter reporter(argc, argv);
   return moec::runCommandLine(argc, argv);
 }

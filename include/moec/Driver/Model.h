@@ -26,11 +26,13 @@ struct Message {
 
 class Model {
 public:
-  /// Reads a .onnx file or .mlir text. Weights stay in their files. Errors are CommandErrors.
-  static llvm::Expected<std::unique_ptr<Model>> load(llvm::StringRef path);
+  /// Reads a .onnx file or .mlir text. Weights stay in their files, which are looked for in
+  /// `folder`, or beside the model when it is empty. Errors are CommandErrors.
+  static llvm::Expected<std::unique_ptr<Model>> load(llvm::StringRef path,
+                                                     llvm::StringRef folder = "");
   ~Model();
 
-  mlir::ModuleOp module() const { return *ir; }
+  mlir::ModuleOp module() const { return ir.get(); }
   const std::string &path() const { return file; }
   /// Folder that weight files are relative to.
   const std::string &folder() const { return base; }
@@ -53,7 +55,7 @@ public:
   llvm::Error takeErrors(llvm::StringRef otherwise);
 
 private:
-  explicit Model(llvm::StringRef path);
+  Model(llvm::StringRef path, llvm::StringRef folder);
   std::string file, base;
   std::unique_ptr<mlir::MLIRContext> context;
   std::unique_ptr<mlir::ScopedDiagnosticHandler> handler;

@@ -21,6 +21,8 @@ public:
 
   /// `automatic` is plain when stderr is a terminal and silent otherwise.
   Progress(ProgressMode mode, int stages);
+  /// A stage that is still open has failed: its line is ended.
+  ~Progress();
 
   /// Ends the stage before, if any, and starts one.
   void begin(const llvm::Twine &name);

@@ -21,6 +21,10 @@ public:
   /// Appends `ids` (batch of one) and returns the logits of the last position.
   llvm::Expected<std::vector<float>> feed(llvm::ArrayRef<int64_t> ids);
 
+  /// Logits [1, n, vocabulary] of all positions of a text on its own. Forgets the text before and
+  /// after.
+  llvm::Expected<Tensor> score(llvm::ArrayRef<int64_t> ids);
+
   /// Forgets all text.
   void reset();
 
@@ -34,6 +38,7 @@ public:
 private:
   explicit TextModel(Executor &executor) : executor(&executor) {}
   llvm::Expected<std::vector<Tensor>> inputsFor(llvm::ArrayRef<int64_t> ids, int64_t past) const;
+  llvm::Expected<std::vector<Tensor>> runOnce(llvm::ArrayRef<int64_t> ids, int64_t past);
   llvm::Expected<std::vector<float>> step(llvm::ArrayRef<int64_t> ids, int64_t past);
 
   Executor *executor;

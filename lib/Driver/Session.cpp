@@ -1,0 +1,36 @@
+#include "moec/Driver/Session.h"
+
+#include "Compile.h"
+#include "Executors.h"
+
+#include "moec/Reference/Reference.h"
+
+using namespace moec;
+
+// The interpreter is the oracle of the passes too: at level 0 it gets the graph as it was imported,
+// unless something in it has no meaning before the decompositions.
+static bool canInterpretAsImported(const Model &model) {
+  return reference::collectUnsupported(model.module()).empty();
+}
+
+llvm::Expected<std::unique_ptr<Executor>> moec::openModel(llvm::StringRef path,
+                                                          const OpenOptions &options) {
+  if (path.ends_with(".so")) {
+    if (options.reference)
+      return fail(Exit::usage, path + ": the reference interpreter needs a .onnx or .mlir file");
+    return openLibrary(path, options.threads);
+  }
+  Progress progress(options.progress, options.reference ? 2 : compileStages);
+  auto model = loadModel(path, "", progress);
+  if (!model)
+    return model.takeError();
+  bool asImported = options.reference && options.optimisation == 0 && canInterpretAsImported(**model);
+  if (!asImported)
+    if (llvm::Error error = optimiseModel(**model, options.optimisation, progress))
+      return error;
+  if (options.exposeRouting)
+    exposeRouting((*model)->module());
+  if (options.reference)
+    return interpret(std::move(*model));
+  return compileAndOpen(**model, options, progress);
+}
