@@ -1,0 +1,411 @@
+// The ops of the `moe` dialect. Each verifier checks the constraints that docs/moe-dialect.md
+// numbers.
+#ifndef MOEC_DIALECT_MOE_MOEOPS_TD
+#define MOEC_DIALECT_MOE_MOEOPS_TD
+
+include "moec/Dialect/MoE/MoEAttrs.td"
+include "moec/Dialect/MoE/MoEWeightOps.td"
+
+//===--- banks ----------------------------------------------------------------------------------===//
+
+def MoE_BankOp : MoE_Op<"bank", [IsolatedFromAbove, Symbol,
+    DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "a bank of experts";
+  let description = [{
+    `experts` functions from tokens of size `hidden` to tokens of size `hidden`, ids 0, 1, ..., all
+    with one formula and parameters of their own. Several layers may use one bank.
+
+    The formula is `body`, a `#moe.ffn`, whose parameters `gate`, `up`, `down` and `gate_bias`,
+    `up_bias`, `down_bias` name binds of `moe.weights` with the expert as axis 0: gate and up are
+    `[S, inter, hidden]`, down is `[S, hidden, inter]`, the biases `[S, inter]`, `[S, inter]` and
+    `[S, hidden]`. A missing bias is zero. Or the formula is the region `implementation`: a block
+    over tokens `[N, hidden]` and, for each of the binds that `parameters` lists, the expert's slab
+    of it, which ends with `moe.yield`.
+
+    - `inter` is the width between the projections (0 with a region);
+    - `slabs` gives for each expert the row of axis 0 of its parameters; without it expert `e` owns
+      row `e`. Experts may share a row; an expert without parameters has row -1;
+    - `storage` says for each expert what it is: `dense` (the formula; the default), `zero` (its
+      result is zero) or `identity` (its result is the token itself);
+    - `widths` gives for each expert how much of `inter` it uses, counted from the start; without it
+      all of it;
+    - `sym_name` is the bank's name.
+
+    Example:
+    ```mlir
+    moe.weights @weights {
+      %0 = moe.weight.load "w.bin" at 0 : tensor<8x96x32xf32>
+      %1 = moe.weight.load "w.bin" at 98304 : tensor<8x32x96xf32>
+      moe.weight.bind @layer0.gate %0 : tensor<8x96x32xf32>
+      moe.weight.bind @layer0.up %0 : tensor<8x96x32xf32>
+      moe.weight.bind @layer0.down %1 : tensor<8x32x96xf32>
+    }
+    moe.bank @layer0 experts(8) hidden(32) inter(96)
+        body(#moe.ffn<gated = true, activation = "silu">)
+        gate(@layer0.gate) up(@layer0.up) down(@layer0.down)
+    ```
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$experts, I64Attr:$hidden, I64Attr:$inter,
+                       OptionalAttr<MoE_FfnAttr>:$body,
+                       OptionalAttr<FlatSymbolRefAttr>:$gate, OptionalAttr<FlatSymbolRefAttr>:$up,
+                       OptionalAttr<FlatSymbolRefAttr>:$down,
+                       OptionalAttr<FlatSymbolRefAttr>:$gate_bias,
+                       OptionalAttr<FlatSymbolRefAttr>:$up_bias,
+                       OptionalAttr<FlatSymbolRefAttr>:$down_bias,
+                       OptionalAttr<FlatSymbolRefArrayAttr>:$parameters,
+                       OptionalAttr<DenseI64ArrayAttr>:$slabs,
+                       OptionalAttr<StrArrayAttr>:$storage,
+                       OptionalAttr<DenseI64ArrayAttr>:$widths);
+  let regions = (region MaxSizedRegion<1>:$implementation);
+  let assemblyFormat = [{
+    $sym_name `experts` `(` $experts `)` `hidden` `(` $hidden `)` `inter` `(` $inter `)`
+    (`body` `(` qualified($body)^ `)`)?
+    (`gate` `(` $gate^ `)`)? (`up` `(` $up^ `)`)? (`down` `(` $down^ `)`)?
+    (`gate_bias` `(` $gate_bias^ `)`)? (`up_bias` `(` $up_bias^ `)`)?
+    (`down_bias` `(` $down_bias^ `)`)? (`parameters` `(` $parameters^ `)`)?
+    (`slabs` `(` $slabs^ `)`)? (`storage` `(` $storage^ `)`)? (`widths` `(` $widths^ `)`)?
+    attr-dict-with-keyword ($implementation^)?
+  }];
+  let hasVerifier = 1;
+  let hasRegionVerifier = 1;
+  let extraClassDeclaration = [{
+    /// The row of axis 0 of the parameters that holds an expert; -1 for none.
+    int64_t getSlab(int64_t expert);
+    /// How many rows axis 0 of the parameters has to have at least.
+    int64_t getNumSlabs();
+    /// "dense", "zero" or "identity".
+    ::llvm::StringRef getExpertStorage(int64_t expert);
+    /// How much of `inter` an expert uses.
+    int64_t getWidth(int64_t expert);
+  }];
+}
+
+def MoE_YieldOp : MoE_Op<"yield", [Pure, Terminator, HasParent<"BankOp">]> {
+  let summary = "ends the region of a bank";
+  let description = [{
+    Gives an expert's result for its tokens.
+
+    Example:
+    ```mlir
+    moe.bank @double experts(4) hidden(8) inter(0) {
+    ^bb0(%x: tensor<?x8xf32>):
+      %y = onnx.Add(%x, %x) : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
+      moe.yield %y : tensor<?x8xf32>
+    }
+    ```
+  }];
+  let arguments = (ins AnyRankedTensor:$value);
+  let assemblyFormat = "$value attr-dict `:` type($value)";
+}
+
+//===--- routing --------------------------------------------------------------------------------===//
+
+def MoE_SelectOp : MoE_Op<"select", [Pure]> {
+  let summary = "chooses experts for each token by their scores";
+  let description = [{
+    From scores `[T, E]` to the ids of the chosen experts `[T, K]` and their raw weights `[T, K]`.
+    Chosen experts stand in falling order of score, ties to the lower id; empty slots follow, with
+    id -1 and weight 0. A weight is the chosen expert's score, or its entry in the weight scores
+    when these are given. Rows are independent of each other: they may be split or reordered.
+
+    `kind` is the selection:
+    - `top_k` (the default): the `k` experts with the largest scores;
+    - `grouped_top_k`: the experts form `groups` equal groups of neighbours; the `group_k` groups
+      with the largest score take part, where `group_score` says what a group's score is: `max`
+      (the default) or `top2`, the sum of its two largest;
+    - `top_p`: experts in falling order until their scores sum up to at least `p`, at most `k`;
+    - `threshold`: the experts whose score is at least `threshold`, at most `k`, and when these are
+      fewer than `at_least` (0 by default), the best `at_least`;
+    - `all`: every expert, in order of id; `k` is the number of experts;
+    - `external`: the given ids.
+
+    Further operands are told apart by their types and come in this order: weight scores `[T, E]` of
+    floats, ids `[T, K]` i32 for `external` (only there), and the number of used slots for all
+    rows, an i64 tensor with one element, when k is known only at run time (`k` is its bound then).
+
+    Example:
+    ```mlir
+    func.func @main(%p: tensor<?x8xf32>) -> tensor<?x2xf32> {
+      %ids, %weights = moe.select %p {k = 2 : i64}
+          : (tensor<?x8xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
+      return %weights : tensor<?x2xf32>
+    }
+    ```
+  }];
+  let arguments = (ins MoE_Matrix:$scores, Variadic<AnyRankedTensor>:$more,
+                       OptionalAttr<I64Attr>:$k, DefaultValuedStrAttr<StrAttr, "top_k">:$kind,
+                       OptionalAttr<I64Attr>:$groups, OptionalAttr<I64Attr>:$group_k,
+                       OptionalAttr<StrAttr>:$group_score, OptionalAttr<F64Attr>:$p,
+                       OptionalAttr<F64Attr>:$threshold, OptionalAttr<I64Attr>:$at_least);
+  let results = (outs MoE_Ids:$ids, MoE_Matrix:$weights);
+  let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// Scores that the weights are taken from; null when they are the selection scores.
+    ::mlir::Value getWeightScores();
+    /// The ids of an external selection, or null.
+    ::mlir::Value getExternalIds();
+    /// The number of used slots at run time, or null.
+    ::mlir::Value getCount();
+  }];
+}
+
+def MoE_RouteOp : MoE_Op<"route", [Pure]> {
+  let summary = "a whole router: from logits to experts and mixing weights";
+  let description = [{
+    Chooses experts and computes their weights by the formula `router`. The logits are `[T, E]`; the
+    optional bias `[E]` is added to the scores for the selection only. Results are the ids `[T, K]`
+    in falling order of selection score and the final weights `[T, K]`. Made by `fuse-gating`.
+
+    Example:
+    ```mlir
+    func.func @main(%logits: tensor<?x8xf32>, %bias: tensor<8xf32>) -> tensor<?x2xf32> {
+      %ids, %weights = moe.route %logits, %bias #moe.router<score = sigmoid, k = 2, renorm = sum>
+          : (tensor<?x8xf32>, tensor<8xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
+      return %weights : tensor<?x2xf32>
+    }
+    ```
+  }];
+  let arguments = (ins MoE_Matrix:$logits, Optional<MoE_Vector>:$bias, MoE_RouterAttr:$router);
+  let results = (outs MoE_Ids:$ids, MoE_Matrix:$weights);
+  let assemblyFormat = [{
+    operands custom<Router>($router) attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def MoE_ChooseOp : MoE_Op<"choose", [Pure]> {
+  let summary = "experts choose tokens";
+  let description = [{
+    Expert choice: each expert takes the `capacity` tokens that score highest for it. From scores
+    `[T, E]` to token indices `[E, C]` and weights `[E, C]` (the scores), in falling order, ties to
+    the earlier token. With fewer tokens than `capacity` the last slots are empty: index -1, weight
+    0. A token may be chosen by any number of experts. Rows depend on each other: a batch must not
+    be split.
+
+    Example:
+    ```mlir
+    func.func @main(%p: tensor<?x8xf32>) -> tensor<8x4xi32> {
+      %tokens, %weights = moe.choose %p {capacity = 4 : i64}
+          : (tensor<?x8xf32>) -> (tensor<8x4xi32>, tensor<8x4xf32>)
+      return %tokens : tensor<8x4xi32>
+    }
+    ```
+  }];
+  let arguments = (ins MoE_Matrix:$scores, I64Attr:$capacity);
+  let results = (outs MoE_Ids:$tokens, MoE_Matrix:$weights);
+  let assemblyFormat = "$scores attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+//===--- experts --------------------------------------------------------------------------------===//
+
+def MoE_ExpertsOp : MoE_Op<"experts", [Pure,
+    DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "applies experts to tokens and combines their results";
+  let description = [{
+    For each token `x[t]` of `[T, H]` the sum, over its slots `j` in order, of
+    `weights[t, j] * expert(ids[t, j])(x[t])`, computed in f32; `bank` names the experts. A slot
+    whose id is -1 or whose weight is exactly 0 adds nothing and its expert does not run.
+
+    Without ids the weights are dense, `[T, E]`: slot `j` is expert `j`. Without ids and weights the
+    bank has one expert, which is applied to every token: a plain (shared) feed-forward layer.
+
+    `combine` is `sum` (the default) or `none`: then the weighted results of the slots stay apart,
+    `[T, K, H]`, and empty slots are zero.
+
+    Example:
+    ```mlir
+    moe.bank @double experts(4) hidden(8) inter(0) {
+    ^bb0(%x: tensor<?x8xf32>):
+      %y = onnx.Add(%x, %x) : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
+      moe.yield %y : tensor<?x8xf32>
+    }
+    func.func @main(%x: tensor<?x8xf32>, %i: tensor<?x2xi32>, %w: tensor<?x2xf32>)
+        -> tensor<?x8xf32> {
+      %y = moe.experts @double (%x, %i, %w)
+          : (tensor<?x8xf32>, tensor<?x2xi32>, tensor<?x2xf32>) -> tensor<?x8xf32>
+      return %y : tensor<?x8xf32>
+    }
+    ```
+  }];
+  // Not two optional operands: their types tell ids and weights apart, and generic code needs no
+  // segment sizes.
+  let arguments = (ins FlatSymbolRefAttr:$bank, MoE_Matrix:$x,
+                       Variadic<AnyTypeOf<[MoE_Ids, MoE_Matrix]>>:$routing,
+                       DefaultValuedStrAttr<StrAttr, "sum">:$combine);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = [{
+    $bank `(` $x (`,` $routing^)? `)` attr-dict `:` functional-type(operands, $result)
+  }];
+  let hasVerifier = 1;
+  let builders = [
+    OpBuilder<(ins "::mlir::Type":$result, "::mlir::FlatSymbolRefAttr":$bank, "::mlir::Value":$x,
+                   "::mlir::Value":$ids, "::mlir::Value":$weights), [{
+      $_state.addTypes(result);
+      $_state.addAttribute("bank", bank);
+      for (::mlir::Value operand : {x, ids, weights})
+        if (operand)
+          $_state.addOperands(operand);
+    }]>
+  ];
+  let extraClassDeclaration = [{
+    /// The ids [T, K], or null when the weights are dense or absent.
+    ::mlir::Value getIds();
+    /// The weights [T, K], or [T, E] without ids; null for a plain layer.
+    ::mlir::Value getWeights();
+  }];
+}
+
+def MoE_MergeWeightsOp : MoE_Op<"merge_weights", [Pure,
+    DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "one expert whose parameters are a weighted mean of all";
+  let description = [{
+    Soft merging: for each row of weights `[S, E]` the parameters of the experts of `bank` are
+    summed up under that row's weights, and the merged expert is applied to the row's tokens. The
+    tokens `[T, H]` form S equal groups of neighbours, one for each row; S = T merges for each
+    token, S = 1 once for all.
+
+    Example:
+    ```mlir
+    moe.weights @weights {
+      %0 = moe.weight.load "w.bin" at 0 : tensor<4x8x8xf32>
+      moe.weight.bind @w %0 : tensor<4x8x8xf32>
+    }
+    moe.bank @b experts(4) hidden(8) inter(8)
+        body(#moe.ffn<gated = false, activation = "relu">) up(@w) down(@w)
+    func.func @main(%x: tensor<?x8xf32>, %w: tensor<1x4xf32>) -> tensor<?x8xf32> {
+      %y = moe.merge_weights @b (%x, %w)
+          : (tensor<?x8xf32>, tensor<1x4xf32>) -> tensor<?x8xf32>
+      return %y : tensor<?x8xf32>
+    }
+    ```
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$bank, MoE_Matrix:$x, MoE_Matrix:$weights);
+  let results = (outs MoE_Matrix:$result);
+  let assemblyFormat = [{
+    $bank `(` $x `,` $weights `)` attr-dict `:` functional-type(operands, $result)
+  }];
+  let hasVerifier = 1;
+}
+
+//===--- Soft MoE -------------------------------------------------------------------------------===//
+
+def MoE_SoftDispatchOp : MoE_Op<"soft_dispatch", [Pure]> {
+  let summary = "slots that are mixtures of tokens";
+  let description = [{
+    Soft MoE: slot `s` is the mean of the tokens under the softmax of column `s` of the logits
+    `[T, S]`: `slots = softmax(logits, over tokens)^T * x`, `[S, H]`. Without tokens the slots are
+    zero.
+
+    Example:
+    ```mlir
+    func.func @main(%x: tensor<?x32xf32>, %logits: tensor<?x16xf32>) -> tensor<16x32xf32> {
+      %slots = moe.soft_dispatch %x, %logits
+          : (tensor<?x32xf32>, tensor<?x16xf32>) -> tensor<16x32xf32>
+      return %slots : tensor<16x32xf32>
+    }
+    ```
+  }];
+  let arguments = (ins MoE_Matrix:$x, MoE_Matrix:$logits);
+  let results = (outs MoE_Matrix:$slots);
+  let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+def MoE_SoftCombineOp : MoE_Op<"soft_combine", [Pure]> {
+  let summary = "tokens that are mixtures of slots";
+  let description = [{
+    Soft MoE: token `t` is the mean of the slots' results `[S, H]` under the softmax of row `t` of
+    the logits `[T, S]`: `y = softmax(logits, over slots) * slots`, `[T, H]`.
+
+    Example:
+    ```mlir
+    func.func @main(%slots: tensor<16x32xf32>, %logits: tensor<?x16xf32>) -> tensor<?x32xf32> {
+      %y = moe.soft_combine %slots, %logits
+          : (tensor<16x32xf32>, tensor<?x16xf32>) -> tensor<?x32xf32>
+      return %y : tensor<?x32xf32>
+    }
+    ```
+  }];
+  let arguments = (ins MoE_Matrix:$slots, MoE_Matrix:$logits);
+  let results = (outs MoE_Matrix:$result);
+  let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+//===--- exchange and measurement ---------------------------------------------------------------===//
+
+def MoE_DispatchOp : MoE_Op<"dispatch", [Pure]> {
+  let summary = "sends tokens to the devices that hold their experts";
+  let description = [{
+    Every used slot of the tokens `[T, H]`, ids `[T, K]` and weights `[T, K]` becomes a row that is
+    sent to device `placement[id]` of `devices`. Results are the rows that arrive here: tokens
+    `[R, H]`, ids `[R, 1]`, weights `[R, 1]` and where they came from, `[R, 2]` i32: device and
+    token. Rows stand in order of source device, then token, then slot. With one device all rows
+    stay. Made by the placement pass.
+
+    Example:
+    ```mlir
+    func.func @main(%x: tensor<?x32xf32>, %i: tensor<?x2xi32>, %w: tensor<?x2xf32>)
+        -> tensor<?x32xf32> {
+      %r, %ri, %rw, %from = moe.dispatch %x, %i, %w {devices = 2 : i64, placement = array<i64: 0, 0, 1, 1>}
+          : (tensor<?x32xf32>, tensor<?x2xi32>, tensor<?x2xf32>)
+          -> (tensor<?x32xf32>, tensor<?x1xi32>, tensor<?x1xf32>, tensor<?x2xi32>)
+      %y = moe.combine %r, %from, %x {devices = 2 : i64}
+          : (tensor<?x32xf32>, tensor<?x2xi32>, tensor<?x32xf32>) -> tensor<?x32xf32>
+      return %y : tensor<?x32xf32>
+    }
+    ```
+  }];
+  let arguments = (ins MoE_Matrix:$x, MoE_Ids:$ids, MoE_Matrix:$weights, I64Attr:$devices,
+                       DenseI64ArrayAttr:$placement);
+  let results = (outs MoE_Matrix:$rows, MoE_Ids:$row_ids, MoE_Matrix:$row_weights,
+                      MoE_Ids:$origin);
+  let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+def MoE_CombineOp : MoE_Op<"combine", [Pure]> {
+  let summary = "brings results back to the devices their tokens came from";
+  let description = [{
+    The way back of `moe.dispatch`: each row `[R, H]` returns to the device and token that `origin`
+    names, and a token's rows are summed up in slot order in f32. The third operand, the tokens
+    `[T, H]`, says how many there are. `devices` is the number of devices.
+
+    Example:
+    ```mlir
+    func.func @main(%r: tensor<?x32xf32>, %from: tensor<?x2xi32>, %x: tensor<?x32xf32>)
+        -> tensor<?x32xf32> {
+      %y = moe.combine %r, %from, %x {devices = 2 : i64}
+          : (tensor<?x32xf32>, tensor<?x2xi32>, tensor<?x32xf32>) -> tensor<?x32xf32>
+      return %y : tensor<?x32xf32>
+    }
+    ```
+  }];
+  let arguments = (ins MoE_Matrix:$rows, MoE_Ids:$origin, MoE_Matrix:$x, I64Attr:$devices);
+  let results = (outs MoE_Matrix:$result);
+  let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+def MoE_ProbeOp : MoE_Op<"probe"> {
+  let summary = "counts which experts are used";
+  let description = [{
+    Adds the ids `[T, K]` to the routing profile of the layer named `layer`, which has `experts`
+    experts; empty slots do not count. Inserted by `--profile`; has no result and is never removed.
+
+    Example:
+    ```mlir
+    func.func @main(%i: tensor<?x2xi32>) {
+      moe.probe %i {experts = 8 : i64, layer = "layer0"} : tensor<?x2xi32>
+      return
+    }
+    ```
+  }];
+  let arguments = (ins MoE_Ids:$ids, StrAttr:$layer, I64Attr:$experts);
+  let assemblyFormat = "$ids attr-dict `:` type($ids)";
+  let hasVerifier = 1;
+}
+
+#endif
