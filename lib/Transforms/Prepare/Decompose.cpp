@@ -69,28 +69,64 @@ std::optional<Value> rotary(OnnxBuilder &b, Value x, Value cos, Value sin,
   return flat ? b.reshape(out, {0, 0, width}) : out;
 }
 
-namespace {
-
-// Boolean [S, T]: key j is visible from query i.
-Value causalMask(OnnxBuilder &b, Value scores, Value offset) {
+Value causalMask(OnnxBuilder &b, Value q, Value k, Value offset) {
   Type i64 = b.builder.getI64Type();
-  auto type = rankedType(scores);
   Value zero = b.scalar(i64, 0), one = b.scalar(i64, 1);
-  auto positions = [&](int64_t axis) {
-    Value n = b.shape(scores, axis, axis + 1);
-    Value scalar = b.op("Squeeze", {n, b.ints(0)},
+  auto positions = [&](Value x) {
+    Value scalar = b.op("Squeeze", {b.shape(x, 2, 3), b.ints(0)},
                         RankedTensorType::get({}, i64));
     return b.op("Range", {zero, scalar, one},
-                RankedTensorType::get({type.getDimSize(axis)}, i64));
+                RankedTensorType::get({rankedType(x).getDimSize(2)}, i64));
   };
-  Value rows = positions(2), columns = positions(3);
+  Value rows = positions(q), columns = positions(k);
   if (offset)
     rows = b.binary("Add", rows, offset);
   return b.binary("LessOrEqual", b.unsqueeze(columns, 0),
                   b.unsqueeze(rows, 1));
 }
 
-} // namespace
+Value kernelMask(OnnxBuilder &b, Value mask, Value q, Value k) {
+  SmallVector<int64_t> axes;
+  for (int64_t i = rankedType(mask).getRank(); i < 4; ++i)
+    axes.push_back(static_cast<int64_t>(axes.size()));
+  if (!axes.empty())
+    mask = b.unsqueeze(mask, axes);
+  auto type = rankedType(mask);
+  int64_t rows = rankedType(q).getDimSize(2), columns = rankedType(k).getDimSize(2);
+  bool wideRows = type.getDimSize(2) == 1 && rows != 1;
+  bool wideColumns = type.getDimSize(3) == 1 && columns != 1;
+  if (!wideRows && !wideColumns)
+    return mask;
+  Value one = b.ints(1);
+  Value shape = b.concat({one, one, wideRows ? b.shape(q, 2, 3) : one,
+                          wideColumns ? b.shape(k, 2, 3) : one},
+                         0);
+  SmallVector<int64_t> dims(type.getShape());
+  dims[2] = wideRows ? rows : dims[2];
+  dims[3] = wideColumns ? columns : dims[3];
+  return b.op("Expand", {mask, shape},
+              RankedTensorType::get(dims, type.getElementType()));
+}
+
+Value attentionOp(OnnxBuilder &b, Value q, Value k, Value v,
+                  const Scores &options) {
+  auto type = rankedType(q);
+  SmallVector<int64_t> dims(type.getShape());
+  dims[3] = rankedType(v).getDimSize(3);
+  Value none = b.none();
+  OperationState state(b.loc, "onnx.Attention");
+  state.addOperands({q, k, v, options.mask ? options.mask : none, none, none, none});
+  Type absentType = b.builder.getNoneType();
+  state.addTypes({RankedTensorType::get(dims, type.getElementType()), absentType,
+                  absentType, absentType});
+  state.addAttributes({b.attr("scale", options.scale),
+                       b.attr("is_causal", int64_t(options.causal)),
+                       b.attr("softcap", 0.0),
+                       b.attr("qk_matmul_output_mode", int64_t(0)),
+                       b.attr("left_window_size", int64_t(-1)),
+                       b.attr("right_window_size", int64_t(-1))});
+  return b.builder.create(state)->getResult(0);
+}
 
 Value attend(OnnxBuilder &b, Value q, Value k, Value v, const Scores &options) {
   Type element = rankedType(q).getElementType();
@@ -104,7 +140,7 @@ Value attend(OnnxBuilder &b, Value q, Value k, Value v, const Scores &options) {
   };
   if (options.causal)
     scores = b.binary("Add", scores,
-                      where(causalMask(b, scores, options.offset)));
+                      where(causalMask(b, q, k, options.offset)));
   if (options.mask) {
     bool boolean = rankedType(options.mask).getElementType().isInteger(1);
     scores = b.binary("Add", scores,

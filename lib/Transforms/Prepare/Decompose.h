@@ -34,7 +34,19 @@ struct Scores {
   bool causal = false;
   mlir::Value offset; // causal: position of the first query, scalar i64 or null
 };
-// q [B,h,S,d], k [B,h,T,d], v [B,h,T,e] -> [B,h,S,e]
+// The mask as the attention kernel reads it: [B or 1, h or 1, S, T]. Axes in
+// front are added; a single row or column that stands for all is repeated.
+mlir::Value kernelMask(OnnxBuilder &b, mlir::Value mask, mlir::Value q,
+                       mlir::Value k);
+// Boolean [S, T]: key j is visible from query i. `offset` is the position of
+// the first query, a scalar i64, or null for 0.
+mlir::Value causalMask(OnnxBuilder &b, mlir::Value q, mlir::Value k,
+                       mlir::Value offset);
+// onnx.Attention without past, extra outputs or softcap: q [B,h,S,d],
+// k [B,n,T,d], v [B,n,T,e], n divides h; mask [B or 1, h or 1, S, T] -> [B,h,S,e]
+mlir::Value attentionOp(OnnxBuilder &b, mlir::Value q, mlir::Value k,
+                        mlir::Value v, const Scores &options);
+// The same written out, k and v with as many heads as q.
 mlir::Value attend(OnnxBuilder &b, mlir::Value q, mlir::Value k, mlir::Value v,
                    const Scores &options);
 

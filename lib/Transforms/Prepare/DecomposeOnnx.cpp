@@ -2,6 +2,7 @@
 #include "Decompose.h"
 #include "moec/Transforms/Prepare/Passes.h"
 #include <cmath>
+#include <limits>
 
 using namespace mlir;
 
@@ -147,53 +148,118 @@ Value repeatHeads(OnnxBuilder &b, Value x, int64_t group) {
                        RankedTensorType::get(dims, type.getElementType()));
 }
 
-bool attention(Operation *op, OnnxBuilder &b) {
-  Value q = in(op, 0), k = in(op, 1), v = in(op, 2);
-  if (!isFloatTensor(q) || !isFloatTensor(k) || !isFloatTensor(v) ||
-      in(op, 6) || used(op, 3))
+// What an Attention node computes, with heads as an axis and the past joined.
+struct AttentionNode {
+  Value q, k, v;
+  int64_t rank = 0, qHeads = 0, kvHeads = 0;
+  prepare::Scores scores;
+};
+
+// Reads the node; false when it uses what the formula does not cover.
+bool readAttention(Operation *op, AttentionNode &n) {
+  n.q = in(op, 0), n.k = in(op, 1), n.v = in(op, 2);
+  bool window = prepare::intAttr(op->getAttr("left_window_size"), -1) != -1 ||
+                prepare::intAttr(op->getAttr("right_window_size"), -1) != -1;
+  if (!isFloatTensor(n.q) || !isFloatTensor(n.k) || !isFloatTensor(n.v) ||
+      in(op, 6) || used(op, 3) || window || !in(op, 4) != !in(op, 5) ||
+      (in(op, 3) && !rankedType(in(op, 3))))
     return false;
-  int64_t rank = rankedType(q).getRank();
-  int64_t qHeads = rank == 4 ? rankedType(q).getDimSize(1)
-                             : prepare::intAttr(op->getAttr("q_num_heads"), 0);
-  int64_t kvHeads = rank == 4
-                        ? rankedType(k).getDimSize(1)
-                        : prepare::intAttr(op->getAttr("kv_num_heads"), 0);
-  if ((rank != 3 && rank != 4) || qHeads <= 0 || kvHeads <= 0 ||
-      qHeads % kvHeads != 0 || rankedType(q).getShape().back() < 0 ||
-      rankedType(v).getShape().back() < 0)
+  n.rank = rankedType(n.q).getRank();
+  if (n.rank != 3 && n.rank != 4)
     return false;
-  q = splitHeads(b, q, qHeads);
-  k = splitHeads(b, k, kvHeads);
-  v = splitHeads(b, v, kvHeads);
-  prepare::Scores options;
+  n.qHeads = n.rank == 4 ? rankedType(n.q).getDimSize(1)
+                         : prepare::intAttr(op->getAttr("q_num_heads"), 0);
+  n.kvHeads = n.rank == 4 ? rankedType(n.k).getDimSize(1)
+                          : prepare::intAttr(op->getAttr("kv_num_heads"), 0);
+  int64_t size = rankedType(n.q).getShape().back();
+  if (n.qHeads <= 0 || n.kvHeads <= 0 || n.qHeads % n.kvHeads != 0 || size < 0 ||
+      rankedType(n.v).getShape().back() < 0 ||
+      rankedType(n.k).getRank() != n.rank || rankedType(n.v).getRank() != n.rank)
+    return false;
+  if (n.rank == 3)
+    size /= n.qHeads;
+  double scale = prepare::floatAttr(op->getAttr("scale"), 0);
+  n.scores.scale = scale != 0 ? scale : 1.0 / std::sqrt(static_cast<double>(size));
+  n.scores.softcap = prepare::floatAttr(op->getAttr("softcap"), 0);
+  n.scores.mask = in(op, 3);
+  n.scores.causal = prepare::intAttr(op->getAttr("is_causal"), 0) != 0;
+  return true;
+}
+
+// The attention kernel's types: f32 and f16, a mask of them or of booleans.
+bool kernelTypes(const AttentionNode &n) {
+  Type element = rankedType(n.q).getElementType();
+  auto mask = n.scores.mask ? rankedType(n.scores.mask) : RankedTensorType();
+  return (element.isF32() || element.isF16()) && n.scores.softcap == 0 &&
+         rankedType(n.k).getElementType() == element &&
+         rankedType(n.v).getElementType() == element &&
+         (!mask || mask.getElementType() == element ||
+          mask.getElementType().isInteger(1));
+}
+
+// With keys of the past, "causal" counts from the past's length.
+void maskPast(OnnxBuilder &b, AttentionNode &n, Value past) {
+  Type i64 = b.builder.getI64Type();
+  Type element = rankedType(n.q).getElementType();
+  n.scores.offset = b.op("Squeeze", {b.shape(past, 2, 3), b.ints(0)},
+                         RankedTensorType::get({}, i64));
+  Value visible = prepare::causalMask(b, n.q, n.k, n.scores.offset);
+  Value zero = b.scalar(element, 0);
+  Value low = b.scalar(element, -std::numeric_limits<double>::infinity());
+  auto added = [&](Value mask) {
+    return rankedType(mask).getElementType().isInteger(1)
+               ? b.op("Where", {mask, zero, low}, rankedType(mask).clone(element))
+               : mask;
+  };
+  n.scores.mask = n.scores.mask
+                      ? b.binary("Add", added(n.scores.mask), added(visible))
+                      : visible;
+  n.scores.causal = false;
+}
+
+// Rewrites the node for the attention kernel, or in primitive ops when the
+// kernel does not cover it or `writeOut`.
+bool attention(Operation *op, OnnxBuilder &b, bool writeOut) {
+  AttentionNode n;
+  if (!readAttention(op, n))
+    return false;
+  n.q = splitHeads(b, n.q, n.qHeads);
+  n.k = splitHeads(b, n.k, n.kvHeads);
+  n.v = splitHeads(b, n.v, n.kvHeads);
   if (Value past = in(op, 4)) {
-    if (!in(op, 5))
-      return false;
-    k = b.concat({past, k}, 2);
-    v = b.concat({in(op, 5), v}, 2);
-    options.offset =
-        b.op("Squeeze", {b.shape(past, 2, 3), b.ints(0)},
-             RankedTensorType::get({}, b.builder.getI64Type()));
+    n.k = b.concat({past, n.k}, 2);
+    n.v = b.concat({in(op, 5), n.v}, 2);
+    if (n.scores.causal)
+      maskPast(b, n, past);
   }
   if (used(op, 1))
-    op->getResult(1).replaceAllUsesWith(k);
+    op->getResult(1).replaceAllUsesWith(n.k);
   if (used(op, 2))
-    op->getResult(2).replaceAllUsesWith(v);
-  double size = static_cast<double>(rankedType(q).getShape().back());
-  double scale = prepare::floatAttr(op->getAttr("scale"), 0);
-  options.scale = scale != 0 ? scale : 1.0 / std::sqrt(size);
-  options.softcap = prepare::floatAttr(op->getAttr("softcap"), 0);
-  options.mask = in(op, 3);
-  options.causal = prepare::intAttr(op->getAttr("is_causal"), 0) != 0;
-  int64_t group = qHeads / kvHeads;
-  Value y = prepare::attend(b, q, repeatHeads(b, k, group),
-                            repeatHeads(b, v, group), options);
-  if (rank == 3) {
-    int64_t width = rankedType(y).getShape().back() * qHeads;
+    op->getResult(2).replaceAllUsesWith(n.v);
+  Value y;
+  if (!writeOut && kernelTypes(n)) {
+    if (n.scores.mask)
+      n.scores.mask = prepare::kernelMask(b, n.scores.mask, n.q, n.k);
+    y = prepare::attentionOp(b, n.q, n.k, n.v, n.scores);
+  } else {
+    int64_t group = n.qHeads / n.kvHeads;
+    y = prepare::attend(b, n.q, repeatHeads(b, n.k, group),
+                        repeatHeads(b, n.v, group), n.scores);
+  }
+  if (n.rank == 3) {
+    int64_t width = rankedType(y).getShape().back() * n.qHeads;
     y = b.reshape(b.transpose(y, {0, 2, 1, 3}), {0, 0, width});
   }
   op->getResult(0).replaceAllUsesWith(y);
   return true;
+}
+
+// Already as the kernel takes it.
+bool isKernelForm(Operation *op) {
+  AttentionNode n;
+  return readAttention(op, n) && n.rank == 4 && !in(op, 4) && !used(op, 1) &&
+         !used(op, 2) && kernelTypes(n) &&
+         (!n.scores.mask || rankedType(n.scores.mask).getRank() == 4);
 }
 
 struct DecomposeOnnx : impl::DecomposeOnnxBase<DecomposeOnnx> {
@@ -207,18 +273,22 @@ struct DecomposeOnnx : impl::DecomposeOnnxBase<DecomposeOnnx> {
         {"onnx.Gelu", gelu},
         {"onnx.Swish", swish},
         {"onnx.RotaryEmbedding", rotaryEmbedding},
-        {"onnx.Attention", attention},
     };
-    SmallVector<std::pair<Operation *, Fn>> ops;
+    SmallVector<Operation *> ops;
     getOperation()->walk([&](Operation *op) {
-      auto it = table.find(op->getName().getStringRef());
-      if (it != table.end())
-        ops.push_back({op, it->second});
+      StringRef name = op->getName().getStringRef();
+      if (table.contains(name) || name == "onnx.Attention")
+        ops.push_back(op);
     });
-    for (auto [op, decompose] : ops) {
+    for (Operation *op : ops) {
       OpBuilder builder(op);
       OnnxBuilder b(builder, op->getLoc());
-      if (!decompose(op, b)) {
+      auto it = table.find(op->getName().getStringRef());
+      if (it == table.end() && !writeOutAttention && isKernelForm(op))
+        continue;
+      bool done = it == table.end() ? attention(op, b, writeOutAttention)
+                                    : it->second(op, b);
+      if (!done) {
         ++numKept;
         continue;
       }

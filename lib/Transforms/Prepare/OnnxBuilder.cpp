@@ -1,5 +1,6 @@
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "mlir/IR/BuiltinAttributes.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
 
 using namespace mlir;
 
@@ -7,6 +8,12 @@ namespace moec {
 
 RankedTensorType rankedType(Value v) {
   return v ? dyn_cast<RankedTensorType>(v.getType()) : RankedTensorType();
+}
+
+void eraseDeadOps(Block &block, const llvm::DenseSet<Operation *> &kept) {
+  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block)))
+    if (!kept.contains(&op) && isOpTriviallyDead(&op))
+      op.erase();
 }
 
 int64_t onnxTypeCode(Type t) {

@@ -1,5 +1,5 @@
 #include "BankBuilder.h"
-#include "moec/Dialect/MoE/MoE.h"
+#include "MoEOps.h"
 
 using namespace mlir;
 
@@ -208,6 +208,25 @@ FlatSymbolRefAttr BankBuilder::build(const Ffn &ffn, const BankShape &shape,
     parts.gateBias = biasOf(ffn.gate, e, shape.inter);
   }
   return build(parts, ffn, shape, loc);
+}
+
+FlatSymbolRefAttr BankBuilder::build(const Parts &parts, const Ffn &ffn,
+                                     const BankShape &shape, Location loc) {
+  std::string name;
+  do
+    name = "layer" + std::to_string(counter++);
+  while (SymbolTable::lookupSymbolIn(module, name));
+  auto bind = [&](Value v, StringRef part) {
+    return v ? steps.bind(v, name + "." + part.str()) : FlatSymbolRefAttr();
+  };
+  BankSymbols symbols;
+  symbols.gate = bind(parts.gate, "gate");
+  symbols.up = bind(parts.up, "up");
+  symbols.down = bind(parts.down, "down");
+  symbols.gateBias = bind(parts.gateBias, "gate_bias");
+  symbols.upBias = bind(parts.upBias, "up_bias");
+  symbols.downBias = bind(parts.downBias, "down_bias");
+  return createBank(module, loc, name, ffn, shape, symbols);
 }
 
 } // namespace moec::raise

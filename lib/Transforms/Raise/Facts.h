@@ -35,7 +35,7 @@ struct Atom {
   int64_t size = -1;
   int expert = -1;        // Group, Hit
   mlir::Operation *order = nullptr; // Sorted, Group: the sort
-  mlir::Value ids;        // Hit: the routing
+  mlir::Value ids = {};   // Hit: the routing
   int part = 0, parts = 1; // Tok spread over several dimensions
 
   bool sameSpace(const Atom &o) const {

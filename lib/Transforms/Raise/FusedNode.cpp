@@ -1,4 +1,5 @@
 #include "FusedNode.h"
+#include "MoEOps.h"
 
 using namespace mlir;
 

@@ -1,6 +1,7 @@
 // raise-moe: see Passes.td.
 #include "LayerProof.h"
 #include "FusedNode.h"
+#include "MoEOps.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "moec/Transforms/Raise/Passes.h"
@@ -77,10 +78,10 @@ private:
     llvm::DenseSet<Operation *> topks;
     for (auto &[ids, selected] : emission.selects)
       topks.insert(ids.getDefiningOp());
-    eraseDead(block, topks);
+    eraseDeadOps(block, topks);
     for (auto &[ids, selected] : emission.selects)
       finishSelect(ids, selected);
-    eraseDead(block, {});
+    eraseDeadOps(block);
   }
 
   // What was made so far, and what took the place of what.
@@ -196,18 +197,6 @@ private:
       mlir::emitRemark(r.topk->getLoc())
           << "moe-raise: raised " << layer.shape.experts << " experts, top "
           << r.k << ", as " << bank;
-  }
-
-  static void eraseDead(Block &block,
-                        const llvm::DenseSet<Operation *> &kept) {
-    for (Operation &op : llvm::make_early_inc_range(llvm::reverse(block))) {
-      StringRef name = op.getName().getStringRef();
-      bool pure = (name.starts_with("onnx.") && name != "onnx.yield") ||
-                  name == "moe.weight.use";
-      if (pure && op.use_empty() && op.getNumRegions() == 0 &&
-          !kept.contains(&op))
-        op.erase();
-    }
   }
 };
 

@@ -39,30 +39,32 @@ std::optional<double> number(Value v) {
   return f.convertToDouble();
 }
 
-// Looks through what does not change the numbers of [T, n] rows: widening
-// casts, identities, reshapes that keep the last axis.
+// A cast to a float type with room for every value of the operand's.
+bool widens(Operation *cast) {
+  auto to = ranked(cast->getResult(0)), from = ranked(cast->getOperand(0));
+  auto t = to ? dyn_cast<FloatType>(to.getElementType()) : FloatType();
+  auto f = from ? dyn_cast<FloatType>(from.getElementType()) : FloatType();
+  return t && f && (t == f || (t.getWidth() > f.getWidth() &&
+                               t.getFPMantissaWidth() >= f.getFPMantissaWidth()));
+}
+
+// A reshape of token axes only: the last axis stays.
+bool keepsRows(Operation *reshape) {
+  auto to = ranked(reshape->getResult(0)), from = ranked(reshape->getOperand(0));
+  return to && from && to.getRank() > 0 && from.getRank() > 0 &&
+         to.getShape().back() > 0 &&
+         to.getShape().back() == from.getShape().back();
+}
+
+// Looks through what does not change the numbers of [T, n] rows.
 Value core(Value v) {
   while (Operation *op = v.getDefiningOp()) {
     StringRef n = nameOf(op);
-    if (n == "Identity") {
-      v = op->getOperand(0);
-      continue;
-    }
-    auto to = ranked(v), from = op->getNumOperands() ? ranked(op->getOperand(0))
-                                                     : RankedTensorType();
-    if (!to || !from)
+    bool through = n == "Identity" || (n == "Cast" && widens(op)) ||
+                   (n == "Reshape" && keepsRows(op));
+    if (!through)
       return v;
-    auto tf = dyn_cast<FloatType>(to.getElementType()),
-         ff = dyn_cast<FloatType>(from.getElementType());
-    bool widens = tf && ff && tf.getWidth() >= ff.getWidth();
-    bool sameRows = to.getRank() > 0 && from.getRank() > 0 &&
-                    to.getShape().back() > 0 &&
-                    to.getShape().back() == from.getShape().back();
-    if ((n == "Cast" && widens) || (n == "Reshape" && sameRows)) {
-      v = op->getOperand(0);
-      continue;
-    }
-    return v;
+    v = op->getOperand(0);
   }
   return v;
 }
@@ -98,7 +100,7 @@ bool isExpertVector(Value v, int64_t experts) {
          (is(v, "Constant") || op->getName().getStringRef() == "moe.weight.use");
 }
 
-// The only user of a value, looking through casts and identities that lead on.
+// The only user of a value.
 Operation *onlyUser(Value v) {
   return v.hasOneUse() ? *v.user_begin() : nullptr;
 }
@@ -129,8 +131,10 @@ Value renormalised(Value v, Formula &f) {
     return {};
   double epsilon = 0, minimum = 0;
   Value d = sum->getResult(0);
-  while (d != div->getOperand(1)) {
+  while (true) {
     Operation *next = onlyUser(d);
+    if (next == div)
+      break;
     StringRef n = nameOf(next);
     if (n == "Cast" || n == "Identity") {
       d = next->getResult(0);
@@ -148,7 +152,7 @@ Value renormalised(Value v, Formula &f) {
     (n == "Add" ? epsilon : minimum) = *c;
     d = next->getResult(0);
   }
-  if (epsilon != 0 && minimum != 0)
+  if (div->getOperand(1) != d || (epsilon != 0 && minimum != 0))
     return {};
   f.renorm = Formula::Sum;
   f.epsilon = epsilon;
@@ -156,30 +160,66 @@ Value renormalised(Value v, Formula &f) {
   return div->getResult(0);
 }
 
+// Follows what keeps the numbers of [.., k] rows, as far as one use leads to the
+// next; `shape` is the shape of the result when it is not [T, k].
+Value ahead(Value v, Value &shape) {
+  while (Operation *user = onlyUser(v)) {
+    StringRef n = nameOf(user);
+    if (n == "Reshape" && user->getOperand(0) == v && keepsRows(user)) {
+      auto from = ranked(v), to = ranked(user->getResult(0));
+      if (to.getRank() != 2 && from.getRank() != 2)
+        return v;
+      shape = to.getRank() == 2 ? Value() : user->getOperand(1);
+    } else if (n != "Identity" && !(n == "Cast" && widens(user))) {
+      return v;
+    }
+    v = user->getResult(0);
+  }
+  return v;
+}
+
+// v times a number, when that is all that happens to v.
+Value scaled(Value v, double &factor) {
+  Operation *user = onlyUser(v);
+  if (nameOf(user) != "Mul" || user->getOperand(0) == user->getOperand(1))
+    return {};
+  Value other = user->getOperand(user->getOperand(0) == v ? 1 : 0);
+  auto c = number(other);
+  auto type = ranked(v), otherType = ranked(other);
+  if (!c || !otherType || otherType.getRank() > type.getRank())
+    return {};
+  factor = *c;
+  return user->getResult(0);
+}
+
+// Softmax or sigmoid over the chosen logits.
+Value activated(Value v, Formula &f) {
+  Operation *user = onlyUser(v);
+  auto type = ranked(v);
+  if (nameOf(user) == "Softmax" && type && lastAxis(user, type.getRank()))
+    f.renorm = Formula::SoftmaxChosen;
+  else if (nameOf(user) == "Sigmoid")
+    f.renorm = Formula::SigmoidChosen;
+  else
+    return {};
+  return user->getResult(0);
+}
+
 // Steps from the raw weights on, each optional.
 void follow(Value v, Formula &f) {
-  auto type = ranked(v);
-  if (Value quotient = renormalised(v, f)) {
-    v = quotient;
-  } else if (Operation *user = onlyUser(v); user && f.score == Formula::Identity &&
-                                            !f.bias) {
-    if (nameOf(user) == "Softmax" && type && lastAxis(user, type.getRank())) {
-      f.renorm = Formula::SoftmaxChosen;
-      v = user->getResult(0);
-    } else if (nameOf(user) == "Sigmoid") {
-      f.renorm = Formula::SigmoidChosen;
-      v = user->getResult(0);
-    }
-  }
-  if (Operation *user = onlyUser(v); user && nameOf(user) == "Mul") {
-    Value other = user->getOperand(user->getOperand(0) == v ? 1 : 0);
-    auto c = number(other);
-    auto otherType = ranked(other);
-    if (c && otherType && otherType.getRank() <= 2) {
-      f.scale = *c;
-      v = user->getResult(0);
-    }
-  }
+  auto step = [&](auto &&match) {
+    Value shape = f.shape, at = ahead(v, shape);
+    Value next = match(at);
+    if (!next)
+      return false;
+    v = next;
+    f.shape = shape;
+    return true;
+  };
+  bool renormed = step([&](Value at) { return renormalised(at, f); });
+  if (!renormed && f.score == Formula::Identity && !f.bias)
+    step([&](Value at) { return activated(at, f); });
+  step([&](Value at) { return scaled(at, f.scale); });
   f.weights = v;
 }
 
@@ -200,16 +240,43 @@ Value gatherOf(Operation *select, Value scores) {
   return {};
 }
 
+// Scores with a selection bias, score(logits) + bias, whose weights are
+// gathered from the scores without it: those weights, or null.
+Value biased(Operation *select, Value scores, Formula &f) {
+  Operation *add = scores.getDefiningOp();
+  if (nameOf(add) != "Add" || !select->getResult(1).use_empty())
+    return {};
+  for (unsigned i : {0u, 1u}) {
+    Value p = add->getOperand(i), b = add->getOperand(1 - i);
+    Formula found = f;
+    if (!isExpertVector(b, ranked(select->getOperand(0)).getShape().back()) ||
+        !scoreOf(p, found))
+      continue;
+    if (Value gathered = gatherOf(select, core(p))) {
+      f = found;
+      f.bias = b;
+      return gathered;
+    }
+  }
+  return {};
+}
+
 } // namespace
 
 bool matchFormula(Operation *select, Formula &f, std::string &why) {
-  Value scores = core(select->getOperand(0));
   auto type = ranked(select->getOperand(0));
   auto chosen = ranked(select->getResult(1));
-  if (!type || !chosen || type.getRank() != 2 || type.getShape().back() < 1) {
+  auto kind = select->getAttrOfType<StringAttr>("kind");
+  if (select->getNumOperands() != 1 || (kind && kind != "top_k")) {
+    why = "the selection is no top-k of one matrix of scores";
+    return false;
+  }
+  if (!type || !chosen || type.getRank() != 2 || type.getShape().back() < 1 ||
+      chosen.getShape().back() < 1) {
     why = "the scores are no [tokens, experts] matrix";
     return false;
   }
+  Value scores = core(select->getOperand(0));
   f.k = chosen.getShape().back();
   Value raw = select->getResult(1);
   if (scoreOf(scores, f)) {
@@ -217,26 +284,8 @@ bool matchFormula(Operation *select, Formula &f, std::string &why) {
     if (raw.use_empty())
       if (Value gathered = gatherOf(select, scores))
         raw = gathered;
-  } else if (is(scores, "Add")) {
-    Operation *add = scores.getDefiningOp();
-    for (unsigned i : {0u, 1u}) {
-      Value p = add->getOperand(i), b = add->getOperand(1 - i);
-      if (!isExpertVector(b, type.getShape().back()) || !scoreOf(p, f))
-        continue;
-      raw = gatherOf(select, core(p));
-      if (!raw) {
-        why = "the weights are not gathered from the scores without the bias";
-        return false;
-      }
-      if (!select->getResult(1).use_empty()) {
-        why = "the biased scores are used as weights too";
-        return false;
-      }
-      f.bias = b;
-      break;
-    }
-    if (!f.bias)
-      f.logits = scores;
+  } else if (Value gathered = biased(select, scores, f)) {
+    raw = gathered;
   } else {
     f.logits = scores;
   }

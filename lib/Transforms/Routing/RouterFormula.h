@@ -19,7 +19,8 @@ struct Formula {
   int64_t k = 0;
   mlir::Value logits;      // [T, E]
   mlir::Value bias;        // [E] added for the selection only, or null
-  mlir::Value weights;     // what the fused weights replace
+  mlir::Value weights;     // what the fused weights replace: [T, k], or with
+  mlir::Value shape;       // token axes of its own: then its shape, else null
 };
 
 // The formula of a moe.select; false with the reason when nothing can be fused

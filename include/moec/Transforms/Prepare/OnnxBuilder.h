@@ -9,6 +9,7 @@
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinTypes.h"
 #include "mlir/IR/Value.h"
+#include "llvm/ADT/DenseSet.h"
 
 namespace moec {
 
@@ -55,5 +56,9 @@ public:
 // ONNX TensorProto code of an element type (0: none).
 int64_t onnxTypeCode(mlir::Type element);
 mlir::RankedTensorType rankedType(mlir::Value v);
+
+// Erases the block's operations without effect and without a use, last first.
+void eraseDeadOps(mlir::Block &block,
+                  const llvm::DenseSet<mlir::Operation *> &kept = {});
 
 } // namespace moec

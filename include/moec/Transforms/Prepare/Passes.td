@@ -56,20 +56,81 @@ def DecomposeContrib : Pass<"decompose-contrib"> {
 def DecomposeOnnx : Pass<"decompose-onnx"> {
   let summary = "Composed standard operators as primitive ones";
   let description = [{
-    `Attention`, `RotaryEmbedding`, `RMSNormalization`, `LayerNormalization`,
-    `Gelu` and `Swish` are written out by the function bodies of the ONNX
-    standard. `Attention` with `nonpad_kv_seqlen` or with its score output used
-    stays.
+    `RotaryEmbedding`, `RMSNormalization`, `LayerNormalization`, `Gelu` and
+    `Swish` are written out by the function bodies of the ONNX standard.
+
+    `Attention` takes the form of the attention kernel: queries, keys and values
+    of f32 or f16 with heads as an axis, `[batch, heads, length, size]`, the past
+    joined to keys and values in front, a mask of four axes, no other options.
+    Nodes outside of it (bf16, a soft cap) and, with `attention`, all of them are
+    written out. `Attention` with `nonpad_kv_seqlen`, a window, or its score
+    output used stays and is counted.
 
     Before:
     ```mlir
     %y = onnx.Gelu(%x) {approximate = "none"} : (tensor<?x8xf32>) -> tensor<?x8xf32>
     ```
-    After: `Mul`, `Erf`, `Add`, `Mul`, `Mul`.
+    After:
+    ```mlir
+    %0 = onnx.Mul(%x, %root) : (tensor<?x8xf32>, tensor<f32>) -> tensor<?x8xf32>
+    %1 = onnx.Erf(%0) : (tensor<?x8xf32>) -> tensor<?x8xf32>
+    %2 = onnx.Mul(%x, %half) : (tensor<?x8xf32>, tensor<f32>) -> tensor<?x8xf32>
+    %3 = onnx.Add(%1, %one) : (tensor<?x8xf32>, tensor<f32>) -> tensor<?x8xf32>
+    %y = onnx.Mul(%2, %3) : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
+    ```
   }];
+  let options = [
+    Option<"writeOutAttention", "attention", "bool", /*default=*/"false",
+           "Write out every Attention, also those the kernel computes">
+  ];
   let statistics = [
     Statistic<"numDecomposed", "decomposed", "Operators written out">,
     Statistic<"numKept", "kept", "Operators with unsupported inputs, kept">
+  ];
+  let dependentDialects = ["::moec::onnx::OnnxDialect"];
+}
+
+def FuseAttention : Pass<"fuse-attention"> {
+  let summary = "Recognise attention that is written out";
+  let description = [{
+    `softmax(q k^T * scale + mask) v` over four axes becomes one `Attention` node
+    without past, which a kernel computes. Recognised are:
+
+    - constant factors anywhere on `q`, `k` or their product;
+    - `k` transposed by a `Transpose` or by the reshapes around one that flatten
+      batch and heads;
+    - masks that are added, and `Where` of a condition and a number below all
+      scores (a condition with `-inf` becomes a boolean mask, other numbers an
+      added one: a row without keys is then a mean, not NaN);
+    - heads of `k` and `v` repeated by `Unsqueeze`, `Expand`, `Reshape` (grouped
+      queries): the node reads the heads before. Batch and length must be kept
+      apart by the reshape, which is proven from the shape computations;
+    - `Where(IsNaN(p), 0, p)` on the probabilities, which moves to the result.
+
+    What reads the probabilities otherwise, other element types than f32 and f16
+    and other operations in between leave the graph as it is, with a remark.
+
+    Before:
+    ```mlir
+    %s = onnx.MatMul(%q, %kt) : (tensor<?x8x?x32xf32>, tensor<?x8x32x?xf32>) -> tensor<?x8x?x?xf32>
+    %m = onnx.Add(%s, %mask) : (tensor<?x8x?x?xf32>, tensor<?x1x?x?xf32>) -> tensor<?x8x?x?xf32>
+    %p = onnx.Softmax(%m) {axis = -1 : i64} : (tensor<?x8x?x?xf32>) -> tensor<?x8x?x?xf32>
+    %y = onnx.MatMul(%p, %v) : (tensor<?x8x?x?xf32>, tensor<?x8x?x32xf32>) -> tensor<?x8x?x32xf32>
+    ```
+    After:
+    ```mlir
+    %k = onnx.Transpose(%kt) {perm = array<i64: 0, 1, 3, 2>}
+        : (tensor<?x8x32x?xf32>) -> tensor<?x8x?x32xf32>
+    %y:4 = onnx.Attention(%q, %k, %v, %mask, %none, %none, %none) {scale = 1.0 : f32} : ...
+    ```
+  }];
+  let options = [
+    Option<"remarks", "remarks", "bool", /*default=*/"true",
+           "Emit a remark for each attention fused or left">
+  ];
+  let statistics = [
+    Statistic<"numFused", "fused", "Attentions fused">,
+    Statistic<"numLeft", "left", "Softmax products that are no attention">
   ];
   let dependentDialects = ["::moec::onnx::OnnxDialect"];
 }

@@ -1,0 +1,36 @@
+// Sizes that are known only at run time, by where they come from: enough to see
+// that two shape computations of a graph give the same size.
+#pragma once
+
+#include "mlir/IR/Value.h"
+#include "llvm/ADT/SmallVector.h"
+#include <optional>
+
+namespace moec::prepare {
+
+// A number, or the size of one dimension of a value, or the named size of a
+// function argument's dimension (onnx.dims), or nothing known.
+struct Size {
+  std::optional<int64_t> number;
+  mlir::Value of;
+  int64_t dim = -1;
+  mlir::Attribute symbol;
+
+  bool known() const { return number || of || symbol; }
+  bool isDim() const { return of || symbol; } // at least 0
+  // Equal for certain.
+  bool operator==(const Size &o) const {
+    return known() && number == o.number && of == o.of && dim == o.dim &&
+           symbol == o.symbol;
+  }
+};
+
+using Sizes = llvm::SmallVector<Size, 5>;
+
+// Dimension `dim` of a ranked tensor, traced to where its size is decided.
+Size sizeOf(mlir::Value v, int64_t dim);
+// Elements of an integer vector (or scalar) that a graph computes from shapes;
+// empty when its length is unknown.
+Sizes sizesIn(mlir::Value vector);
+
+} // namespace moec::prepare

@@ -1,0 +1,26 @@
+// Builds the moe ops a raised layer is made of.
+#pragma once
+
+#include "FfnMatch.h"
+#include "BankBuilder.h"
+#include "moec/Transforms/Prepare/OnnxBuilder.h"
+
+namespace moec::raise {
+
+// moe.select of the top k of scores [T, E]: ids [T, k] i32 and weights [T, k]
+// of the scores' element type.
+std::pair<mlir::Value, mlir::Value> createSelect(OnnxBuilder &b,
+                                                 mlir::Value scores, int64_t k);
+// moe.experts: x [T, H], ids and weights [T, k] -> [T, H] of x's element type.
+mlir::Value createExperts(OnnxBuilder &b, mlir::FlatSymbolRefAttr bank,
+                          mlir::Value x, mlir::Value ids, mlir::Value weights);
+// moe.bank: parameters are binds, a null attribute leaves one out.
+struct BankSymbols {
+  mlir::FlatSymbolRefAttr gate, up, down, gateBias, upBias, downBias;
+};
+mlir::FlatSymbolRefAttr createBank(mlir::ModuleOp module, mlir::Location loc,
+                                   llvm::StringRef name, const Ffn &ffn,
+                                   const BankShape &shape,
+                                   const BankSymbols &symbols);
+
+} // namespace moec::raise
