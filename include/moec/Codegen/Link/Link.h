@@ -1,4 +1,6 @@
 // Codegen/Link: host object + kernel objects + weights -> model.so and model.moew.
+//
+// The file formats are those of runtime/include/moert/format.h.
 #pragma once
 #include "moec/Codegen/KernelSpec/Program.h"
 #include "mlir/IR/BuiltinOps.h"
@@ -10,17 +12,19 @@
 
 namespace moec::link {
 
-/// One compiled variant of a kernel slot (as Codegen/CPU makes them).
+/// One compiled variant of a kernel slot (as Codegen/CPU makes them). The bytes of `object` are
+/// borrowed until linkLibrary returns.
 struct KernelVariant {
   unsigned slot;
-  std::string isa, symbol;
+  std::string isa; ///< "avx2" or "avx512"; of one slot in rising order
+  std::string symbol;
   llvm::ArrayRef<char> object;
 };
 
 struct LinkInput {
   mlir::ModuleOp module; ///< its moe.weights are evaluated
   std::string folder;    ///< weight files are relative to it
-  llvm::ArrayRef<char> hostObject;
+  llvm::ArrayRef<char> hostObject; ///< defines moe_main (moert/abi.h)
   Program program;
   std::vector<KernelVariant> kernels;
   std::string compilerVersion;
@@ -32,8 +36,16 @@ struct LinkReport {
 };
 
 /// Writes `output` (.so) and, beside it, the same name with .moew. Both are written to temporary
-/// files and renamed at the end. Memory: a few rows of axis 0 of one weight at a time. `progress`
-/// gets the bytes packed so far.
+/// files beside them and renamed at the end: a failure or an interruption leaves old files intact
+/// and no temporary ones. Memory: some rows of axis 0 of one weight at a time (one expert of an
+/// expert layout). `progress` gets the bytes packed so far.
+///
+/// Errors: a file that cannot be written has the system's error code; faults of the compiler (an
+/// unknown layout, an object that refers to a symbol that is not libc's or libm's) begin with
+/// "internal: "; errors of weight files are WeightEvaluator's.
+///
+/// Thread safe, but calls wait for each other: lld keeps global state. lld also resets LLVM's
+/// command-line options (cl::opt), so read yours before.
 llvm::Expected<LinkReport> linkLibrary(const LinkInput &input, llvm::StringRef output,
                                        const std::function<void(uint64_t)> &progress = {});
 
