@@ -3,8 +3,9 @@
 
 Every line of a ```sh block is run by bash, in order, from a scratch folder in which the project's
 own files are visible and build/bin is on the PATH. A block whose language is anything else (console,
-text) is not run. usage: run_doc_commands.py [PAGE...]
+text) is not run. usage: run_doc_commands.py [--build FOLDER] [PAGE...]
 """
+import argparse
 import os
 import pathlib
 import re
@@ -21,9 +22,13 @@ def blocks(page):
 
 
 def main():
-    pages = [pathlib.Path(p).resolve() for p in sys.argv[1:]]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
+    parser.add_argument("pages", nargs="*")
+    args = parser.parse_args()
+    pages = [pathlib.Path(p).resolve() for p in args.pages]
     pages = pages or [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    environment = dict(os.environ, PATH=f"{ROOT / 'build/bin'}:/usr/lib/llvm-22/bin:{os.environ['PATH']}")
+    environment = dict(os.environ, PATH=f"{args.build.resolve() / 'bin'}:/usr/lib/llvm-22/bin:{os.environ['PATH']}")
     failed = ran = 0
     for page in pages:
         with tempfile.TemporaryDirectory() as scratch:
