@@ -1,5 +1,6 @@
 // The dialect itself, what all ops share, and the ops that need more.
 #include "moec/Dialect/Onnx/Onnx.h"
+#include "Fold.h"
 
 using namespace mlir;
 using namespace moec::onnx;
@@ -8,6 +9,11 @@ using namespace moec::onnx;
 
 void OnnxDialect::initialize() {
   registerOnnxDialectOperations(this);
+  addInterface(makeFolding(this));
+}
+
+void OnnxDialect::getCanonicalizationPatterns(RewritePatternSet &patterns) const {
+  addPatterns(patterns);
 }
 
 Operation *OnnxDialect::materializeConstant(OpBuilder &builder, Attribute value, Type type,

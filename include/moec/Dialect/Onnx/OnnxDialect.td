@@ -30,6 +30,7 @@ def OnnxDialect : Dialect {
     ```
   }];
   let hasConstantMaterializer = 1;
+  let hasCanonicalizer = 1;
   let usePropertiesForAttributes = 0;
   let extraClassDeclaration = [{
     /// The opset version of the default domain that the ops of this dialect follow.
