@@ -1,0 +1,339 @@
+// moe.experts and what else applies or moves experts: merged parameters, Soft MoE, exchange.
+#include "Call.h"
+#include "Experts.h"
+#include "MatMul.h"
+#include "Normalisation.h"
+#include "Shapes.h"
+#include "moec/Dialect/MoE/MoE.h"
+#include <algorithm>
+
+using namespace llvm;
+
+namespace moec::reference {
+
+namespace {
+
+// A moe.bank with what its experts are.
+class Bank {
+public:
+  explicit Bank(Call &c) : c(c) {
+    auto name = dyn_cast_or_null<mlir::FlatSymbolRefAttr>(c.attribute("bank"));
+    bank = name ? dyn_cast_or_null<moe::BankOp>(c.machine.symbol(name.getValue())) : nullptr;
+    if (!bank)
+      fail("no such bank");
+    experts = bank.getExperts();
+    if (experts < 1)
+      fail("a bank of " + Twine(experts) + " experts");
+    auto attribute = dyn_cast_or_null<moe::FfnAttr>(bank->getAttr("body"));
+    if (!attribute)
+      return;
+    formula.gated = attribute.getGated();
+    formula.activation = activations::byName(attribute.getActivation().str());
+    if (!formula.activation)
+      fail("unsupported activation " + attribute.getActivation());
+    formula.alpha = attribute.getAlpha();
+    if (attribute.getLimit())
+      formula.limit = *attribute.getLimit();
+    formula.upOffset = attribute.getUpOffset();
+    for (const char *each : names)
+      if (auto bind = bank->getAttrOfType<mlir::FlatSymbolRefAttr>(each))
+        binds.emplace_back(each, bind.getValue());
+  }
+
+  int64_t size() const { return experts; }
+
+  /// Results of expert e for rows [n, H] of element type `type`.
+  std::vector<float> run(int64_t e, ArrayRef<float> rows, int64_t n, Elem type) {
+    StringRef storage = bank.getExpertStorage(e);
+    if (storage == "identity")
+      return rows.vec();
+    if (storage == "zero")
+      return std::vector<float>(rows.size(), 0.0f);
+    if (storage != "dense")
+      fail("unsupported storage of an expert: " + storage);
+    int64_t slab = bank.getSlab(e);
+    if (binds.empty()) {
+      std::vector<Tensor> parameters;
+      for (StringRef bind : regionBinds())
+        parameters.push_back(c.machine.weightRow(bind, slab));
+      return runRegion(rows, n, type, parameters);
+    }
+    std::vector<Tensor> parameters;
+    for (auto &[name, bind] : binds)
+      parameters.push_back(c.machine.weightRow(bind, slab));
+    return applyFfn(formula, named(parameters), rows, n, bank.getWidth(e));
+  }
+
+  /// Results of the expert whose parameters are the sum of all experts' under `weights`.
+  std::vector<float> runMerged(ArrayRef<double> weights, ArrayRef<float> rows, int64_t n,
+                               Elem type) {
+    std::vector<StringRef> all = regionBinds();
+    for (auto &[name, bind] : binds)
+      all.push_back(bind);
+    std::vector<Tensor> parameters;
+    for (StringRef bind : all)
+      parameters.push_back(mergedRow(bind, weights));
+    return binds.empty() ? runRegion(rows, n, type, parameters)
+                         : applyFfn(formula, named(parameters), rows, n);
+  }
+
+private:
+  static constexpr const char *names[] = {"gate",      "up",      "down",
+                                          "gate_bias", "up_bias", "down_bias"};
+
+  std::vector<StringRef> regionBinds() {
+    std::vector<StringRef> out;
+    if (auto list = bank->getAttrOfType<mlir::ArrayAttr>("parameters"))
+      for (auto bind : list.getAsRange<mlir::FlatSymbolRefAttr>())
+        out.push_back(bind.getValue());
+    return out;
+  }
+
+  FfnParameters named(ArrayRef<Tensor> tensors) {
+    FfnParameters p;
+    std::optional<Tensor> *places[] = {&p.gate,     &p.up,     &p.down,
+                                       &p.gateBias, &p.upBias, &p.downBias};
+    for (auto [entry, tensor] : zip(binds, tensors))
+      *places[find(names, StringRef(entry.first)) - names] = tensor;
+    return p;
+  }
+
+  Tensor mergedRow(StringRef bind, ArrayRef<double> weights) {
+    std::vector<double> sum;
+    Tensor row;
+    for (int64_t e = 0; e < experts; ++e) {
+      if (bank.getExpertStorage(e) != "dense" ||
+          bank.getWidth(e) != static_cast<int64_t>(bank.getInter()))
+        fail("unsupported: merging experts of different kinds or widths");
+      row = c.machine.weightRow(bind, bank.getSlab(e));
+      Elements<double> values(row);
+      sum.resize(values.size());
+      for (int64_t i = 0; weights[e] != 0 && i < values.size(); ++i)
+        sum[i] += weights[e] * values[i];
+    }
+    return pack(row.type, row.shape, sum);
+  }
+
+  std::vector<float> runRegion(ArrayRef<float> rows, int64_t n, Elem type,
+                               ArrayRef<Tensor> parameters) {
+    std::vector<std::optional<Tensor>> args = {
+        pack(type, {n, static_cast<int64_t>(rows.size()) / std::max<int64_t>(n, 1)}, rows)};
+    args.insert(args.end(), parameters.begin(), parameters.end());
+    auto results = c.machine.region(bank.getImplementation(), args);
+    if (results.size() != 1 || !results[0] ||
+        results[0]->size() != static_cast<int64_t>(rows.size()))
+      fail("the bank's body does not give one result for each token");
+    Elements<float> y(*results[0]);
+    return {y.begin(), y.end()};
+  }
+
+  Call &c;
+  moe::BankOp bank;
+  int64_t experts = 0;
+  FfnFormula formula;
+  std::vector<std::pair<std::string, StringRef>> binds;
+};
+
+// The operands of moe.experts: ids and weights may each be absent.
+struct ExpertOperands {
+  const Tensor &x;
+  std::optional<Tensor> ids, weights;
+};
+
+ExpertOperands expertOperands(Call &c) {
+  auto op = dyn_cast<moe::ExpertsOp>(c.op);
+  if (!op)
+    fail("not a moe.experts");
+  ExpertOperands out{c.in(0), std::nullopt, std::nullopt};
+  int64_t next = 1;
+  if (op.getIds())
+    out.ids = c.in(next++);
+  if (op.getWeights())
+    out.weights = c.in(next++);
+  return out;
+}
+
+std::vector<Slot> slotsOf(const ExpertOperands &in, int64_t tokens, int64_t experts,
+                          std::vector<int64_t> &columns) {
+  if (!in.weights || in.weights->rank() != 2 || in.weights->shape[0] != tokens)
+    fail("weights for " + Twine(tokens) + " tokens expected");
+  int64_t k = in.weights->shape[1];
+  if (in.ids ? in.ids->shape != in.weights->shape : k != experts)
+    fail("weights " + text(in.weights->shape) + " do not fit " +
+         (in.ids ? "ids " + text(in.ids->shape) : std::to_string(experts) + " experts"));
+  Elements<float> weights(*in.weights);
+  std::optional<Elements<int64_t>> ids;
+  if (in.ids)
+    ids.emplace(*in.ids);
+  std::vector<Slot> slots;
+  for (int64_t i = 0; i < tokens * k; ++i) {
+    int64_t e = ids ? (*ids)[i] : i % k;
+    if (e < -1 || e >= experts)
+      fail("expert id " + Twine(e) + " of " + Twine(experts) + " experts");
+    if (e == -1 || weights[i] == 0)
+      continue;
+    slots.push_back({i / k, e, weights[i]});
+    columns.push_back(i);
+  }
+  return slots;
+}
+
+void experts(Call &c) {
+  ExpertOperands in = expertOperands(c);
+  Bank bank(c);
+  if (in.x.rank() != 2)
+    fail("tokens [T, H] expected, not " + text(in.x.shape));
+  int64_t tokens = in.x.shape[0], hidden = in.x.shape[1];
+  Elements<float> x(in.x);
+  ArrayRef<float> rows(x.data(), x.size());
+  auto run = [&](int64_t e, ArrayRef<float> r, int64_t n) { return bank.run(e, r, n, in.x.type); };
+  if (!in.weights) { // a plain feed-forward layer
+    if (in.ids || bank.size() != 1)
+      fail("without weights the bank must have one expert");
+    auto y = tokens ? run(0, rows, tokens) : std::vector<float>();
+    return c.set(0, pack(in.x.type, in.x.shape, y));
+  }
+  std::vector<int64_t> columns;
+  std::vector<Slot> slots = slotsOf(in, tokens, bank.size(), columns);
+  if (c.str("combine", "sum") == "sum") {
+    auto y = runSlots(slots, rows, tokens, hidden, bank.size(), run);
+    return c.set(0, pack(in.x.type, in.x.shape, y));
+  }
+  // Slots stay apart: each is a token of its own, with its own row of the result.
+  int64_t k = in.weights->shape[1];
+  std::vector<float> own;
+  for (auto [i, slot] : enumerate(slots)) {
+    own.insert(own.end(), rows.begin() + slot.token * hidden,
+               rows.begin() + (slot.token + 1) * hidden);
+    slot.token = static_cast<int64_t>(i);
+  }
+  auto y = runSlots(slots, own, static_cast<int64_t>(slots.size()), hidden, bank.size(), run);
+  std::vector<float> out(tokens * k * hidden, 0.0f);
+  for (size_t i = 0; i < slots.size(); ++i)
+    std::copy_n(y.begin() + i * hidden, hidden, out.begin() + columns[i] * hidden);
+  c.set(0, pack(in.x.type, {tokens, k, hidden}, out));
+}
+
+void mergeWeights(Call &c) {
+  Bank bank(c);
+  const Tensor &x = c.in(0), &weights = c.in(1);
+  if (x.rank() != 2 || weights.rank() != 2 || weights.shape[1] != bank.size() ||
+      weights.shape[0] == 0 || x.shape[0] % weights.shape[0] != 0)
+    fail("tokens " + text(x.shape) + " and weights " + text(weights.shape) + " do not fit");
+  int64_t groups = weights.shape[0], n = x.shape[0] / groups, hidden = x.shape[1];
+  Elements<float> in(x);
+  Elements<double> w(weights);
+  std::vector<float> out;
+  for (int64_t g = 0; n > 0 && g < groups; ++g) {
+    ArrayRef<float> rows(in.data() + g * n * hidden, n * hidden);
+    auto y = bank.runMerged({w.data() + g * bank.size(), size_t(bank.size())}, rows, n, x.type);
+    out.insert(out.end(), y.begin(), y.end());
+  }
+  c.set(0, pack(x.type, x.shape, out));
+}
+
+// Softmax over tokens for each slot, then the mean of the tokens.
+void softDispatch(Call &c) {
+  const Tensor &x = c.in(0), &logits = c.in(1);
+  if (x.rank() != 2 || logits.rank() != 2 || x.shape[0] != logits.shape[0])
+    fail("tokens " + text(x.shape) + " and logits " + text(logits.shape) + " do not fit");
+  int64_t tokens = x.shape[0], hidden = x.shape[1], slots = logits.shape[1];
+  Elements<double> in(x), z(transpose(logits, {1, 0}));
+  std::vector<double> out(slots * hidden, 0.0);
+  for (int64_t s = 0; s < slots; ++s) {
+    std::vector<double> p(z.data() + s * tokens, z.data() + (s + 1) * tokens);
+    softmax(p);
+    for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t h = 0; h < hidden; ++h)
+        out[s * hidden + h] += p[t] * in[t * hidden + h];
+  }
+  c.set(0, pack(x.type, {slots, hidden}, out));
+}
+
+void softCombine(Call &c) {
+  const Tensor &y = c.in(0), &logits = c.in(1);
+  if (y.rank() != 2 || logits.rank() != 2 || y.shape[0] != logits.shape[1])
+    fail("slots " + text(y.shape) + " and logits " + text(logits.shape) + " do not fit");
+  int64_t tokens = logits.shape[0], slots = logits.shape[1], hidden = y.shape[1];
+  Elements<double> in(y), z(logits);
+  std::vector<double> out(tokens * hidden, 0.0);
+  for (int64_t t = 0; t < tokens; ++t) {
+    std::vector<double> p(z.data() + t * slots, z.data() + (t + 1) * slots);
+    softmax(p);
+    for (int64_t s = 0; s < slots; ++s)
+      for (int64_t h = 0; h < hidden; ++h)
+        out[t * hidden + h] += p[s] * in[s * hidden + h];
+  }
+  c.set(0, pack(y.type, {tokens, hidden}, out));
+}
+
+// One process is every device: each used slot becomes a row that stays here.
+void dispatch(Call &c) {
+  const Tensor &x = c.in(0), &ids = c.in(1), &weights = c.in(2);
+  if (x.rank() != 2 || ids.rank() != 2 || weights.shape != ids.shape || ids.shape[0] != x.shape[0])
+    fail("tokens " + text(x.shape) + " and ids " + text(ids.shape) + " do not fit");
+  Elements<int64_t> id(ids);
+  Elements<double> weight(weights);
+  auto placement = c.i64s("placement").value_or(std::vector<int64_t>());
+  std::vector<Tensor> rows = {part(x, 0, 0, 0)};
+  std::vector<int64_t> rowIds, origins;
+  std::vector<double> rowWeights;
+  for (int64_t i = 0; i < id.size(); ++i) {
+    if (id[i] == -1 || weight[i] == 0)
+      continue;
+    if (id[i] < 0 || id[i] >= static_cast<int64_t>(placement.size()))
+      fail("expert id " + Twine(id[i]) + " has no device");
+    int64_t token = i / ids.shape[1];
+    rows.push_back(part(x, 0, token, 1));
+    rowIds.push_back(id[i]);
+    rowWeights.push_back(weight[i]);
+    origins.insert(origins.end(), {0, token});
+  }
+  int64_t n = static_cast<int64_t>(rowIds.size());
+  c.set(0, concat(rows, 0));
+  c.set(1, pack(Elem::i32, {n, 1}, rowIds));
+  c.set(2, pack(weights.type, {n, 1}, rowWeights));
+  c.set(3, pack(Elem::i32, {n, 2}, origins));
+}
+
+void combine(Call &c) {
+  const Tensor &rows = c.in(0), &origin = c.in(1), &x = c.in(2);
+  if (rows.rank() != 2 || x.rank() != 2 || origin.rank() != 2 || origin.shape[1] != 2 ||
+      origin.shape[0] != rows.shape[0] || rows.shape[1] != x.shape[1])
+    fail("rows " + text(rows.shape) + " and origins " + text(origin.shape) + " do not fit");
+  Elements<float> in(rows);
+  Elements<int64_t> from(origin);
+  int64_t hidden = x.shape[1];
+  std::vector<float> out(x.size(), 0.0f);
+  for (int64_t r = 0; r < rows.shape[0]; ++r) {
+    int64_t token = from[2 * r + 1];
+    if (from[2 * r] != 0 || token < 0 || token >= x.shape[0])
+      fail("row " + Twine(r) + " comes from token " + Twine(token) + " of device " +
+           Twine(from[2 * r]));
+    for (int64_t h = 0; h < hidden; ++h)
+      out[token * hidden + h] += in[r * hidden + h];
+  }
+  c.set(0, pack(x.type, x.shape, out));
+}
+
+void weightUse(Call &c) {
+  auto name = dyn_cast_or_null<mlir::FlatSymbolRefAttr>(c.attribute("weight"));
+  if (!name)
+    fail("no weight is named");
+  c.set(0, c.machine.weight(name.getValue()));
+}
+
+} // namespace
+
+void addMoEExperts(Registry &r) {
+  r.add("moe.weight.use", weightUse);
+  r.add("moe.experts", experts);
+  r.add("moe.merge_weights", mergeWeights);
+  r.add("moe.soft_dispatch", softDispatch);
+  r.add("moe.soft_combine", softCombine);
+  r.add("moe.dispatch", dispatch);
+  r.add("moe.combine", combine);
+  r.add("moe.probe", [](Call &) {}); // counts are for compiled code; values do not change
+}
+
+} // namespace moec::reference
