@@ -255,7 +255,7 @@ void moec::toDoubles(Type from, const char *in, double *out, int64_t count) {
                   reinterpret_cast<char *>(out), count);
 }
 
-void moec::unpack(Type type, const char *packed, int64_t first, int64_t count, char *out) {
+void moec::unpackElements(Type type, const char *packed, int64_t first, int64_t count, char *out) {
   int64_t bits = storageBits(type);
   if (bits >= 8) {
     const char *from = packed + first * (bits / 8);

@@ -187,7 +187,7 @@ llvm::Expected<Piece> WeightEvaluator::Data::load(const Step &step, char *out) {
     out = piece.owned.get();
   }
   piece.bytes = {out, length};
-  unpack(element, bytes->data() - firstByte, step.first, step.count, out);
+  unpackElements(element, bytes->data() - firstByte, step.first, step.count, out);
   return piece;
 }
 

@@ -61,6 +61,9 @@ private:
 int64_t elementBytes(mlir::Type type);
 /// Bits of one element in files, where types of 2 and 4 bits are packed, low bits first (i1: 8).
 int64_t storageBits(mlir::Type type);
+/// Elements [first, first + count) of data as it lies in files into a buffer: takes types below
+/// 8 bits apart and makes every i1 a 0 or 1. `packed` is the start of the whole data.
+void unpackElements(mlir::Type type, const char *packed, int64_t first, int64_t count, char *out);
 /// Converts `count` float elements between f16, bf16, f32 and f64, rounding to nearest even.
 void convertFloats(mlir::Type from, const char *in, mlir::Type to, char *out, int64_t count);
 /// Converts between any real types: floats to integers towards zero, NaN to 0 and what is out of

@@ -1,0 +1,205 @@
+#include "Contrib.h"
+#include "Context.h"
+
+#include "onnx/defs/shape_inference.h"
+#include "llvm/ADT/StringMap.h"
+
+#include <climits>
+
+using namespace moec::onnx_import;
+using onnx::InferenceContext;
+using onnx::TensorShapeProto;
+
+namespace {
+
+using Infer = void (*)(InferenceContext &);
+using Dim = TensorShapeProto::Dimension;
+
+const TensorShapeProto *shapeOf(InferenceContext &ctx, size_t i) {
+  return onnx::hasInputShape(ctx, i) ? &onnx::getInputShape(ctx, i) : nullptr;
+}
+
+int64_t intOf(InferenceContext &ctx, const char *name, int64_t otherwise) {
+  const onnx::AttributeProto *attribute = ctx.getAttribute(name);
+  return attribute && attribute->has_i() ? attribute->i() : otherwise;
+}
+
+void setShape(InferenceContext &ctx, size_t output, const TensorShapeProto &shape) {
+  if (output < ctx.getNumOutputs())
+    *ctx.getOutputType(output)->mutable_tensor_type()->mutable_shape() = shape;
+}
+
+void elementFrom(InferenceContext &ctx, size_t input, size_t output) {
+  if (input < ctx.getNumInputs() && output < ctx.getNumOutputs() && ctx.getInputType(input))
+    onnx::propagateElemTypeFromInputToOutput(ctx, input, output);
+}
+
+// Output 0 has the type of input 0.
+void like(InferenceContext &ctx) {
+  if (ctx.getNumInputs() == 0 || ctx.getNumOutputs() == 0 || !ctx.getInputType(0))
+    return;
+  onnx::propagateShapeAndTypeFromFirstInput(ctx);
+}
+
+// Normalised, mean, deviation, and (with a skip input) the sum.
+void norm(InferenceContext &ctx) {
+  like(ctx);
+  for (size_t output = 1; output < ctx.getNumOutputs(); ++output) {
+    if (!ctx.hasOutput(output) || !ctx.getInputType(0))
+      continue;
+    if (output == 3)
+      elementFrom(ctx, 0, 3);
+    else
+      onnx::updateOutputElemType(ctx, output, onnx::TensorProto::FLOAT);
+    const TensorShapeProto *shape = shapeOf(ctx, 0);
+    if (!shape)
+      continue;
+    TensorShapeProto result = *shape;
+    if (output != 3 && result.dim_size() > 0)
+      result.mutable_dim(result.dim_size() - 1)->set_dim_value(1);
+    setShape(ctx, output, result);
+  }
+}
+
+// A [..., M, K] x B [..., K, N] with optional transposes.
+void fusedMatMul(InferenceContext &ctx) {
+  elementFrom(ctx, 0, 0);
+  const TensorShapeProto *a = shapeOf(ctx, 0), *b = shapeOf(ctx, 1);
+  if (!a || !b || a->dim_size() < 2 || b->dim_size() < 2 || intOf(ctx, "transBatchA", 0) ||
+      intOf(ctx, "transBatchB", 0))
+    return;
+  int ra = a->dim_size(), rb = b->dim_size();
+  TensorShapeProto batchA, batchB, result;
+  for (int i = 0; i < ra - 2; ++i)
+    *batchA.add_dim() = a->dim(i);
+  for (int i = 0; i < rb - 2; ++i)
+    *batchB.add_dim() = b->dim(i);
+  onnx::bidirectionalBroadcastShapeInference(batchA, batchB, result);
+  *result.add_dim() = a->dim(intOf(ctx, "transA", 0) ? ra - 1 : ra - 2);
+  *result.add_dim() = b->dim(intOf(ctx, "transB", 0) ? rb - 2 : rb - 1);
+  setShape(ctx, 0, result);
+}
+
+void fusedGemm(InferenceContext &ctx) {
+  elementFrom(ctx, 0, 0);
+  const TensorShapeProto *a = shapeOf(ctx, 0), *b = shapeOf(ctx, 1);
+  if (!a || !b || a->dim_size() != 2 || b->dim_size() != 2)
+    return;
+  TensorShapeProto result;
+  *result.add_dim() = a->dim(intOf(ctx, "transA", 0) ? 1 : 0);
+  *result.add_dim() = b->dim(intOf(ctx, "transB", 0) ? 0 : 1);
+  setShape(ctx, 0, result);
+}
+
+// The last dimension of input 0 becomes N.
+void matMulNBits(InferenceContext &ctx) {
+  elementFrom(ctx, 0, 0);
+  const TensorShapeProto *a = shapeOf(ctx, 0);
+  int64_t n = intOf(ctx, "N", -1);
+  if (!a || a->dim_size() == 0 || n < 0)
+    return;
+  TensorShapeProto result = *a;
+  *result.mutable_dim(result.dim_size() - 1) = Dim();
+  result.mutable_dim(result.dim_size() - 1)->set_dim_value(n);
+  setShape(ctx, 0, result);
+}
+
+// query [B, S, D] (or packed q, k, v), caches [B, heads, past, head size].
+void groupQueryAttention(InferenceContext &ctx) {
+  elementFrom(ctx, 0, 0);
+  const TensorShapeProto *query = shapeOf(ctx, 0);
+  int64_t heads = intOf(ctx, "num_heads", 0), kv = intOf(ctx, "kv_num_heads", 0);
+  bool packed = !ctx.hasInput(1);
+  if (query && query->dim_size() == 3) {
+    TensorShapeProto result = *query;
+    Dim *last = result.mutable_dim(2);
+    if (packed && last->has_dim_value() && heads > 0 && kv > 0)
+      last->set_dim_value(last->dim_value() / (heads + 2 * kv) * heads);
+    else if (packed)
+      *last = Dim();
+    setShape(ctx, 0, result);
+  }
+  for (size_t output : {1, 2}) {
+    size_t past = output + 2;
+    if (output >= ctx.getNumOutputs() || !ctx.hasOutput(output))
+      continue;
+    elementFrom(ctx, ctx.hasInput(past) ? past : 0, output);
+    const TensorShapeProto *cache = ctx.hasInput(past) ? shapeOf(ctx, past) : nullptr;
+    TensorShapeProto result;
+    for (int i = 0; i < 4; ++i)
+      result.add_dim();
+    if (cache && cache->dim_size() == 4)
+      for (int i : {0, 1, 3})
+        *result.mutable_dim(i) = cache->dim(i);
+    else if (query && query->dim_size() == 3)
+      *result.mutable_dim(0) = query->dim(0);
+    setShape(ctx, output, result);
+  }
+}
+
+void multiHeadAttention(InferenceContext &ctx) {
+  elementFrom(ctx, 0, 0);
+  const TensorShapeProto *query = shapeOf(ctx, 0), *value = shapeOf(ctx, 2);
+  if (!query || query->dim_size() != 3 || !value || value->dim_size() != 3)
+    return;
+  TensorShapeProto result = *query;
+  *result.mutable_dim(2) = value->dim(2);
+  setShape(ctx, 0, result);
+}
+
+// What is known of any operator: nothing, unless the importer asked for a guess.
+void unknown(InferenceContext &ctx) {
+  const onnx::AttributeProto *guess = ctx.getAttribute(kGuessAttribute.str());
+  if (!guess || ctx.getNumInputs() == 0 || !ctx.getInputType(0) ||
+      !ctx.getInputType(0)->has_tensor_type())
+    return;
+  for (size_t output = 0; output < ctx.getNumOutputs(); ++output)
+    if (ctx.hasOutput(output))
+      elementFrom(ctx, 0, output);
+}
+
+Infer inferenceOf(const std::string &domain, const std::string &op) {
+  static const llvm::StringMap<Infer> table = {
+      {"MoE", like}, {"QMoE", like}, {"QuickGelu", like}, {"Gelu", like}, {"FastGelu", like},
+      {"BiasGelu", like}, {"RotaryEmbedding", like}, {"GemmaRotaryEmbedding", like},
+      {"SimplifiedLayerNormalization", norm}, {"SkipSimplifiedLayerNormalization", norm},
+      {"SkipLayerNormalization", norm}, {"FusedMatMul", fusedMatMul}, {"FusedGemm", fusedGemm},
+      {"MatMulNBits", matMulNBits}, {"GroupQueryAttention", groupQueryAttention},
+      {"MultiHeadAttention", multiHeadAttention}};
+  if (domain != "com.microsoft")
+    return unknown;
+  auto it = table.find(op);
+  return it == table.end() ? unknown : it->second;
+}
+
+} // namespace
+
+bool moec::onnx_import::isInferred(const std::string &domain, const std::string &op) {
+  return inferenceOf(domain, op) != unknown ||
+         onnx::OpSchemaRegistry::Instance()->GetSchema(op, INT_MAX, domain);
+}
+
+const onnx::OpSchema *ContribRegistry::GetSchema(const std::string &key, int version,
+                                                 const std::string &domain) const {
+  if (const onnx::OpSchema *known =
+          onnx::OpSchemaRegistry::Instance()->GetSchema(key, version, domain))
+    return known;
+  if (isDefaultDomain(domain))
+    return nullptr;
+  std::unique_ptr<onnx::OpSchema> &schema = made[{domain, key}];
+  if (!schema) {
+    schema = std::make_unique<onnx::OpSchema>(key, "moec", 0);
+    schema->SetDomain(domain)
+        .SinceVersion(1)
+        .AllowUncheckedAttributes()
+        .Input(0, "inputs", "", "I", onnx::OpSchema::Variadic, /*is_homogeneous=*/false,
+               /*min_arity=*/0)
+        .Output(0, "outputs", "", "O", onnx::OpSchema::Variadic, /*is_homogeneous=*/false,
+                /*min_arity=*/0)
+        .TypeConstraint("I", onnx::OpSchema::all_tensor_types_ir13(), "")
+        .TypeConstraint("O", onnx::OpSchema::all_tensor_types_ir13(), "")
+        .TypeAndShapeInferenceFunction(inferenceOf(domain, key));
+    schema->Finalize();
+  }
+  return schema.get();
+}

@@ -1,0 +1,26 @@
+// Shapes of operators outside ONNX: those of com.microsoft that exporters and ONNX Runtime's
+// optimiser write, and a rule for all others.
+#pragma once
+#include "onnx/defs/schema.h"
+
+#include <map>
+#include <memory>
+#include <string>
+
+namespace moec::onnx_import {
+
+/// ONNX's registry, completed: every operator of another domain has a schema that accepts any
+/// inputs. Not thread safe.
+class ContribRegistry : public ::onnx::ISchemaRegistry {
+public:
+  const ::onnx::OpSchema *GetSchema(const std::string &key, int maxInclusiveVersion,
+                                  const std::string &domain) const override;
+
+private:
+  mutable std::map<std::pair<std::string, std::string>, std::unique_ptr<::onnx::OpSchema>> made;
+};
+
+/// Whether the shapes of this operator are inferred.
+bool isInferred(const std::string &domain, const std::string &op);
+
+} // namespace moec::onnx_import

@@ -1,0 +1,147 @@
+// Opset conversion and shape inference, both by the ONNX library.
+#include "Context.h"
+#include "Contrib.h"
+
+#include "onnx/shape_inference/implementation.h"
+#include "onnx/version_converter/convert.h"
+#include "llvm/ADT/StringMap.h"
+
+using namespace moec;
+using namespace moec::onnx_import;
+using llvm::StringRef;
+
+static constexpr int kOpset = 26; // of the onnx dialect
+// More inference errors than this are no help.
+static constexpr unsigned kMaxErrors = 20;
+
+static onnx::OperatorSetIdProto *defaultOpset(onnx::ModelProto &model) {
+  for (onnx::OperatorSetIdProto &opset : *model.mutable_opset_import())
+    if (isDefaultDomain(opset.domain()))
+      return &opset;
+  return nullptr;
+}
+
+// Whether some operator of the model changed between its opset and the dialect's.
+static bool needsConversion(onnx::ModelProto &model, int version) {
+  bool changed = false;
+  forEachGraph(*model.mutable_graph(), [&](onnx::GraphProto &graph) {
+    for (const onnx::NodeProto &node : graph.node()) {
+      if (!node.domain().empty())
+        continue;
+      const onnx::OpSchema *then = onnx::OpSchemaRegistry::Schema(node.op_type(), version, "");
+      const onnx::OpSchema *now = onnx::OpSchemaRegistry::Schema(node.op_type(), kOpset, "");
+      changed |= !then || !now || then->SinceVersion() != now->SinceVersion();
+    }
+  });
+  return changed;
+}
+
+// Types that the library cannot infer: of weights and of unknown operators' results.
+static void restoreTypes(onnx::ModelProto &model,
+                         const llvm::StringMap<onnx::ValueInfoProto> &declared) {
+  forEachGraph(*model.mutable_graph(), [&](onnx::GraphProto &graph) {
+    graph.clear_value_info();
+    for (const onnx::NodeProto &node : graph.node()) {
+      if (node.domain() == kWeightDomain) {
+        declareWeight(node, graph);
+        continue;
+      }
+      if (node.domain().empty())
+        continue;
+      for (const std::string &output : node.output())
+        if (auto it = declared.find(output); it != declared.end())
+          *graph.add_value_info() = it->second;
+    }
+  });
+}
+
+void onnx_import::convert(Context &context, onnx::ModelProto &model) {
+  onnx::OperatorSetIdProto *opset = defaultOpset(model);
+  if (opset->version() == kOpset)
+    return;
+  if (!needsConversion(model, static_cast<int>(opset->version()))) {
+    opset->set_version(kOpset);
+    return;
+  }
+  llvm::StringMap<onnx::ValueInfoProto> declared;
+  forEachGraph(*model.mutable_graph(), [&](onnx::GraphProto &graph) {
+    for (const onnx::ValueInfoProto &info : graph.value_info())
+      declared[info.name()] = info;
+  });
+  try {
+    onnx::ModelProto converted = onnx::version_conversion::ConvertVersion(model, kOpset);
+    // The conversion keeps values and names; what it says about types is inferred anew.
+    *converted.mutable_graph()->mutable_input() = model.graph().input();
+    *converted.mutable_graph()->mutable_output() = model.graph().output();
+    model.Swap(&converted);
+  } catch (const std::exception &e) {
+    return context.error("the conversion from opset " + llvm::Twine(opset->version()) +
+                         " is unsupported: " + e.what());
+  }
+  restoreTypes(model, declared);
+}
+
+// "Inference error(s): (op_type:MatMul, node name: a): text", a line a node.
+static void reportInference(Context &context, StringRef text) {
+  unsigned before = context.errors;
+  while (!text.empty() && context.errors - before < kMaxErrors) {
+    auto [line, rest] = text.split('\n');
+    text = rest;
+    auto [head, tail] = line.split("(op_type:");
+    if (tail.empty())
+      continue;
+    auto [op, named] = tail.split(", node name: ");
+    auto [name, what] = named.split("): ");
+    if (what.empty())
+      std::tie(op, what) = tail.split("): ");
+    // A failure inside a graph names the outer node first.
+    if (what.contains("(op_type:"))
+      text = line.drop_front(line.find("(op_type:") + 9);
+    else
+      context.nodeError(op, named.empty() ? "" : name, what);
+  }
+  if (context.errors == before)
+    context.error("shape inference: " + text);
+}
+
+// Declares the rank of values of which inference found none and the file says one. Dimensions stay
+// open: only the operators themselves are believed about sizes.
+static bool addRanks(Context &context, onnx::GraphProto &graph) {
+  bool added = false;
+  auto add = [&](onnx::ValueInfoProto &info) {
+    auto it = context.ranks.find(info.name());
+    if (it == context.ranks.end() || !info.type().has_tensor_type() ||
+        info.type().tensor_type().has_shape())
+      return;
+    auto *shape = info.mutable_type()->mutable_tensor_type()->mutable_shape();
+    for (int i = 0; i < it->second; ++i)
+      shape->add_dim();
+    added = true;
+  };
+  for (onnx::ValueInfoProto &info : *graph.mutable_value_info())
+    add(info);
+  for (onnx::ValueInfoProto &info : *graph.mutable_output())
+    add(info);
+  return added;
+}
+
+void onnx_import::infer(Context &context, onnx::ModelProto &model) {
+  // A declared shape of a result may be wrong; only its element type takes part in inference.
+  for (onnx::ValueInfoProto &output : *model.mutable_graph()->mutable_output()) {
+    context.outputs.push_back(output);
+    if (output.type().has_tensor_type())
+      output.mutable_type()->mutable_tensor_type()->clear_shape();
+  }
+  ContribRegistry registry;
+  onnx::ShapeInferenceOptions options(/*check_type=*/true, /*strict_mode=*/1, /*data_prop=*/true);
+  try {
+    onnx::shape_inference::DataValueMap values;
+    onnx::shape_inference::InferShapes(model, &registry, options, &values);
+    if (addRanks(context, *model.mutable_graph())) {
+      onnx::shape_inference::DataValueMap again;
+      onnx::shape_inference::InferShapes(model, &registry, options, &again);
+    }
+  } catch (const std::exception &e) {
+    reportInference(context, e.what());
+  }
+}

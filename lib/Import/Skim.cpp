@@ -1,0 +1,413 @@
+#include "Skim.h"
+
+#include "llvm/ADT/StringSwitch.h"
+
+#include <cstring>
+
+using namespace moec::onnx_import;
+using llvm::ArrayRef;
+using llvm::StringRef;
+
+namespace {
+
+// Bounds on what a file can make us do; well above any real model.
+constexpr size_t kMaxMessage = size_t(1) << 29;
+constexpr size_t kMaxParts = 20'000'000;
+constexpr unsigned kMaxDepth = 16;
+constexpr size_t kMaxRank = 64;
+constexpr uint64_t kInline = 1024;
+constexpr uint64_t kInlineVector = 64 << 10;
+
+enum class Kind { model, graph, node, attribute, function, tensor };
+enum Wire : uint32_t { varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5 };
+
+struct Field {
+  uint32_t number = 0;
+  uint32_t wire = 0;
+  ArrayRef<uint8_t> payload; // of a varint: its own bytes
+  uint64_t value = 0;        // varints
+};
+
+// Reads the fields of one message.
+class Cursor {
+public:
+  Cursor(ArrayRef<uint8_t> bytes, bool toEnd) : at(bytes.begin()), end(bytes.end()), toEnd(toEnd) {}
+  bool done() const { return at == end; }
+
+  bool next(Field &field, std::string &error) {
+    uint64_t tag;
+    if (!number(tag, error))
+      return false;
+    field.number = static_cast<uint32_t>(tag >> 3);
+    field.wire = static_cast<uint32_t>(tag & 7);
+    if (field.number == 0 || tag >> 32)
+      return fail(error, "not an ONNX file, or damaged");
+    uint64_t length = 0;
+    switch (field.wire) {
+    case Wire::varint: {
+      const uint8_t *from = at;
+      if (!number(field.value, error))
+        return false;
+      field.payload = {from, at};
+      return true;
+    }
+    case Wire::fixed64: length = 8; break;
+    case Wire::fixed32: length = 4; break;
+    case Wire::bytes:
+      if (!number(length, error))
+        return false;
+      break;
+    default:
+      return fail(error, "not an ONNX file, or damaged");
+    }
+    if (length > static_cast<uint64_t>(end - at))
+      return fail(error, toEnd ? "truncated, or not an ONNX file: a field goes beyond the end"
+                               : "damaged, or not an ONNX file: a field goes beyond its message");
+    field.payload = {at, static_cast<size_t>(length)};
+    at += length;
+    return true;
+  }
+
+  bool number(uint64_t &value, std::string &error) {
+    value = 0;
+    for (unsigned shift = 0; shift < 64; shift += 7) {
+      if (at == end)
+        return fail(error, toEnd ? "truncated, or not an ONNX file" : "not an ONNX file, or damaged");
+      uint8_t byte = *at++;
+      value |= uint64_t(byte & 0x7f) << shift;
+      if (!(byte & 0x80))
+        return true;
+    }
+    return fail(error, "not an ONNX file, or damaged");
+  }
+
+private:
+  static bool fail(std::string &error, StringRef text) {
+    error = text.str();
+    return false;
+  }
+  const uint8_t *at, *end;
+  bool toEnd; // the message ends where the file ends
+};
+
+void putNumber(std::string &out, uint64_t value) {
+  while (value >= 0x80) {
+    out.push_back(static_cast<char>(value | 0x80));
+    value >>= 7;
+  }
+  out.push_back(static_cast<char>(value));
+}
+
+void putBytes(std::string &out, uint32_t number, StringRef bytes) {
+  putNumber(out, uint64_t(number) << 3 | Wire::bytes);
+  putNumber(out, bytes.size());
+  out.append(bytes.begin(), bytes.end());
+}
+
+StringRef text(ArrayRef<uint8_t> bytes) {
+  return {reinterpret_cast<const char *>(bytes.data()), bytes.size()};
+}
+
+void putField(std::string &out, const Field &field) {
+  if (field.wire == Wire::bytes)
+    return putBytes(out, field.number, text(field.payload));
+  putNumber(out, uint64_t(field.number) << 3 | field.wire);
+  out.append(field.payload.begin(), field.payload.end());
+}
+
+// What becomes of a field: copied, left out, or a message that is skimmed itself.
+enum class Fate { copy, drop, descend, sparse };
+struct Rule {
+  Fate fate;
+  Kind kind = Kind::model;
+};
+
+// Documentation, metadata, training and device information are not needed; fields that this
+// version of ONNX does not have are left out.
+Rule ruleOf(Kind kind, uint32_t number) {
+  switch (kind) {
+  case Kind::model:
+    if (number == 7)
+      return {Fate::descend, Kind::graph};
+    if (number == 25)
+      return {Fate::descend, Kind::function};
+    return {number <= 8 && number != 6 ? Fate::copy : Fate::drop};
+  case Kind::graph:
+    if (number == 1)
+      return {Fate::descend, Kind::node};
+    if (number == 5)
+      return {Fate::descend, Kind::tensor};
+    if (number == 15)
+      return {Fate::sparse};
+    return {number == 2 || (number >= 11 && number <= 13) ? Fate::copy : Fate::drop};
+  case Kind::node:
+    if (number == 5)
+      return {Fate::descend, Kind::attribute};
+    return {number <= 8 && number != 6 ? Fate::copy : Fate::drop};
+  case Kind::attribute:
+    if (number == 5 || number == 10)
+      return {Fate::descend, Kind::tensor};
+    if (number == 6 || number == 11)
+      return {Fate::descend, Kind::graph};
+    if (number == 22 || number == 23)
+      return {Fate::sparse};
+    return {number <= 9 || number == 14 || number == 15 || number == 20 || number == 21
+                ? Fate::copy
+                : Fate::drop};
+  case Kind::function:
+    if (number == 7)
+      return {Fate::descend, Kind::node};
+    if (number == 11)
+      return {Fate::descend, Kind::attribute};
+    return {number <= 13 && number != 8 ? Fate::copy : Fate::drop};
+  case Kind::tensor:
+    break;
+  }
+  return {Fate::drop};
+}
+
+class Skimmer {
+public:
+  Skimmer(ArrayRef<uint8_t> file, Skimmed &result, std::string &error)
+      : file(file), result(result), error(error) {}
+
+  bool message(Kind kind, ArrayRef<uint8_t> bytes, unsigned graphs, std::string &out) {
+    if (kind == Kind::tensor)
+      return tensor(bytes, out);
+    if (kind == Kind::graph && ++graphs > kMaxDepth)
+      return fail("unsupported: graphs are nested more than " + std::to_string(kMaxDepth) + " deep");
+    Cursor cursor(bytes, bytes.end() == file.end());
+    Field field;
+    while (!cursor.done()) {
+      if (!cursor.next(field, error))
+        return false;
+      if (++parts > kMaxParts || out.size() > kMaxMessage)
+        return fail("unsupported: the graph without its tensors is too large");
+      Rule rule = ruleOf(kind, field.number);
+      if (rule.fate == Fate::copy) {
+        putField(out, field);
+      } else if (rule.fate == Fate::sparse) {
+        result.sparse = true;
+      } else if (rule.fate == Fate::descend) {
+        if (field.wire != Wire::bytes)
+          return fail("not an ONNX file, or damaged");
+        std::string inner;
+        if (!message(rule.kind, field.payload, graphs, inner))
+          return false;
+        putBytes(out, field.number, inner);
+      }
+    }
+    return true;
+  }
+
+private:
+  struct Tensor {
+    llvm::SmallVector<int64_t> dims;
+    int32_t type = 0;
+    bool external = false;
+    std::string head;  // the fields that are kept in any case
+    std::string data;  // the fields that hold the elements, while they are small
+    uint64_t dataBytes = 0;
+    ArrayRef<uint8_t> raw;
+    bool hasRaw = false;
+    TensorSource source;
+  };
+
+  bool fail(std::string why) {
+    error = std::move(why);
+    return false;
+  }
+
+  bool dimension(Tensor &t, uint64_t value) {
+    t.dims.push_back(static_cast<int64_t>(value));
+    return t.dims.size() <= kMaxRank || fail("unsupported: a tensor of more than 64 dimensions");
+  }
+
+  // One entry of external_data.
+  bool entry(Tensor &t, ArrayRef<uint8_t> bytes) {
+    Cursor cursor(bytes, false);
+    Field field;
+    StringRef key, value;
+    while (!cursor.done()) {
+      if (!cursor.next(field, error))
+        return false;
+      (field.number == 1 ? key : value) = text(field.payload);
+    }
+    uint64_t number = 0;
+    if (key == "location")
+      t.source.location = value.str();
+    if (key != "offset" && key != "length")
+      return true;
+    if (value.getAsInteger(10, number))
+      return fail("external data has the " + key.str() + " \"" + value.take_front(40).str() +
+                  "\", which is no size in bytes");
+    if (key == "offset")
+      t.source.offset = number;
+    else
+      t.source.length = number;
+    return true;
+  }
+
+  bool field(Tensor &t, const Field &field) {
+    switch (field.number) {
+    case 1: {
+      putField(t.head, field);
+      if (field.wire == Wire::varint)
+        return dimension(t, field.value);
+      Cursor dims(field.payload, false);
+      uint64_t value;
+      while (!dims.done())
+        if (!dims.number(value, error) || !dimension(t, value))
+          return false;
+      return true;
+    }
+    case 2:
+      t.type = static_cast<int32_t>(field.value);
+      putField(t.head, field);
+      return true;
+    case 3:
+      return fail("unsupported: a tensor in segments");
+    case 8:
+      putField(t.head, field);
+      return true;
+    case 9:
+      t.raw = field.payload;
+      t.hasRaw = true;
+      t.dataBytes += field.payload.size();
+      if (t.dataBytes <= kInlineVector)
+        putField(t.data, field);
+      return true;
+    case 4: case 5: case 7: case 10: case 11:
+      t.source.runs.push_back({field.number, field.wire, field.payload});
+      t.dataBytes += field.payload.size();
+      if (t.dataBytes <= kInlineVector)
+        putField(t.data, field);
+      return true;
+    case 13:
+      return entry(t, field.payload);
+    case 14:
+      t.external = field.value == 1;
+      return true;
+    default: // string_data too: strings are refused later
+      return true;
+    }
+  }
+
+  // Tensors that shape inference and folding look at stay in the message.
+  static bool staysInline(const Tensor &t) {
+    uint64_t count = 1;
+    for (int64_t dim : t.dims) {
+      if (dim <= 0 || dim > 1 << 20)
+        return dim == 0;
+      count *= static_cast<uint64_t>(dim);
+      if (count > 1 << 20)
+        return false;
+    }
+    bool index = t.type == 6 || t.type == 7 || t.type == 9;
+    if (count > 1 && !index)
+      return false;
+    return t.dataBytes <= (t.dims.size() <= 1 ? kInlineVector : kInline);
+  }
+
+  bool tensor(ArrayRef<uint8_t> bytes, std::string &out) {
+    Tensor t;
+    Cursor cursor(bytes, bytes.end() == file.end());
+    Field next;
+    while (!cursor.done()) {
+      if (++parts > kMaxParts)
+        return fail("unsupported: the graph without its tensors is too large");
+      if (!cursor.next(next, error) || !field(t, next))
+        return false;
+    }
+    out = std::move(t.head);
+    bool strings = t.type == 8;
+    if (!t.external && (strings || staysInline(t))) {
+      out += t.data;
+      return true;
+    }
+    using K = TensorSource::Kind;
+    TensorSource &source = t.source;
+    bool plain = source.runs.size() == 1 && source.runs[0].wire == Wire::bytes &&
+                 ((source.runs[0].field == 4 && (t.type == 1 || t.type == 14)) ||
+                  (source.runs[0].field == 10 && (t.type == 11 || t.type == 15)));
+    if (t.external) {
+      source.kind = K::external;
+    } else if (t.hasRaw || plain) { // packed floats lie in the file as raw_data would
+      ArrayRef<uint8_t> range = t.hasRaw ? t.raw : source.runs[0].bytes;
+      source.kind = K::file;
+      source.offset = static_cast<uint64_t>(range.begin() - file.begin());
+      source.length = range.size();
+    } else if (!source.runs.empty()) {
+      source.kind = K::typed;
+    }
+    std::string pair;
+    putBytes(pair, 1, kSourceKey);
+    putBytes(pair, 2, std::to_string(result.sources.size()));
+    putBytes(out, 13, pair);
+    result.sources.push_back(std::move(source));
+    return true;
+  }
+
+  ArrayRef<uint8_t> file;
+  Skimmed &result;
+  std::string &error;
+  size_t parts = 0;
+};
+
+// Bytes that one number of a typed field stands for in raw_data.
+unsigned numberBytes(uint32_t field, int32_t type) {
+  switch (field) {
+  case 4: return type == 1 || type == 14 ? 4 : 0;
+  case 10: return type == 11 || type == 15 ? 8 : 0;
+  case 7: return type == 7 ? 8 : 0;
+  case 11: return type == 13 ? 8 : type == 12 ? 4 : 0;
+  case 5: {
+    // Types of 2 and 4 bits come packed, a byte a number.
+    bool fits = type != 1 && type != 7 && (type < 11 || type > 15);
+    unsigned bits = fits ? elementBits(type) : 0;
+    return bits == 0 ? 0 : bits < 8 ? 1 : bits / 8;
+  }
+  default: return 0;
+  }
+}
+
+} // namespace
+
+unsigned moec::onnx_import::elementBits(int32_t type) {
+  static constexpr uint8_t bits[] = {0,  32, 8,  8, 16, 16, 32, 64, 0, 8, 16, 64, 32, 64,
+                                     64, 128, 16, 8, 8, 8, 8, 4, 4, 4, 8, 2, 2};
+  return type >= 0 && static_cast<size_t>(type) < std::size(bits) ? bits[type] : 0;
+}
+
+std::optional<Skimmed> moec::onnx_import::skim(ArrayRef<uint8_t> file, std::string &error) {
+  Skimmed result;
+  Skimmer skimmer(file, result, error);
+  if (!skimmer.message(Kind::model, file, 0, result.message))
+    return std::nullopt;
+  return result;
+}
+
+bool moec::onnx_import::decodeTyped(const TensorSource &source, int32_t type, uint64_t count,
+                                    std::string &out) {
+  uint64_t want = (count * elementBits(type) + 7) / 8;
+  out.clear();
+  std::string ignored;
+  for (const TensorSource::Run &run : source.runs) {
+    unsigned size = numberBytes(run.field, type);
+    bool fixed = run.field == 4 || run.field == 10;
+    if (size == 0 || (run.wire == Wire::varint && fixed))
+      return false;
+    if (fixed) {
+      out.append(run.bytes.begin(), run.bytes.end());
+      continue;
+    }
+    Cursor cursor(run.bytes, false);
+    uint64_t value;
+    while (!cursor.done()) {
+      if (!cursor.number(value, ignored) || out.size() >= want)
+        return false;
+      out.append(reinterpret_cast<const char *>(&value), size);
+    }
+  }
+  return out.size() == want;
+}
