@@ -193,7 +193,8 @@ Value unrepeated(Value v) {
   if ((from.getDimSize(0) == 1 && wide.getDimSize(0) != 1) ||
       (from.getDimSize(2) == 1 && wide.getDimSize(2) != 1))
     return v;
-  // The merge keeps batch and length apart: one of them equal, as their product is.
+  // The merge keeps batch and length apart: when one of them is what it was, so
+  // is the other, as their product is.
   Sizes expanded = sizesIn(repeat->getOperand(1));
   Sizes merged = sizesIn(merge->getOperand(1));
   auto kept = [&](size_t before, size_t after) {
@@ -202,12 +203,7 @@ Value unrepeated(Value v) {
     return expanded.size() == 5 && merged.size() == 4 &&
            expanded[before] == merged[after];
   };
-  auto copied = [&](size_t after) {
-    return merged.size() == 4 && merged[after].number == -1;
-  };
-  bool same = (kept(0, 0) && (kept(3, 2) || copied(2))) ||
-              (copied(0) && kept(3, 2));
-  return same ? x : v;
+  return kept(0, 0) || kept(3, 2) ? x : v;
 }
 
 // The keys behind k^T, [B, h, d, T].

@@ -232,10 +232,10 @@ Sizes gathered(Operation *op, int depth) {
   return out;
 }
 
-Sizes vectorOf(Value v, int depth) {
+Sizes computed(Value v, int depth) {
   Operation *op = v ? v.getDefiningOp() : nullptr;
   auto type = v ? rankedType(v) : RankedTensorType();
-  if (!op || !type || type.getRank() > 1 || depth > depthLimit)
+  if (!op || !type || depth > depthLimit)
     return {};
   ++depth;
   StringRef n = nameOf(op);
@@ -268,6 +268,25 @@ Sizes vectorOf(Value v, int depth) {
     if (value && value.getElementType().isInteger())
       out.assign(type.getNumElements(),
                  number((*value.getValues<APInt>().begin()).getSExtValue()));
+  }
+  return out;
+}
+
+// What is not understood is at least itself.
+Sizes vectorOf(Value v, int depth) {
+  auto type = v ? rankedType(v) : RankedTensorType();
+  if (!type || type.getRank() > 1 || !type.hasStaticShape() ||
+      type.getNumElements() > 16)
+    return {};
+  Sizes out = computed(v, depth);
+  if (out.empty())
+    out.resize(type.getNumElements());
+  for (auto [i, size] : llvm::enumerate(out)) {
+    if (size.known())
+      continue;
+    size.of = v;
+    size.dim = static_cast<int64_t>(i);
+    size.element = true;
   }
   return out;
 }

@@ -9,19 +9,21 @@
 namespace moec::prepare {
 
 // A number, or the size of one dimension of a value, or the named size of a
-// function argument's dimension (onnx.dims), or nothing known.
+// function argument's dimension (onnx.dims), or an element of a computed integer
+// tensor, or nothing known.
 struct Size {
   std::optional<int64_t> number;
   mlir::Value of;
   int64_t dim = -1;
+  bool element = false; // element `dim` of `of`, not its dimension: any integer
   mlir::Attribute symbol;
 
   bool known() const { return number || of || symbol; }
-  bool isDim() const { return of || symbol; } // at least 0
+  bool isDim() const { return (of && !element) || symbol; } // at least 0
   // Equal for certain.
   bool operator==(const Size &o) const {
     return known() && number == o.number && of == o.of && dim == o.dim &&
-           symbol == o.symbol;
+           element == o.element && symbol == o.symbol;
   }
 };
 

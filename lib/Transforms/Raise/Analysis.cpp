@@ -62,8 +62,11 @@ Fact Analysis::get(Value v) {
       fact.expr = make(Expr::Weight);
     if (fact.expr->kind == Expr::Weight)
       fact.expr->weights.items = {{v, -1}};
-    for (int64_t d : type.getShape())
-      fact.layout.push_back(d == 1 ? Dim() : Dim{{Atom::Any, d}});
+    for (auto [axis, d] : llvm::enumerate(type.getShape())) {
+      Atom atom{Atom::Any, d};
+      atom.axis = static_cast<int>(axis);
+      fact.layout.push_back(d == 1 ? Dim() : Dim{atom});
+    }
   } else {
     fact.expr = make(Expr::Leaf);
     if (type)
@@ -84,7 +87,8 @@ void Analysis::setLeaves(Operation *op) {
     if (it == facts_.end())
       continue;
     Expr *e = it->second.expr;
-    bool done = e->kind == Expr::Terms || e->kind == Expr::AllTerms;
+    bool done = (e->kind == Expr::Terms && !e->apart) ||
+                e->kind == Expr::AllTerms;
     bool shapeOnly = isOnnx(op, "Shape") || isOnnx(op, "Size") ||
                      isOnnx(op, "Mod");
     if (e->ids && !done && !shapeOnly)
@@ -171,7 +175,7 @@ std::vector<Expr *> Analysis::candidates() {
   std::vector<Expr *> out;
   for (Expr &e : exprs_)
     if ((e.kind == Expr::Terms || e.kind == Expr::AllTerms) && e.origin &&
-        !consumed_.contains(&e))
+        !e.apart && !consumed_.contains(&e))
       out.push_back(&e);
   return out;
 }

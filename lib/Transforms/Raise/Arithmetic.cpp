@@ -290,6 +290,15 @@ Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
     begin->expert = x->expert - 1;
     return Fact{begin->expert < 0 ? splat(0) : begin, *layout};
   }
+  // Constants of several axes go with the experts, not with slots or tokens.
+  for (const Fact *f : {&a, &b}) {
+    if (f->expr->kind != Expr::Weight || dropUnits(f->layout).size() < 2)
+      continue;
+    size_t shift = layout->size() - f->layout.size();
+    for (size_t i = 0; i + 1 < f->layout.size(); ++i)
+      if (!f->layout[i].empty() && !isAtom((*layout)[shift + i], Atom::Expert))
+        return std::nullopt;
+  }
   if (isIndexKind(x) && (ys || isIndexKind(y)))
     return indexArithmetic(n, a, b, *layout);
   if (n == "Add")

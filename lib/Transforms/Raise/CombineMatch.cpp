@@ -222,7 +222,7 @@ Analysis::Result Analysis::reduceSum(Operation *op) {
   bool slots = isAtom(dim, Atom::Slot) || (dim.empty() && r && r->k == 1);
   if (in.expr->kind == Expr::Terms) {
     // A stack of single contributions, summed.
-    if (!isAtom(dim, Atom::Expert))
+    if (!in.expr->apart || !isAtom(dim, Atom::Expert))
       return std::nullopt;
     Expr *e = make(Expr::Terms);
     e->ids = in.expr->ids;
@@ -310,6 +310,8 @@ Analysis::Result Analysis::sumTerms(Operation *op, const Fact &a,
       ids = f->expr->ids;
   const Routing *r = routing(ids);
   if (!r)
+    return std::nullopt;
+  if (a.expr->apart || b.expr->apart)
     return std::nullopt;
   sum = make(Expr::Terms);
   sum->ids = ids;

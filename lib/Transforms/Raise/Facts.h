@@ -37,6 +37,8 @@ struct Atom {
   mlir::Operation *order = nullptr; // Sorted, Group: the sort
   mlir::Value ids = {};   // Hit: the routing
   int part = 0, parts = 1; // Tok spread over several dimensions
+  bool copies = false;     // Any: the expression does not depend on this axis
+  int axis = -1;           // Any of parameters: their axis as stored
 
   bool sameSpace(const Atom &o) const {
     return kind == o.kind && expert == o.expert && order == o.order &&
@@ -116,6 +118,7 @@ struct Expr {
   int expert = -1;
   mlir::Operation *order = nullptr;
   bool perSlot = false;   // depends on the slot, not only on the token
+  bool apart = false;     // Terms: still side by side along an expert axis
   llvm::SmallVector<Term, 0> terms;
 };
 

@@ -265,6 +265,8 @@ Analysis::Result Analysis::stack(ArrayRef<Fact> parts, size_t axis,
   if (terms) {
     out.expr = make(Expr::Terms);
     out.expr->ids = parts[0].expr->ids;
+    out.expr->apart = true;
+    out.expr->expertLinear = true;
     for (const Fact &part : parts) {
       if (part.expr->ids != out.expr->ids)
         return std::nullopt;

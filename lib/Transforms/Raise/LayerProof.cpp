@@ -168,7 +168,8 @@ std::optional<Layer> prove(Analysis &analysis, BankBuilder &banks,
     return std::nullopt;
   }
   auto type = ranked(layer.result);
-  if (!type || type.getShape().back() != layer.shape.hidden) {
+  if (!type || type.getShape().back() != layer.shape.hidden ||
+      !isTokenRows(dropUnits(candidate->originLayout))) {
     no.reason = "the layer's result is not one row for each token";
     return std::nullopt;
   }

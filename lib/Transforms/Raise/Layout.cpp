@@ -149,7 +149,9 @@ std::optional<Dim> unifyDims(const Dim &a, const Dim &b) {
     if (x.size >= 0 && y.size >= 0 && x.size != y.size)
       return std::nullopt;
     bool statics = x.kind <= Atom::Expert && y.kind <= Atom::Expert;
-    if (x.kind == Atom::Any && statics && y.kind != Atom::Tok)
+    if (x.kind == Atom::Any && y.kind == Atom::Any)
+      out.push_back(x.copies ? y : x);
+    else if (x.kind == Atom::Any && statics && y.kind != Atom::Tok)
       out.push_back(y);
     else if (y.kind == Atom::Any && statics && x.kind != Atom::Tok)
       out.push_back(x);

@@ -13,6 +13,29 @@ bool holdsMatrices(const Fact &f) {
          f.layout.size() >= 2;
 }
 
+// The stored axis of a matrix dimension: of its atom, or, for a dimension of
+// one, whichever of the last two the other is not. -1: no axis of the matrix.
+std::pair<int, int> storedAxes(const Fact &w, const Dim &n, const Dim &k) {
+  auto type = ranked(w.expr->weights.items.front().value);
+  int last = type ? static_cast<int>(type.getRank()) - 1 : -1;
+  auto axis = [](const Dim &dim) { return dim.size() == 1 ? dim[0].axis : -1; };
+  int an = axis(n), ak = axis(k);
+  if (n.empty())
+    an = k.empty() || ak == last ? last - 1 : last;
+  if (k.empty())
+    ak = n.empty() || an == last - 1 ? last : last - 1;
+  bool matrix = (an == last && ak == last - 1) || (an == last - 1 && ak == last);
+  return matrix && last >= 1 ? std::pair{an, ak} : std::pair{-1, -1};
+}
+
+// A batch dimension of the input beside one of the matrices: the same experts,
+// slots or tokens, or copies of one input for all of them.
+bool sameInput(const Dim &x) {
+  return llvm::none_of(x, [](const Atom &atom) {
+    return atom.kind == Atom::Any && !atom.copies;
+  });
+}
+
 } // namespace
 
 // x * w, or w * x when `weightLeft` (then w is [.., N, K]).
@@ -24,9 +47,14 @@ Analysis::Result Analysis::linear(const Fact &x, const Fact &w,
   Dim wn = w.layout[weightLeft ? wr - 2 : wr - 1];
   Dim wk = w.layout[weightLeft ? wr - 1 : wr - 2];
   Dim xk = x.layout[weightLeft ? xr - 2 : xr - 1];
-  auto k = unifyDims(wk, xk);
-  if (!k || wk.empty() != xk.empty())
+  if (!unifyDims(wk, xk) || wk.empty() != xk.empty())
     return std::nullopt;
+  auto [axisN, axisK] = storedAxes(w, wn, wk);
+  if (axisN < 0)
+    return std::nullopt;
+  for (Dim *dim : {&wn, &wk})
+    for (Atom &atom : *dim)
+      atom.axis = -1;
   Layout wBatch(w.layout.begin(), w.layout.end() - 2);
   Layout xBatch(x.layout.begin(), x.layout.end() - std::min<size_t>(xr, 2));
   WeightSet set;
@@ -35,12 +63,18 @@ Analysis::Result Analysis::linear(const Fact &x, const Fact &w,
   if (gathered) {
     set.kind = WeightSet::Stacked;
   } else if (!wBatch.empty()) {
-    if (wBatch.size() != 1 || set.items.size() != 1)
+    bool experts = wBatch.size() == 1 && set.items.size() == 1 &&
+                   (wBatch[0].empty() || wBatch[0][0].axis == 0);
+    if (!experts)
       return std::nullopt;
     set.kind = WeightSet::Stacked;
     if (!wBatch[0].empty())
-      wBatch[0][0].kind = Atom::Expert;
+      wBatch[0] = {Atom{Atom::Expert, wBatch[0][0].size}};
   }
+  for (size_t i = 1; i <= std::min(wBatch.size(), xBatch.size()); ++i)
+    if (!wBatch[wBatch.size() - i].empty() &&
+        !sameInput(xBatch[xBatch.size() - i]))
+      return std::nullopt;
   auto batch = broadcast(wBatch, xBatch);
   if (!batch)
     return std::nullopt;
@@ -55,7 +89,7 @@ Analysis::Result Analysis::linear(const Fact &x, const Fact &w,
   }
   Expr *e = withChildren(Expr::Linear, x.expr);
   e->weights = set;
-  e->nk = weightLeft;
+  e->nk = axisN < axisK;
   e->expertLinear = true;
   if (gathered) {
     if (e->ids && e->ids != w.expr->ids)
@@ -97,13 +131,11 @@ Analysis::Result Analysis::gemm(Operation *op) {
   if (!holdsMatrices(w) || w.layout.size() != 2 || x.layout.size() != 2 ||
       intAttr(op, "transA", 0) != 0 || floatAttr(op, "alpha", 1.0) != 1.0)
     return std::nullopt;
-  bool nk = intAttr(op, "transB", 0) != 0;
-  if (nk)
+  if (intAttr(op, "transB", 0) != 0)
     std::swap(w.layout[0], w.layout[1]);
   Result out = linear(x, w, false);
   if (!out)
     return std::nullopt;
-  out->expr->nk = nk;
   if (op->getNumOperands() > 2 && !isAbsent(op->getOperand(2))) {
     if (floatAttr(op, "beta", 1.0) != 1.0)
       return std::nullopt;

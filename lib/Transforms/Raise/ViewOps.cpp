@@ -145,10 +145,13 @@ Analysis::Result Analysis::expand(Operation *op) {
     if (size < 0 && target && target->size() == layout.size() && (*target)[i] &&
         dim.empty())
       size = (*target)[i].value();
-    if (dim.empty() && size > 1)
-      dim.push_back({Atom::Any, size});
-    else if (dim.empty() && size != 1)
+    if (dim.empty() && size > 1) {
+      Atom atom{Atom::Any, size};
+      atom.copies = true;
+      dim.push_back(atom);
+    } else if (dim.empty() && size != 1) {
       return std::nullopt; // grows by an unknown amount
+    }
     layout[i] = dim;
   }
   return Fact{in.expr, layout};
@@ -163,8 +166,11 @@ Analysis::Result Analysis::tile(Operation *op) {
   for (auto [dim, n] : llvm::zip(layout, *repeats)) {
     if (n < 1)
       return std::nullopt;
-    if (n > 1)
-      dim.insert(dim.begin(), Atom{Atom::Any, n});
+    if (n > 1) {
+      Atom atom{Atom::Any, n};
+      atom.copies = true;
+      dim.insert(dim.begin(), atom);
+    }
     if (n > 1 && dim.size() > 1 && dim[1].parts > 1)
       return std::nullopt;
   }
