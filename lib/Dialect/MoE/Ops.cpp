@@ -14,18 +14,15 @@ std::string moec::moe::shapeText(ArrayRef<int64_t> shape) {
   return text + "]";
 }
 
-// A type is passed, so that the colon after the attribute is not taken for its type's.
+// Only what stands between the angle brackets: after a whole attribute the parser would take the
+// op's colon for the attribute's type.
 static ParseResult parseRouter(OpAsmParser &parser, RouterAttr &router) {
-  SMLoc loc = parser.getCurrentLocation();
-  Attribute attribute;
-  if (parser.parseAttribute(attribute, parser.getBuilder().getNoneType()))
-    return failure();
-  router = dyn_cast<RouterAttr>(attribute);
-  return router ? success() : parser.emitError(loc, "expected a #moe.router");
+  router = dyn_cast_or_null<RouterAttr>(RouterAttr::parse(parser, Type()));
+  return success(static_cast<bool>(router));
 }
 
 static void printRouter(OpAsmPrinter &printer, RouteOp, RouterAttr router) {
-  printer.printAttribute(router);
+  router.print(printer);
 }
 
 #define GET_OP_CLASSES

@@ -59,10 +59,10 @@ LogicalResult WeightUseOp::verifySymbolUses(SymbolTableCollection &symbols) {
   auto bind = weights ? dyn_cast_or_null<WeightBindOp>(
                             symbols.lookupSymbolIn(weights, getWeightAttr().getAttr()))
                       : WeightBindOp();
-  // use.C1
+  // weight.use.C1
   if (!bind)
     return emitOpError("reads the weight @") << getWeight() << ", which nothing binds";
-  // use.C2
+  // weight.use.C2
   if (bind.getValue().getType() != getResult().getType())
     return emitOpError("reads the weight @")
            << getWeight() << " of type " << bind.getValue().getType() << " as "
@@ -73,23 +73,23 @@ LogicalResult WeightUseOp::verifySymbolUses(SymbolTableCollection &symbols) {
 //===--- load, cast -----------------------------------------------------------------------------===//
 
 LogicalResult WeightLoadOp::verify() {
-  // load.C1
+  // weight.load.C1
   if (getFile().empty())
     return emitOpError("needs the name of a file");
-  // load.C2
+  // weight.load.C2
   if (static_cast<int64_t>(getOffset()) < 0)
     return emitOpError("needs an offset that is not negative");
-  // load.C3
+  // weight.load.C3
   if (!elementOf(getResult()).isIntOrFloat())
     return emitOpError("cannot load elements of type ") << elementOf(getResult());
   return success();
 }
 
 LogicalResult WeightCastOp::verify() {
-  // cast.C1
+  // weight.cast.C1
   if (failed(verifyResultShape(*this, shapeOf(getInput()))))
     return failure();
-  // cast.C2
+  // weight.cast.C2
   if (!elementOf(getInput()).isIntOrFloat() || !elementOf(getResult()).isIntOrFloat())
     return emitOpError("converts between integers and floats only");
   return success();
@@ -123,12 +123,12 @@ static bool isIdentity(ArrayRef<int64_t> perm) {
 
 LogicalResult WeightTransposeOp::verify() {
   ArrayRef<int64_t> shape = shapeOf(getInput());
-  // transpose.C1
+  // weight.transpose.C1
   SmallVector<int64_t> sorted(getPerm());
   llvm::sort(sorted);
   if (sorted.size() != shape.size() || !isIdentity(sorted))
     return emitOpError("needs each axis of its input once in perm");
-  // transpose.C2
+  // weight.transpose.C2
   SmallVector<int64_t> wanted;
   for (int64_t p : getPerm())
     wanted.push_back(shape[p]);
@@ -167,7 +167,7 @@ void WeightTransposeOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
 //===--- reshape --------------------------------------------------------------------------------===//
 
 LogicalResult WeightReshapeOp::verify() {
-  // reshape.C1
+  // weight.reshape.C1
   auto in = countElements(shapeOf(getInput())), out = countElements(shapeOf(getResult()));
   if (!in || !out || *in != *out)
     return emitOpError("cannot make ")
@@ -203,12 +203,12 @@ void WeightReshapeOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
 
 LogicalResult WeightSliceOp::verify() {
   ArrayRef<int64_t> shape = shapeOf(getInput());
-  // slice.C1
+  // weight.slice.C1
   for (ArrayRef<int64_t> list : {getOffsets(), getSizes(), getStrides()})
     if (list.size() != shape.size())
       return emitOpError("needs an offset, a size and a stride for each of ")
              << shape.size() << " axes";
-  // slice.C2
+  // weight.slice.C2
   for (auto [axis, dim] : llvm::enumerate(shape)) {
     int64_t offset = getOffsets()[axis], size = getSizes()[axis], stride = getStrides()[axis];
     bool inside = offset >= 0 && size >= 0 && stride >= 1 && offset <= dim &&
@@ -218,7 +218,7 @@ LogicalResult WeightSliceOp::verify() {
              << axis << ": offset " << offset << ", size " << size << ", stride " << stride
              << ", of " << dim << " elements";
   }
-  // slice.C3
+  // weight.slice.C3
   if (failed(verifyResultShape(*this, getSizes())))
     return failure();
   return verifySameElement(*this, getInput(), getResult());
@@ -261,14 +261,14 @@ void WeightSliceOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
 LogicalResult WeightGatherOp::verify() {
   SmallVector<int64_t> wanted(shapeOf(getInput()));
   int64_t axis = getAxis();
-  // gather.C1
+  // weight.gather.C1
   if (failed(verifyAxis(*this, axis, wanted.size())))
     return failure();
-  // gather.C2
+  // weight.gather.C2
   for (int64_t index : getIndices())
     if (index < 0 || index >= wanted[axis])
       return emitOpError("has index ") << index << " among " << wanted[axis] << " slices";
-  // gather.C3
+  // weight.gather.C3
   wanted[axis] = getIndices().size();
   if (failed(verifyResultShape(*this, wanted)))
     return failure();
@@ -281,15 +281,15 @@ OpFoldResult WeightGatherOp::fold(FoldAdaptor) {
 }
 
 LogicalResult WeightConcatOp::verify() {
-  // concat.C1
+  // weight.concat.C1
   if (getInputs().empty())
     return emitOpError("needs at least one input");
   SmallVector<int64_t> wanted(shapeOf(getInputs().front()));
   int64_t axis = getAxis();
-  // concat.C2
+  // weight.concat.C2
   if (failed(verifyAxis(*this, axis, wanted.size())))
     return failure();
-  // concat.C3
+  // weight.concat.C3
   int64_t total = 0;
   for (Value input : getInputs()) {
     SmallVector<int64_t> shape(shapeOf(input));
@@ -315,17 +315,17 @@ OpFoldResult WeightConcatOp::fold(FoldAdaptor) {
 //===--- combine, low_rank ----------------------------------------------------------------------===//
 
 LogicalResult WeightCombineOp::verify() {
-  // combine.C1
+  // weight.combine.C1
   if (getInputs().empty() || getInputs().size() != getCoefficients().size())
     return emitOpError("needs one coefficient for each input, and an input; it has ")
            << getInputs().size() << " inputs and " << getCoefficients().size() << " coefficients";
-  // combine.C2
+  // weight.combine.C2
   for (Value input : getInputs())
     if (input.getType() != getType())
       return emitOpError("combines tensors of its result's type only, not ") << input.getType();
   if (!isa<FloatType>(elementOf(getResult())))
     return emitOpError("combines floats only");
-  // combine.C3
+  // weight.combine.C3
   if (!llvm::all_of(getCoefficients(), [](double c) { return std::isfinite(c); }))
     return emitOpError("needs finite coefficients");
   return success();
@@ -338,11 +338,11 @@ OpFoldResult WeightCombineOp::fold(FoldAdaptor) {
 
 LogicalResult WeightLowRankOp::verify() {
   ArrayRef<int64_t> a = shapeOf(getA()), b = shapeOf(getB());
-  // low_rank.C1
+  // weight.low_rank.C1
   if (a.size() < 2 || a.size() != b.size() || a.drop_back(2) != b.drop_back(2) ||
       a.back() != b[b.size() - 2])
     return emitOpError("cannot multiply ") << shapeText(a) << " by " << shapeText(b);
-  // low_rank.C2
+  // weight.low_rank.C2
   SmallVector<int64_t> wanted(a);
   wanted.back() = b.back();
   if (failed(verifyResultShape(*this, wanted)) ||

@@ -153,14 +153,14 @@ def MoE_SelectOp : MoE_Op<"select", [Pure]> {
 def MoE_RouteOp : MoE_Op<"route", [Pure]> {
   let summary = "a whole router: from logits to experts and mixing weights";
   let description = [{
-    Chooses experts and computes their weights by the formula `router`. The logits are `[T, E]`; the
+    Chooses experts and computes their weights by the formula `router`, a `#moe.router`. The logits are `[T, E]`; the
     optional bias `[E]` is added to the scores for the selection only. Results are the ids `[T, K]`
     in falling order of selection score and the final weights `[T, K]`. Made by `fuse-gating`.
 
     Example:
     ```mlir
     func.func @main(%logits: tensor<?x8xf32>, %bias: tensor<8xf32>) -> tensor<?x2xf32> {
-      %ids, %weights = moe.route %logits, %bias #moe.router<score = sigmoid, k = 2, renorm = sum>
+      %ids, %weights = moe.route(%logits, %bias) router<score = sigmoid, k = 2, renorm = sum>
           : (tensor<?x8xf32>, tensor<8xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
       return %weights : tensor<?x2xf32>
     }
@@ -169,7 +169,7 @@ def MoE_RouteOp : MoE_Op<"route", [Pure]> {
   let arguments = (ins MoE_Matrix:$logits, Optional<MoE_Vector>:$bias, MoE_RouterAttr:$router);
   let results = (outs MoE_Ids:$ids, MoE_Matrix:$weights);
   let assemblyFormat = [{
-    operands custom<Router>($router) attr-dict `:` functional-type(operands, results)
+    `(` operands `)` `router` `` custom<Router>($router) attr-dict `:` functional-type(operands, results)
   }];
   let hasVerifier = 1;
 }
@@ -223,7 +223,7 @@ def MoE_ExpertsOp : MoE_Op<"experts", [Pure,
     }
     func.func @main(%x: tensor<?x8xf32>, %i: tensor<?x2xi32>, %w: tensor<?x2xf32>)
         -> tensor<?x8xf32> {
-      %y = moe.experts @double (%x, %i, %w)
+      %y = moe.experts @double(%x, %i, %w)
           : (tensor<?x8xf32>, tensor<?x2xi32>, tensor<?x2xf32>) -> tensor<?x8xf32>
       return %y : tensor<?x8xf32>
     }
@@ -275,7 +275,7 @@ def MoE_MergeWeightsOp : MoE_Op<"merge_weights", [Pure,
     moe.bank @b experts(4) hidden(8) inter(8)
         body(#moe.ffn<gated = false, activation = "relu">) up(@w) down(@w)
     func.func @main(%x: tensor<?x8xf32>, %w: tensor<1x4xf32>) -> tensor<?x8xf32> {
-      %y = moe.merge_weights @b (%x, %w)
+      %y = moe.merge_weights @b(%x, %w)
           : (tensor<?x8xf32>, tensor<1x4xf32>) -> tensor<?x8xf32>
       return %y : tensor<?x8xf32>
     }
