@@ -1,10 +1,13 @@
 // The state of one lowering and the building blocks that all op groups share.
 #pragma once
+#include "Nest.h"
 #include "Tensor.h"
 #include "moec/Codegen/Host/Host.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/StringMap.h"
 #include "mlir/IR/Operation.h"
+#include "mlir/IR/Value.h"
+#include "llvm/Support/Error.h"
 #include <functional>
 #include <map>
 
@@ -22,10 +25,13 @@ public:
   llvm::Function *main = nullptr;
   mlir::Operation *op = nullptr; ///< being lowered
   llvm::Value *ctx = nullptr, *api = nullptr, *weightTable = nullptr;
+  Nests nests;
+  std::vector<std::pair<mlir::Operation *, std::string>> errors; ///< in program order
+  llvm::StringMap<mlir::Value> binds;       ///< weights by name
+  llvm::StringMap<mlir::Operation *> banks; ///< moe.bank by name
 
   // Types and constants.
   llvm::Type *storageType(DType type); ///< in memory
-  llvm::Type *computeType(DType type); ///< in registers: f32 for f16/bf16, i1 for bool
   llvm::Value *i64(int64_t value);
   llvm::Value *i32(int32_t value);
   llvm::Constant *cstring(llvm::StringRef text);
@@ -64,28 +70,36 @@ public:
   mlir::FailureOr<Values> integers(const Tensor &tensor); ///< the elements of a small tensor
   mlir::FailureOr<Values> integersOf(const Tensor &tensor, int64_t count);
   Tensor fromIntegers(DType type, Values values, bool scalar);
-  Tensor constant(mlir::ElementsAttr attr);
+  mlir::FailureOr<Tensor> constant(mlir::ElementsAttr attr);
+  Tensor placed(Tensor weight, DType storage); ///< a weight in the plain layout
+  Tensor floats(const Tensor &tensor);         ///< a strided view of f32 in memory
 
   // Results.
   Tensor lazy(llvm::StringRef op, DType type, std::vector<Tensor> args,
               std::vector<double> numbers = {});
   Tensor cast(Tensor tensor, DType to);
+  Tensor iota(Values dims, size_t axis); ///< i64: the index along `axis`
+  Tensor scalar(DType type, double value); ///< a constant of rank 0
   Values broadcast(llvm::ArrayRef<Values> shapes);
   Tensor expand(Tensor view, const Values &dims); ///< stride 0 where it broadcasts
   Tensor reshape(Tensor tensor, Values dims);     ///< same element count, checked by the caller
+  /// Known sizes of the result's type take the place of computed ones (checked at run time).
+  Values refine(Values dims, unsigned result = 0);
 
   // Loop nests (Nest.cpp); the destination is a view.
   void store(const Tensor &source, const Tensor &destination);
-  void reduce(llvm::StringRef kind, const Tensor &source, llvm::ArrayRef<bool> reduced,
+  /// kind: sum, prod, min or max. The destination has the source's rank, 1 where `reduced`.
+  void reduce(llvm::StringRef kind, const Tensor &source, const std::vector<bool> &reduced,
               const Tensor &destination);
+  /// Over the last dimension.
   void softmax(const Tensor &source, bool log, const Tensor &destination);
 
   // Weights and kernels.
   unsigned weightSlot(WeightEntry entry);
   unsigned kernelSlot(const std::string &spec);
-  mlir::LogicalResult error(const llvm::Twine &message); ///< at `op`
+  /// Records why `op` is unsupported; always a failure.
+  mlir::LogicalResult error(const llvm::Twine &message);
 
-  llvm::StringMap<llvm::Function *> nests; ///< by structure
 private:
   std::map<std::tuple<std::string, llvm::Value *, llvm::Value *>, llvm::Value *> numbered;
   llvm::StringMap<llvm::Constant *> strings;
@@ -109,26 +123,16 @@ void addShapeOps(Handlers &handlers);
 void addMovement(Handlers &handlers);
 void addReductions(Handlers &handlers);
 void addMatMul(Handlers &handlers);
+void addAttention(Handlers &handlers);
+void addGenerators(Handlers &handlers);
 void addIrregular(Handlers &handlers);
 void addMoe(Handlers &handlers);
 const Handlers &allHandlers();
 
-/// Scalar code of an elementwise op (ScalarOps.cpp). Arguments and result in compute types.
-llvm::Value *emitScalar(Emitter &e, llvm::IRBuilder<> &b, const Expr &expr,
-                        llvm::ArrayRef<llvm::Value *> args);
-llvm::Value *emitExp(llvm::IRBuilder<> &b, llvm::Value *x);
-llvm::Value *loadElement(Emitter &e, llvm::IRBuilder<> &b, DType storage, DType type,
-                         llvm::Value *pointer);
-llvm::Value *convert(Emitter &e, llvm::IRBuilder<> &b, llvm::Value *x, DType from, DType to);
-void storeElement(Emitter &e, llvm::IRBuilder<> &b, DType type, DType storage, llvm::Value *x,
-                  llvm::Value *pointer);
-/// Rounds a computed value to what the type can hold (f16 and bf16 computed in f32).
-llvm::Value *roundTo(Emitter &e, llvm::IRBuilder<> &b, llvm::Value *x, DType type);
-/// True if emitScalar knows the op.
-bool isScalarOp(llvm::StringRef op);
+/// Numpy's rule for negative axes; nothing if out of range.
+std::optional<size_t> normalAxis(int64_t axis, size_t rank);
 
-/// LLVM's pipeline and code generator (Emit.cpp).
-mlir::LogicalResult emitObject(mlir::ModuleOp source, HostResult &result,
-                               const HostOptions &options);
+/// LLVM's pipeline and code generator (Emit.cpp). Errors are one line.
+llvm::Error emitObject(HostResult &result, const HostOptions &options);
 
 } // namespace moec::host

@@ -33,8 +33,9 @@ struct Buffer {
 
 struct Expr;
 
-/// A tensor in one of four states: a strided view of memory (`data`), a lazy elementwise
-/// expression (`expr`), a weight not yet placed (`weight`), or known integers only (`ints`).
+/// A tensor in one of five states: a strided view of memory (`data`), a lazy elementwise
+/// expression (`expr`), a weight not yet placed (`weight`), known integers only (`ints`), or one
+/// constant repeated (`splat`).
 struct Tensor {
   DType dtype = DType::F32;   ///< of the ONNX value
   DType storage = DType::F32; ///< of the bytes in memory; converted when loaded
@@ -46,18 +47,21 @@ struct Tensor {
   std::shared_ptr<Expr> expr;
   std::optional<Values> ints; ///< the elements as i64, for small integer tensors (may join `data`)
   std::string weight;         ///< symbol of the bind
-  std::optional<double> splat; ///< every element is this constant
+  bool transposed = false;    ///< a weight of rank 2 seen with its dimensions swapped
+  std::optional<double> splat; ///< every element is this constant (a state of its own without `data`)
 
   size_t rank() const { return dims.size(); }
 };
 
 /// One elementwise op over tensors that broadcast together. Its shape is its Tensor's `dims`.
 struct Expr {
-  std::string op; ///< ONNX name, or "Iota" (index along `axis` counted from the last dimension)
+  std::string op; ///< ONNX name, or "Iota" (index along the dimension numbers[0] before the last)
   DType type;     ///< of the result
   std::vector<Tensor> args;
   std::vector<double> numbers; ///< attributes that the op's scalar code uses
   int leaves = 0;              ///< memory operands below
+  int size = 1;                ///< ops below, this one included
+  bool iota = false;           ///< an Iota is below
 };
 
 } // namespace moec::host

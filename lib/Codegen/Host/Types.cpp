@@ -104,14 +104,6 @@ llvm::Type *Emitter::storageType(DType type) {
   return b.getIntNTy(byteSize(type) * 8); // bf16 as bits: it is converted by shifts
 }
 
-llvm::Type *Emitter::computeType(DType type) {
-  if (type == DType::Bool)
-    return b.getInt1Ty();
-  if (type == DType::F16 || type == DType::BF16)
-    return b.getFloatTy();
-  return storageType(type);
-}
-
 int64_t moec::host::intAttr(mlir::Operation *op, llvm::StringRef name, int64_t fallback) {
   if (auto attr = mlir::dyn_cast_or_null<mlir::IntegerAttr>(op->getAttr(name)))
     return attr.getValue().getSExtValue();
@@ -142,4 +134,11 @@ std::optional<std::vector<int64_t>> moec::host::intsAttr(mlir::Operation *op,
 DType moec::host::resultType(mlir::Operation *op, unsigned index) {
   auto shaped = mlir::dyn_cast<mlir::ShapedType>(op->getResult(index).getType());
   return shaped ? dtypeOf(shaped.getElementType()).value_or(DType::F32) : DType::F32;
+}
+
+std::optional<size_t> moec::host::normalAxis(int64_t axis, size_t rank) {
+  auto r = static_cast<int64_t>(rank);
+  if (axis < -r || axis >= r)
+    return std::nullopt;
+  return static_cast<size_t>(axis < 0 ? axis + r : axis);
 }
