@@ -1,10 +1,15 @@
 #!/usr/bin/env python3
-"""Checks that every op, attribute, type and pass is documented, and that links in pages resolve.
+"""Checks that what the project defines is documented and tested.
 
-Reads the TableGen files themselves (llvm-tblgen --dump-json). Every op and attribute definition
-needs a summary and a description; ops of the moe dialect an example; every attribute of a moe op
-must be named in its description; every pass needs a description with IR before and after, and every
-option and statistic its text.
+- Every op and attribute definition in the TableGen files (read by llvm-tblgen --dump-json) has a
+  summary and a description; ops of the moe dialect have an example, and their attributes are named
+  in the description; passes have a description with IR before and after, and their options and
+  statistics a text.
+- The constraints that verifiers of lib/Dialect/MoE cite (`// select.C9`) are those that
+  docs/moe-dialect.md numbers.
+- Every message of a verifier in lib/Dialect is expected by a test.
+- Links in pages lead somewhere.
+- Pages in docs/reference are what utils/gen_docs.py makes (it is run with --check).
 """
 import json
 import pathlib
@@ -36,7 +41,6 @@ def attribute_names(record, all_records):
 def check_file(file, faults):
     data = records(file)
     kinds = data["!instanceof"]
-    own = file.parent.parent.name + "/" + file.parent.name
     count = 0
 
     def fault(name, what):
@@ -44,7 +48,7 @@ def check_file(file, faults):
 
     for name in kinds.get("Op", []) + kinds.get("AttrDef", []) + kinds.get("TypeDef", []):
         record = data[name]
-        if "Builtin" in name or record.get("!locs", [""])[0].startswith(str(LLVM)):
+        if not any(where.startswith(str(file)) for where in record.get("!locs", [])):
             continue
         dialect = (record.get("opDialect") or record.get("dialect") or {}).get("def", "")
         if not dialect.lower().startswith(("moe", "onnx")):
@@ -74,6 +78,41 @@ def check_file(file, faults):
     return count
 
 
+def check_constraints(faults):
+    """Numbers in the verifiers' comments against the page's."""
+    cited, page = set(), ROOT / "docs/moe-dialect.md"
+    for file in sorted((ROOT / "lib/Dialect/MoE").glob("*.cpp")):
+        for line in re.findall(r"// ([a-z_.]+\.C\d+(?:, [a-z_.]+\.C\d+)*)$", file.read_text(), re.M):
+            cited.update(line.split(", "))
+    numbered, name = set(), None
+    for line in page.read_text().splitlines():
+        if line.startswith("#"):
+            heading = re.fullmatch(r"### `#?moe\.([a-z_.]+)`", line)
+            name = heading and heading[1]
+        elif name and (item := re.match(r"- (C\d+): ", line)):
+            numbered.add(f"{name}.{item[1]}")
+    faults += [f"docs/moe-dialect.md: {c} is checked but not numbered" for c in sorted(cited - numbered)]
+    faults += [f"docs/moe-dialect.md: {c} is numbered but not checked" for c in sorted(numbered - cited)]
+
+
+def messages(text):
+    """The literal parts of the errors that C++ code emits."""
+    for statement in re.findall(r"\bemit(?:Op)?Error\((.*?);", text, re.S):
+        literals = re.sub(r'"\s*\n\s*"', "", statement)
+        for literal in re.findall(r'"((?:[^"\\]|\\.)*)"', literals):
+            yield literal.replace('\\"', '"').replace("\\\\", "\\")
+
+
+def check_messages(faults):
+    expected = ""
+    for test in sorted((ROOT / "test").rglob("*.mlir")):
+        expected += "\n".join(re.findall(r"expected-error.*", test.read_text())) + "\n"
+    for file in sorted((ROOT / "lib/Dialect").rglob("*.cpp")):
+        for message in messages(file.read_text()):
+            if len(message.strip()) >= 6 and message.strip() not in expected:
+                faults.append(f"{file.relative_to(ROOT)}: no test expects \"{message.strip()}\"")
+
+
 def check_links(faults):
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         if not page.exists():
@@ -89,7 +128,13 @@ def main():
     for file in sorted((ROOT / "include/moec").rglob("*.td")):
         if file.name.endswith(("Ops.td", "Passes.td")):
             count += check_file(file, faults)
+    check_constraints(faults)
+    check_messages(faults)
     check_links(faults)
+    run = subprocess.run([sys.executable, ROOT / "utils/gen_docs.py", "--check"],
+                         capture_output=True, text=True)
+    if run.returncode:
+        faults.append(run.stderr.strip())
     print("\n".join(faults) or f"{count} ops, attributes and passes are documented")
     return 1 if faults else 0
 
