@@ -21,6 +21,12 @@ Expr powerOfTwo(const Expr &n) {
   return Halide::reinterpret<float>((n + 127) << 23);
 }
 
+/// value, but NaN where x is. On the bits: Halide's optimiser assumes that floats are no NaN.
+Expr unlessNan(const Expr &x, const Expr &value) {
+  Expr magnitude = Halide::reinterpret<uint32_t>(x) & Expr(uint32_t(0x7fffffff));
+  return select(magnitude > Expr(uint32_t(0x7f800000)), x, value);
+}
+
 /// exp(x) for x in [-104, 88.8]: 2^n * e^r with |r| <= ln(2) / 2, the power in two steps so that
 /// results near the ends of the range, subnormal ones too, come out.
 Expr expInRange(const Expr &x) {
@@ -38,17 +44,22 @@ Expr expInRange(const Expr &x) {
 
 } // namespace
 
+Expr atMost(const Expr &x, float limit) { return unlessNan(x, Halide::min(x, limit)); }
+Expr within(const Expr &x, float limit) {
+  return unlessNan(x, Halide::clamp(x, -limit, limit));
+}
+
 Expr expOf(const Expr &x) {
   float inf = std::numeric_limits<float>::infinity();
   Expr value = expInRange(Halide::clamp(x, -104.0f, 88.8f));
   value = select(x > 88.72284f, inf, x < -103.97f, 0.0f, value);
-  return select(Halide::is_nan(x), x, value);
+  return unlessNan(x, value);
 }
 
 Expr sigmoidOf(const Expr &x) {
   // Bounded, so that the division never meets an infinity.
   Expr value = 1.0f / (1.0f + expInRange(Halide::clamp(-x, -87.0f, 87.0f)));
-  return select(Halide::is_nan(x), x, value);
+  return unlessNan(x, value);
 }
 
 Expr tanhOf(const Expr &x) {
@@ -60,7 +71,7 @@ Expr tanhOf(const Expr &x) {
                                            -5.70498872745e-3f});
   Expr large = 1.0f - 2.0f / (expInRange(Halide::min(2.0f * magnitude, 87.0f)) + 1.0f);
   large = select(x < 0.0f, -large, large);
-  return select(Halide::is_nan(x), x, magnitude < 0.625f, small, large);
+  return unlessNan(x, select(magnitude < 0.625f, small, large));
 }
 
 Expr erfOf(const Expr &x) {
@@ -74,17 +85,17 @@ Expr erfOf(const Expr &x) {
   Expr square = x * x;
   Expr small = x * polynomial(square, {1.1283791671f, -3.7612638903e-1f, 1.1283791671e-1f,
                                        -2.6866170645e-2f, 5.2239776254e-3f, -8.5483270234e-4f});
-  return select(Halide::is_nan(x), x, magnitude < 0.5f, small, large);
+  return unlessNan(x, select(magnitude < 0.5f, small, large));
 }
 
 Expr activate(Activation activation, float alpha, const Expr &x) {
   switch (activation) {
   case Activation::Identity:
     return x;
-  case Activation::Relu: // NaN stays NaN
-    return select(x < 0.0f, 0.0f, x);
+  case Activation::Relu:
+    return unlessNan(x, Halide::max(x, 0.0f));
   case Activation::Relu2: {
-    Expr r = select(x < 0.0f, 0.0f, x);
+    Expr r = unlessNan(x, Halide::max(x, 0.0f));
     return r * r;
   }
   case Activation::Silu:

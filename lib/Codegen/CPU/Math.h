@@ -6,6 +6,10 @@
 
 namespace moec::cpu {
 
+/// min(x, limit), and x held within [-limit, limit]; NaN passes.
+Halide::Expr atMost(const Halide::Expr &x, float limit);
+Halide::Expr within(const Halide::Expr &x, float limit);
+
 Halide::Expr expOf(const Halide::Expr &x);
 Halide::Expr sigmoidOf(const Halide::Expr &x);
 Halide::Expr tanhOf(const Halide::Expr &x);

@@ -72,10 +72,9 @@ void scheduleProduct(Func sum, Func out, Var at, Var x, Var m, Var p, TileShape 
 /// What experts_up does with the finished sums (biases added).
 Expr expertEpilogue(const KernelSpec &spec, Expr gate, Expr up) {
   if (spec.limit) {
-    // Written so that NaN passes.
-    up = select(up > *spec.limit, *spec.limit, up < -*spec.limit, -*spec.limit, up);
+    up = within(up, *spec.limit);
     if (gate.defined())
-      gate = select(gate > *spec.limit, *spec.limit, gate);
+      gate = atMost(gate, *spec.limit);
   }
   if (!gate.defined())
     return activate(spec.activation, spec.alpha, up);

@@ -1,5 +1,6 @@
 /* Router: logits -> scores -> the K best experts of each token -> mixing weights. */
 #include "tiles.h"
+#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
@@ -13,7 +14,7 @@ typedef struct {
   float *weights;
   int64_t row_step;
   int64_t padded;  /* E rounded up to 16 */
-  float *scratch;  /* of each worker: ROWS rows of scores, then K keys */
+  float *scratch;  /* of each worker: ROWS rows of scores, then keys of one row */
   int64_t scratch_size;
 } route_job;
 
@@ -38,26 +39,53 @@ static void score_rows(const route_job *job, const float *logits, int64_t rows, 
   job->kernel->scores(&in, &out, &sum);
 }
 
-// The K largest keys in descending order, equal ones by id. Returns false when a score is NaN; the
-// ids are valid all the same.
-static int select_best(const route_job *job, const float *scores, float *keys, int32_t *ids) {
-  int64_t K = job->K, taken = 0;
-  int ordered = 1;
-  for (int64_t e = 0; e < job->E; ++e) {
-    float key = job->bias ? scores[e] + job->bias[e] : scores[e];
-    if (key != key) {
-      ordered = 0;
-      key = -INFINITY;
-    }
-    if (taken == K && !(key > keys[K - 1]))
-      continue;
-    int64_t at = taken < K ? taken++ : K - 1;
-    for (; at > 0 && key > keys[at - 1]; --at) {
-      keys[at] = keys[at - 1];
-      ids[at] = ids[at - 1];
-    }
-    keys[at] = key;
-    ids[at] = (int32_t)e;
+// Keys that order as the floats do, as integers; NaN counts as -inf and clears *ordered. Places past
+// E get INT32_MIN, which is less than any key.
+static void make_keys(const route_job *job, const float *scores, int32_t *keys, int *ordered) {
+  int32_t nans = 0;
+  for (int64_t e = 0; e < job->padded; ++e) {
+    float key = scores[e] + (job->bias && e < job->E ? job->bias[e] : 0.0f); // also turns -0 to 0
+    int32_t bits;
+    memcpy(&bits, &key, sizeof bits);
+    int32_t nan = (bits & INT32_MAX) > 0x7f800000;
+    nans |= nan;
+    bits = nan ? (int32_t)0xff800000u : bits;
+    keys[e] = bits ^ (bits >> 31 & INT32_MAX);
+  }
+  for (int64_t e = job->E; e < job->padded; ++e)
+    keys[e] = INT32_MIN;
+  *ordered = !nans;
+}
+
+// The place of the largest of `count` keys (a multiple of 16), the first of equal ones.
+static int64_t largest_key(const int32_t *keys, int64_t count) {
+  __m256i a = _mm256_loadu_si256((const __m256i *)keys);
+  __m256i b = _mm256_loadu_si256((const __m256i *)(keys + 8));
+  for (int64_t i = 16; i < count; i += 16) {
+    a = _mm256_max_epi32(a, _mm256_loadu_si256((const __m256i *)(keys + i)));
+    b = _mm256_max_epi32(b, _mm256_loadu_si256((const __m256i *)(keys + i + 8)));
+  }
+  a = _mm256_max_epi32(a, b);
+  a = _mm256_max_epi32(a, _mm256_permute2x128_si256(a, a, 1));
+  a = _mm256_max_epi32(a, _mm256_shuffle_epi32(a, 0x4e));
+  a = _mm256_max_epi32(a, _mm256_shuffle_epi32(a, 0xb1)); // the largest in every lane
+  for (int64_t i = 0;; i += 8) {
+    __m256i same = _mm256_cmpeq_epi32(a, _mm256_loadu_si256((const __m256i *)(keys + i)));
+    int mask = _mm256_movemask_ps(_mm256_castsi256_ps(same));
+    if (mask)
+      return i + __builtin_ctz((unsigned)mask);
+  }
+}
+
+// The K experts of the largest keys in descending order, equal ones by id. Returns false when a
+// score is NaN; the ids are valid all the same.
+static int select_best(const route_job *job, const float *scores, int32_t *keys, int32_t *ids) {
+  int ordered;
+  make_keys(job, scores, keys, &ordered);
+  for (int64_t k = 0; k < job->K; ++k) {
+    int64_t best = largest_key(keys, job->padded);
+    ids[k] = (int32_t)best;
+    keys[best] = INT32_MIN;
   }
   return ordered;
 }
@@ -95,7 +123,7 @@ static void renormalise(const moert_route_kernel *kernel, float *weights, int64_
   }
 }
 
-static void route_token(const route_job *job, const float *scores, float *keys, int32_t *ids,
+static void route_token(const route_job *job, const float *scores, int32_t *keys, int32_t *ids,
                         float *weights) {
   const moert_route_kernel *kernel = job->kernel;
   int ordered = select_best(job, scores, keys, ids);
@@ -109,7 +137,7 @@ static void route_token(const route_job *job, const float *scores, float *keys, 
 static void route_task(void *arg, int64_t task, int worker) {
   const route_job *job = arg;
   float *scores = job->scratch + worker * job->scratch_size;
-  float *keys = scores + ROWS * job->padded;
+  int32_t *keys = (int32_t *)(scores + ROWS * job->padded);
   int64_t end = moert_min((task + 1) * job->row_step, job->T);
   for (int64_t t = task * job->row_step; t < end; t += ROWS) {
     int64_t rows = moert_min(ROWS, end - t);
@@ -138,7 +166,7 @@ void moert_route(moert_ctx *ctx, int32_t slot, int64_t T, int64_t E, int64_t K,
   route_job job = {.kernel = kernel, .T = T, .E = E, .K = K, .logits = logits, .bias = bias,
                    .ids = ids, .weights = weights};
   job.padded = MOERT_PANELS(E) * MOERT_COLUMNS;
-  job.scratch_size = (ROWS * job.padded + K + 15) / 16 * 16;
+  job.scratch_size = (ROWS + 1) * job.padded;
   // About 1.5 ns an expert.
   int64_t tasks = moert_tasks_worth(ctx, 150.0 * (double)T * (double)E, 0);
   job.row_step = ((T + tasks - 1) / tasks + ROWS - 1) / ROWS * ROWS;
