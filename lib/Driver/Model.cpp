@@ -134,7 +134,11 @@ llvm::Error Model::runPipeline(StringRef pipeline) {
 llvm::Error Model::optimise(int level) {
   std::string pipeline = "canonicalize,cse,decompose-contrib,decompose-onnx,fold-weights";
   if (level > 0)
-    pipeline += ",raise-moe,canonicalize,cse,fuse-gating,canonicalize,cse,fold-weights";
+    pipeline += ",raise-moe,canonicalize,cse,fuse-gating,canonicalize,cse";
+  if (level > 1)
+    pipeline += ",fuse-attention,canonicalize,cse";
+  if (level > 0)
+    pipeline += ",fold-weights";
   return runPipeline(pipeline);
 }
 

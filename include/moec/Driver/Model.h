@@ -37,7 +37,8 @@ public:
   /// Folder that weight files are relative to.
   const std::string &folder() const { return base; }
 
-  /// Decomposes, folds weights and, unless `level` is 0, raises MoE layers and fuses their gating.
+  /// Decomposes, folds weights and, unless `level` is 0, raises MoE layers and fuses their gating;
+  /// from level 2 on also fuses attention.
   llvm::Error optimise(int level);
 
   /// Runs a textual pass pipeline, such as "builtin.module(canonicalize)".
