@@ -46,7 +46,6 @@ public:
 
 private:
   using Result = std::optional<Fact>;
-  friend struct Transfer;
 
   void visit(mlir::Operation *op);
   Result dispatch(mlir::Operation *op);
@@ -74,6 +73,11 @@ private:
   Result binary(mlir::Operation *op);
   Result binaryFacts(llvm::StringRef name, const Fact &a, const Fact &b,
                      mlir::Operation *op);
+  // Nullopt: the case does not apply.
+  std::optional<Result> foldSplats(llvm::StringRef name, const Fact &a,
+                                   const Fact &b, mlir::Operation *op);
+  std::optional<Result> foldTable(llvm::StringRef name, const Fact &a,
+                                  const Fact &b, bool floats, Layout layout);
   Result clip(mlir::Operation *op);
   Result where(mlir::Operation *op);
   Result indexArithmetic(llvm::StringRef name, const Fact &a, const Fact &b,
@@ -110,6 +114,7 @@ private:
   Result addHits(mlir::Operation *op, const Fact &data, const Fact &index,
                  const Fact &update, bool adds);
   Result reduceSum(mlir::Operation *op);
+  Result maskedWeight(const Fact &in, const Layout &rest);
   Result sumSlots(mlir::Operation *op, const Fact &in, const Layout &rest);
   Result sumTerms(mlir::Operation *op, const Fact &a, const Fact &b);
   std::optional<Term> asTerm(Expr *expr, mlir::Operation *op);

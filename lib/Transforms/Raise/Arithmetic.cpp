@@ -225,63 +225,93 @@ Analysis::Result Analysis::indexArithmetic(StringRef n, const Fact &a,
   return std::nullopt;
 }
 
-Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
-                                       const Fact &b, Operation *op) {
-  Expr *x = a.expr, *y = b.expr;
-  bool floats = isFloat(op->getOperand(0));
+// Numbers that are the same everywhere: two of them, or one that changes nothing.
+std::optional<Analysis::Result> Analysis::foldSplats(StringRef n, const Fact &a,
+                                                     const Fact &b,
+                                                     Operation *op) {
+  const Expr *x = a.expr, *y = b.expr;
   bool xs = x->kind == Expr::Splat, ys = y->kind == Expr::Splat;
   // A number everywhere has no layout of its own.
   Layout units(std::max(a.layout.size(), b.layout.size()));
   if (xs && ys)
-    return Fact{splat(fold(n, x->nums[0], y->nums[0], floats)), units};
+    return Fact{splat(fold(n, x->nums[0], y->nums[0], isFloat(op->getOperand(0)))),
+                units};
   if (n == "And" && ((xs && x->nums[0] == 0) || (ys && y->nums[0] == 0)))
     return Fact{splat(0), units};
-  bool neutralY = ys && (((n == "Add" || n == "Sub" || n == "Or") && y->nums[0] == 0) ||
-                         ((n == "Mul" || n == "Div" || n == "And") && y->nums[0] == 1));
-  bool neutralX = xs && (((n == "Add" || n == "Or") && x->nums[0] == 0) ||
-                         ((n == "Mul" || n == "And") && x->nums[0] == 1));
-  if (neutralY || neutralX) {
-    const Fact &kept = neutralY ? a : b;
-    bool known = kept.expr->ids || kept.expr->expertLinear;
-    return known && fits(kept.layout, op->getResult(0)) ? Result(kept)
-                                                        : std::nullopt;
-  }
-  auto layout = broadcast(a.layout, b.layout);
-  if (!layout)
+  auto neutral = [&](const Expr *e, bool right) {
+    bool sum = n == "Add" || n == "Or" || (right && n == "Sub");
+    bool product = n == "Mul" || n == "And" || (right && n == "Div");
+    return e->kind == Expr::Splat && ((sum && e->nums[0] == 0) ||
+                                      (product && e->nums[0] == 1));
+  };
+  bool neutralY = neutral(y, true);
+  if (!neutralY && !neutral(x, false))
     return std::nullopt;
+  const Fact &kept = neutralY ? a : b;
+  bool known = kept.expr->ids || kept.expr->expertLinear;
+  return known && fits(kept.layout, op->getResult(0)) ? Result(kept)
+                                                      : Result();
+}
+
+// A function of the expert id, and a number or all ids along an axis.
+std::optional<Analysis::Result> Analysis::foldTable(StringRef n, const Fact &a,
+                                                    const Fact &b, bool floats,
+                                                    Layout layout) {
   for (bool flip : {false, true}) {
     const Fact &table = flip ? b : a, &other = flip ? a : b;
-    if (table.expr->kind == Expr::IdTable && other.expr->kind == Expr::Splat) {
+    if (table.expr->kind != Expr::IdTable)
+      continue;
+    if (other.expr->kind == Expr::Splat) {
       Expr *out = make(Expr::IdTable);
       *out = *table.expr;
       out->origin = Value();
       double c = other.expr->nums[0];
       for (double &v : out->nums)
         v = flip ? fold(n, c, v, floats) : fold(n, v, c, floats);
-      // Equal for every id: the routing does not matter.
-      if (llvm::all_equal(out->nums))
-        return Fact{splat(out->nums.front()), Layout(layout->size())};
-      return Fact{out, *layout};
+      // Equal for every id: the routing does not matter. The test for the only
+      // expert there is stays a test.
+      bool only = out->nums.size() == 1 && n == "Equal" && out->nums[0] == 1;
+      if (llvm::all_equal(out->nums) && !only)
+        return Fact{splat(out->nums.front()), Layout(layout.size())};
+      return Fact{out, layout};
     }
-    auto numbers = other.expr->kind == Expr::Weight && n == "Equal" &&
-                           isIdentity(table.expr)
-                       ? constNumbers(other.expr->origin)
-                       : std::nullopt;
-    if (numbers && numbers->size() == table.expr->nums.size()) {
-      for (auto [i, v] : llvm::enumerate(*numbers))
-        if (v != static_cast<double>(i))
-          return std::nullopt;
-      Expr *out = make(Expr::OneHot);
-      out->ids = table.expr->ids;
-      out->perSlot = true;
-      for (size_t i = 0; i < other.layout.size(); ++i) {
-        Dim &dim = (*layout)[layout->size() - 1 - i];
-        if (!other.layout[other.layout.size() - 1 - i].empty())
-          dim = {Atom{Atom::Expert, static_cast<int64_t>(numbers->size())}};
-      }
-      return Fact{out, *layout};
+    if (other.expr->kind != Expr::Weight || n != "Equal" ||
+        !isIdentity(table.expr))
+      continue;
+    auto numbers = constNumbers(other.expr->origin);
+    if (!numbers || numbers->size() != table.expr->nums.size())
+      continue;
+    for (auto [i, v] : llvm::enumerate(*numbers))
+      if (v != static_cast<double>(i))
+        return Result();
+    Expr *out = make(Expr::OneHot);
+    out->ids = table.expr->ids;
+    out->perSlot = true;
+    for (size_t i = 0; i < other.layout.size(); ++i) {
+      if (other.layout[other.layout.size() - 1 - i].empty())
+        continue;
+      // The ids must not vary along the axis of the numbers.
+      if (i < table.layout.size() &&
+          !table.layout[table.layout.size() - 1 - i].empty())
+        return Result();
+      layout[layout.size() - 1 - i] = {
+          Atom{Atom::Expert, static_cast<int64_t>(numbers->size())}};
     }
+    return Fact{out, layout};
   }
+  return std::nullopt;
+}
+
+Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
+                                       const Fact &b, Operation *op) {
+  if (auto done = foldSplats(n, a, b, op))
+    return *done;
+  auto layout = broadcast(a.layout, b.layout);
+  if (!layout)
+    return std::nullopt;
+  if (auto done = foldTable(n, a, b, isFloat(op->getOperand(0)), *layout))
+    return *done;
+  Expr *x = a.expr, *y = b.expr;
   // Where an expert's rows end, less how many there are: where they begin.
   if (n == "Sub" && x->kind == Expr::End && y->kind == Expr::Count &&
       x->ids == y->ids && x->expert == y->expert) {
@@ -299,7 +329,7 @@ Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
       if (!f->layout[i].empty() && !isAtom((*layout)[shift + i], Atom::Expert))
         return std::nullopt;
   }
-  if (isIndexKind(x) && (ys || isIndexKind(y)))
+  if (isIndexKind(x) && (y->kind == Expr::Splat || isIndexKind(y)))
     return indexArithmetic(n, a, b, *layout);
   if (n == "Add")
     if (Result terms = sumTerms(op, a, b))
@@ -309,9 +339,10 @@ Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
     return std::nullopt;
   static const llvm::StringSet<> arithmetic = {"Add", "Sub", "Mul", "Div",
                                                "Min", "Max", "Pow"};
-  if (!arithmetic.contains(n) || x->kind == Expr::Terms ||
-      y->kind == Expr::Terms || x->kind == Expr::AllTerms ||
-      y->kind == Expr::AllTerms || isIndexKind(x) || isIndexKind(y))
+  auto closed = [](const Expr *e) {
+    return e->kind == Expr::Terms || e->kind == Expr::AllTerms || isIndexKind(e);
+  };
+  if (!arithmetic.contains(n) || closed(x) || closed(y))
     return std::nullopt;
   Expr *out = withChildren(Expr::Binary, x, y);
   out->name = n.str();

@@ -192,6 +192,42 @@ Analysis::Result Analysis::sumSlots(Operation *op, const Fact &in,
   return Fact{e, rest};
 }
 
+// Weight of one expert (or each) for a token: sum_k (id == e) * w.
+Analysis::Result Analysis::maskedWeight(const Fact &in, const Layout &rest) {
+  SmallVector<Expr *> product;
+  factors(in.expr, product);
+  Expr *mask = nullptr, *weight = nullptr;
+  for (Expr *f : product) {
+    bool isMask = f->kind == Expr::IdTable || f->kind == Expr::OneHot;
+    if (isMask && mask)
+      return std::nullopt;
+    if (isMask) {
+      mask = f;
+    } else if (weight) {
+      weight = withChildren(Expr::Binary, weight, f);
+      weight->name = "Mul";
+    } else {
+      weight = f;
+    }
+  }
+  if (!mask || !weight)
+    return std::nullopt;
+  Expr *e = make(mask->kind == Expr::OneHot ? Expr::DenseW : Expr::Masked);
+  e->ids = in.expr->ids;
+  e->b = weight;
+  if (e->kind == Expr::Masked) {
+    for (auto [i, v] : llvm::enumerate(mask->nums)) {
+      if (v != 0 && (v != 1 || e->expert >= 0))
+        return std::nullopt;
+      if (v == 1)
+        e->expert = static_cast<int>(i);
+    }
+    if (e->expert < 0)
+      return std::nullopt;
+  }
+  return Fact{e, rest};
+}
+
 Analysis::Result Analysis::reduceSum(Operation *op) {
   Fact in = get(op->getOperand(0));
   auto type = ranked(op->getOperand(0));
@@ -219,7 +255,6 @@ Analysis::Result Analysis::reduceSum(Operation *op) {
     e->ids = r->ids;
     return Fact{e, rest};
   }
-  bool slots = isAtom(dim, Atom::Slot) || (dim.empty() && r && r->k == 1);
   if (in.expr->kind == Expr::Terms) {
     // A stack of single contributions, summed.
     if (!in.expr->apart || !isAtom(dim, Atom::Expert))
@@ -230,50 +265,17 @@ Analysis::Result Analysis::reduceSum(Operation *op) {
     consumed_.insert(in.expr);
     return Fact{e, rest};
   }
+  bool slots = isAtom(dim, Atom::Slot) || (dim.empty() && r && r->k == 1);
+  if (slots)
+    return in.expr->expertLinear ? sumSlots(op, in, rest)
+                                 : maskedWeight(in, rest);
+  if (!isAtom(dim, Atom::Expert) || !in.expr->expertLinear)
+    return std::nullopt;
   SmallVector<Expr *> product;
   factors(in.expr, product);
-  if (slots && !in.expr->expertLinear) {
-    // Weight of one expert (or each) for a token: sum_k (id == e) * w.
-    Expr *mask = nullptr, *weight = nullptr;
-    for (Expr *f : product) {
-      bool isMask = f->kind == Expr::IdTable || f->kind == Expr::OneHot;
-      if (isMask && mask)
-        return std::nullopt;
-      if (isMask) {
-        mask = f;
-      } else if (weight) {
-        weight = withChildren(Expr::Binary, weight, f);
-        weight->name = "Mul";
-      } else {
-        weight = f;
-      }
-    }
-    if (!mask || !weight)
-      return std::nullopt;
-    Expr *e = make(mask->kind == Expr::OneHot ? Expr::DenseW : Expr::Masked);
-    e->ids = in.expr->ids;
-    e->b = weight;
-    if (e->kind == Expr::Masked) {
-      for (auto [i, v] : llvm::enumerate(mask->nums)) {
-        if (v != 0 && (v != 1 || e->expert >= 0))
-          return std::nullopt;
-        if (v == 1)
-          e->expert = static_cast<int>(i);
-      }
-    }
-    return Fact{e, rest};
-  }
-  if (slots)
-    return sumSlots(op, in, rest);
-  if (isAtom(dim, Atom::Expert) && in.expr->expertLinear) {
-    Expr *dense = nullptr;
-    for (Expr *f : product)
-      if (f->kind == Expr::DenseW && !dense)
-        dense = f;
-    Result sum = dense ? sumSlots(op, in, rest) : std::nullopt;
-    return sum;
-  }
-  return std::nullopt;
+  bool dense = llvm::any_of(
+      product, [](const Expr *f) { return f->kind == Expr::DenseW; });
+  return dense ? sumSlots(op, in, rest) : std::nullopt;
 }
 
 // What one expert adds to every token: its result times its masked weight.

@@ -9,10 +9,11 @@ namespace {
 
 using Factors = SmallVector<Expr *>;
 
-bool near(double a, double b) { return std::fabs(a - b) <= 1e-3 * std::fabs(b); }
+// Equal up to the rounding of a constant to bf16.
+bool near(double a, double b) { return std::fabs(a - b) <= 2e-3 * std::fabs(b); }
 
 bool isSplat(Expr *e, double v) {
-  return e && e->kind == Expr::Splat && near(e->nums[0], v);
+  return e && e->kind == Expr::Splat && e->nums[0] == v;
 }
 
 // Product tree as a list; division by a number counts as a factor.
@@ -178,7 +179,7 @@ std::optional<Activation> activation(Factors &fs, double &scale) {
       if (take(rest, f) && take(rest, arg[0])) {
         fs = rest;
         bool silu = std::fabs(alpha - 1.0) < 1e-6;
-        return Activation{silu ? "silu" : "swish", alpha, arg[0]};
+        return Activation{silu ? "silu" : "swish", silu ? 1.0 : alpha, arg[0]};
       }
     }
     if (f->kind == Expr::Unary &&
@@ -189,7 +190,7 @@ std::optional<Activation> activation(Factors &fs, double &scale) {
       Activation a{"relu", 1.0, f->a};
       if (f->name == "Swish") {
         a.alpha = f->nums[0];
-        a.name = std::fabs(a.alpha - 1.0) < 1e-6 ? "silu" : "swish";
+        a.name = a.alpha == 1.0 ? "silu" : "swish";
       } else if (f->name != "Relu") {
         a.name = f->name == "Gelu" ? "gelu" : "gelu_tanh";
       } else if (take(rest, f)) {
@@ -224,6 +225,12 @@ std::optional<Activation> activation(Factors &fs, double &scale) {
       return Activation{inner->name == "Erf" ? "gelu" : "gelu_tanh", 1.0, arg};
     }
   }
+  // Plain functions last: a sigmoid may be a part of silu.
+  for (Expr *f : Factors(fs))
+    if (f->kind == Expr::Unary && (f->name == "Sigmoid" || f->name == "Tanh")) {
+      take(fs, f);
+      return Activation{f->name == "Tanh" ? "tanh" : "sigmoid", 1.0, f->a};
+    }
   return std::nullopt;
 }
 

@@ -76,82 +76,143 @@ bool isFusedMoE(Operation *op) {
          strAttr(op, "op_type") == "MoE";
 }
 
-bool raiseFusedMoE(Operation *op, BankBuilder &banks, WeightSteps &steps,
-                   std::string &why) {
-  Node node{op, op->getAttrOfType<DictionaryAttr>("attributes")};
-  Value x = node.in(0), logits = node.in(1);
-  auto xType = ranked(x), zType = ranked(logits);
+namespace {
+
+struct NodeShape {
+  BankShape bank;
+  bool fused = false; // gate and up in one tensor
+  int64_t k = 0;
+};
+
+// A parameter must hold that many elements for each expert; the node's kernels
+// read [E, N, K] whatever order of N and K the shape declares.
+bool holds(const Node &node, unsigned i, int64_t experts, int64_t elements) {
+  auto type = ranked(node.in(i));
+  return !node.in(i) ||
+         (type && type.hasStaticShape() && type.getRank() >= 2 &&
+          type.getDimSize(0) == experts &&
+          type.getNumElements() == experts * elements);
+}
+
+// Sizes of the layer; false with the reason when operands do not fit.
+bool shapeOf(const Node &node, const Ffn &ffn, NodeShape &shape,
+             std::string &why) {
+  auto x = ranked(node.in(0)), z = ranked(node.in(1));
   auto fc1 = ranked(node.in(2)), fc2 = ranked(node.in(4));
-  if (!xType || !zType || !fc1 || !fc2 || zType.getRank() != 2 ||
-      fc1.getRank() != 3 || fc2.getRank() != 3 || !fc1.hasStaticShape() ||
-      !fc2.hasStaticShape()) {
+  if (!x || !z || !fc1 || !fc2 || x.getRank() < 2 || fc1.getRank() != 3 ||
+      fc2.getRank() != 3 || !fc1.hasStaticShape() || !fc2.hasStaticShape() ||
+      x.getShape().back() < 1) {
     why = "an operand's shape is unknown";
     return false;
   }
+  BankShape &b = shape.bank;
+  b.experts = fc2.getDimSize(0);
+  b.hidden = x.getShape().back();
+  int64_t matrix = fc2.getDimSize(1) * fc2.getDimSize(2);
+  b.inter = matrix / b.hidden;
+  shape.fused = ffn.gated && !node.in(6);
+  shape.k = node.number("k", 1);
+  int64_t rows = shape.fused ? 2 * b.inter : b.inter;
+  if (z.getRank() != 2) {
+    why = "the router's logits are not [tokens, experts]";
+    return false;
+  }
+  if (shape.k < 1 || shape.k > b.experts) {
+    why = "k = " + std::to_string(shape.k) + " is out of range for " +
+          std::to_string(b.experts) + " experts";
+    return false;
+  }
+  bool ok = z.getDimSize(1) == b.experts && b.inter > 0 &&
+            b.inter * b.hidden == matrix &&
+            holds(node, 2, b.experts, rows * b.hidden) &&
+            holds(node, 3, b.experts, rows) && holds(node, 5, b.experts, b.hidden) &&
+            holds(node, 6, b.experts, b.inter * b.hidden) &&
+            holds(node, 7, b.experts, b.inter);
+  if (!ok)
+    why = "the shapes of experts and router do not fit together";
+  return ok;
+}
+
+// The bank's parameters in canonical layouts.
+BankBuilder::Parts partsOf(const Node &node, const Ffn &ffn,
+                           const NodeShape &shape, WeightSteps &steps) {
+  const BankShape &b = shape.bank;
+  int64_t rows = shape.fused ? 2 * b.inter : b.inter;
+  auto matrix = [&](unsigned i, int64_t n, int64_t k) {
+    return node.in(i) ? steps.reshape(steps.of(node.in(i)), {b.experts, n, k})
+                      : Value();
+  };
+  auto vector = [&](unsigned i, int64_t n) {
+    return node.in(i) ? steps.reshape(steps.of(node.in(i)), {b.experts, n})
+                      : Value();
+  };
+  BankBuilder::Parts parts;
+  Value first = matrix(2, rows, b.hidden), bias = vector(3, rows);
+  parts.down = matrix(4, b.hidden, b.inter);
+  parts.downBias = vector(5, b.hidden);
+  if (shape.fused) {
+    auto cut = [&](Value v, const Projection &p) {
+      return v ? steps.part(v, 1, p.offset, p.size, p.stride) : Value();
+    };
+    parts.gate = cut(first, ffn.gate);
+    parts.up = cut(first, ffn.up);
+    parts.gateBias = cut(bias, ffn.gate);
+    parts.upBias = cut(bias, ffn.up);
+  } else if (ffn.gated) {
+    parts.gate = first;
+    parts.gateBias = bias;
+    parts.up = matrix(6, b.inter, b.hidden);
+    parts.upBias = vector(7, b.inter);
+  } else {
+    parts.up = first;
+    parts.upBias = bias;
+  }
+  return parts;
+}
+
+} // namespace
+
+bool raiseFusedMoE(Operation *op, BankBuilder &banks, WeightSteps &steps,
+                   std::string &why) {
+  Node node{op, op->getAttrOfType<DictionaryAttr>("attributes")};
   if (node.number("use_sparse_mixer", 0) != 0) {
     why = "the sparse mixer is unsupported";
     return false;
   }
   for (unsigned i = 2; i < 8; ++i)
-    if (node.in(i) && !isWeight(node.in(i))) {
+    if (node.in(i) && !steps.of(node.in(i))) {
       why = "the experts' parameters are not constant";
       return false;
     }
   Ffn ffn;
-  if (!activationOf(node, ffn, why))
+  NodeShape shape;
+  if (!activationOf(node, ffn, why) || !shapeOf(node, ffn, shape, why))
     return false;
-  BankShape shape;
-  shape.experts = fc1.getDimSize(0);
-  shape.hidden = fc2.getDimSize(1);
-  shape.inter = fc2.getDimSize(2);
-  bool fused = ffn.gated && !node.in(6);
-  int64_t rows = fused ? 2 * shape.inter : shape.inter;
-  int64_t k = node.number("k", 1);
-  if (fc1.getDimSize(1) != rows || fc1.getDimSize(2) != shape.hidden ||
-      zType.getDimSize(1) != shape.experts || k < 1 || k > shape.experts) {
-    why = "the shapes of experts and router do not fit together";
-    return false;
+  if (shape.fused) {
+    if (node.number("swiglu_fusion", 0) == 0) {
+      why = "swiglu has neither a third tensor nor a fused layout";
+      return false;
+    }
+    halves(ffn, node, shape.bank.inter);
   }
-  if (fused && node.number("swiglu_fusion", 0) == 0) {
-    why = "swiglu without fc3 and without a fused layout";
-    return false;
-  }
-  auto value = [&](unsigned i) {
-    return node.in(i) ? steps.of(node.in(i)) : Value();
-  };
-  BankBuilder::Parts parts;
-  parts.down = value(4);
-  parts.downBias = value(5);
-  if (fused) {
-    halves(ffn, node, shape.inter);
-    auto cut = [&](Value v, const Projection &p) {
-      return v ? steps.part(v, 1, p.offset, p.size, p.stride) : Value();
-    };
-    parts.gate = cut(value(2), ffn.gate);
-    parts.up = cut(value(2), ffn.up);
-    parts.gateBias = cut(value(3), ffn.gate);
-    parts.upBias = cut(value(3), ffn.up);
-  } else if (ffn.gated) {
-    parts.gate = value(2);
-    parts.gateBias = value(3);
-    parts.up = value(6);
-    parts.upBias = value(7);
-  } else {
-    parts.up = value(2);
-    parts.upBias = value(3);
-  }
-  FlatSymbolRefAttr bank = banks.build(parts, ffn, shape, op->getLoc());
+  FlatSymbolRefAttr bank = banks.build(partsOf(node, ffn, shape, steps), ffn,
+                                       shape.bank, op->getLoc());
   OpBuilder builder(op);
   OnnxBuilder b(builder, op->getLoc());
-  Type f32 = builder.getF32Type();
-  auto [ids, w] = createSelect(b, b.softmax(b.cast(logits, f32), -1), k);
+  Value x = node.in(0);
+  auto xType = ranked(x);
+  Value scores = b.softmax(b.cast(node.in(1), builder.getF32Type()), -1);
+  auto [ids, w] = createSelect(b, scores, shape.k);
   if (node.number("normalize_routing_weights", 0) != 0)
     w = b.binary("Div", w, b.reduce("ReduceSum", w, {-1}));
-  Value rowsOfX = xType.getRank() == 2 ? x : b.reshape(x, {-1, shape.hidden});
+  Value rowsOfX =
+      xType.getRank() == 2 ? x : b.reshape(x, {-1, shape.bank.hidden});
   Value y = createExperts(b, bank, rowsOfX, ids, w);
-  y = b.cast(y, xType.getElementType());
+  auto type = ranked(op->getResult(0));
   if (xType.getRank() != 2)
-    y = b.reshapeLike(y, b.shape(x, 0, xType.getRank()), xType);
+    y = b.reshapeLike(y, b.shape(x, 0, xType.getRank()), type ? type : xType);
+  else if (type && y.getType() != type)
+    y = b.op("Identity", y, type);
   op->getResult(0).replaceAllUsesWith(y);
   op->erase();
   return true;

@@ -84,7 +84,9 @@ Analysis::Result Analysis::gatherRows(Operation *op, const Fact &data,
   case Expr::GroupRows:
     ok = isAtom(from, Atom::Sorted) && from[0].ids == i->ids &&
          to.size() == 1 && to[0].size() == 1;
-    if (ok)
+    if (ok && routing(i->ids)->experts == 1)
+      to[0] = from; // the only expert's rows are all rows
+    else if (ok)
       to[0][0].order = from[0].order;
     break;
   default:
@@ -231,6 +233,8 @@ Analysis::Result Analysis::concat(Operation *op) {
   if (axis == 0 && !parts[0].layout.empty() &&
       isAtom(parts[0].layout[0], Atom::Group))
     return joinGroups(parts, op);
+  if (parts.size() == 1)
+    return parts[0];
   if (parts.size() == 2 && parts[0].expr->kind == Expr::HitTok &&
       parts[1].expr->kind == Expr::HitSlot &&
       parts[0].expr->order == parts[1].expr->order &&

@@ -139,6 +139,9 @@ std::optional<Layer> prove(Analysis &analysis, BankBuilder &banks,
     if (candidate->a)
       layer.base = candidate->a->origin;
   }
+  // A single expert's parameters need no expert axis.
+  if (body && r.experts == 1)
+    body = zipExperts(analysis, body, no.reason);
   if (!body)
     return std::nullopt;
   auto ffn = matchFfn(body, weight, no.reason);

@@ -87,6 +87,8 @@ Analysis::Result Analysis::squeeze(Operation *op) {
     for (auto [i, dim] : llvm::enumerate(in.layout)) {
       if (!llvm::is_contained(axes, static_cast<int64_t>(i)))
         layout.push_back(dim);
+      else if (isAtom(dim, Atom::Expert) && dim[0].size == 1 && axes.size() == 1)
+        return pickOf(in, axes.front(), 0, true); // the only expert
       else if (!dim.empty())
         return std::nullopt;
     }
