@@ -125,8 +125,7 @@ bool onnx_import::checkSource(Context &context, const onnx::TensorProto &tensor,
   auto range = context.reader.map(source.location, source.offset, *need);
   if (range)
     return true;
-  why = "is " + llvm::toString(range.takeError());
-  why = StringRef(why).starts_with("is external data") ? why : "is external data: " + why;
+  why = "cannot be read: " + llvm::toString(range.takeError());
   return false;
 }
 

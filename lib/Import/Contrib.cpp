@@ -41,6 +41,30 @@ void like(InferenceContext &ctx) {
   onnx::propagateShapeAndTypeFromFirstInput(ctx);
 }
 
+// Experts are counted by the router's scores [tokens, experts] and by axis 0 of every parameter.
+void moe(InferenceContext &ctx) {
+  like(ctx);
+  const TensorShapeProto *scores = shapeOf(ctx, 1);
+  if (!scores)
+    return;
+  if (scores->dim_size() != 2)
+    fail_shape_inference("the router's scores have rank ", scores->dim_size(), ", not 2");
+  if (!scores->dim(1).has_dim_value())
+    return;
+  int64_t experts = scores->dim(1).dim_value(), k = intOf(ctx, "k", 1);
+  if (k < 1 || k > experts)
+    fail_shape_inference("k = ", k, " is not in 1 to ", experts, ", the number of experts");
+  for (size_t i = 2; i < ctx.getNumInputs(); ++i) {
+    const TensorShapeProto *shape = ctx.hasInput(i) ? shapeOf(ctx, i) : nullptr;
+    // The scores of a router that weighs differently than it selects come last.
+    if (!shape || shape->dim_size() == 0 || !shape->dim(0).has_dim_value() || i >= 14)
+      continue;
+    if (shape->dim(0).dim_value() != experts)
+      fail_shape_inference("the router has ", experts, " experts but input ", i, " has ",
+                           shape->dim(0).dim_value());
+  }
+}
+
 // Normalised, mean, deviation, and (with a skip input) the sum.
 void norm(InferenceContext &ctx) {
   like(ctx);
@@ -160,7 +184,7 @@ void unknown(InferenceContext &ctx) {
 
 Infer inferenceOf(const std::string &domain, const std::string &op) {
   static const llvm::StringMap<Infer> table = {
-      {"MoE", like}, {"QMoE", like}, {"QuickGelu", like}, {"Gelu", like}, {"FastGelu", like},
+      {"MoE", moe}, {"QMoE", moe}, {"QuickGelu", like}, {"Gelu", like}, {"FastGelu", like},
       {"BiasGelu", like}, {"RotaryEmbedding", like}, {"GemmaRotaryEmbedding", like},
       {"SimplifiedLayerNormalization", norm}, {"SkipSimplifiedLayerNormalization", norm},
       {"SkipLayerNormalization", norm}, {"FusedMatMul", fusedMatMul}, {"FusedGemm", fusedGemm},

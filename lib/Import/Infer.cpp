@@ -6,6 +6,8 @@
 #include "onnx/version_converter/convert.h"
 #include "llvm/ADT/StringMap.h"
 
+#include <cstring>
+
 using namespace moec;
 using namespace moec::onnx_import;
 using llvm::StringRef;
@@ -81,8 +83,92 @@ void onnx_import::convert(Context &context, onnx::ModelProto &model) {
   restoreTypes(model, declared);
 }
 
+using Constants = llvm::StringMap<::onnx::TensorProto>;
+
+// Gives each inner graph its own copies of the small constants that it takes from outside:
+// inference does not see values across graphs, and ReduceSum's axes, say, decide its shape.
+static void sinkConstants(onnx::GraphProto &graph, const Constants &outer, unsigned &counter) {
+  llvm::StringMap<std::string> copies;
+  for (onnx::NodeProto &node : *graph.mutable_node())
+    for (std::string &input : *node.mutable_input()) {
+      auto constant = outer.find(input);
+      if (constant == outer.end())
+        continue;
+      std::string &copy = copies[input];
+      if (copy.empty()) {
+        copy = "moec.copy." + std::to_string(counter++);
+        onnx::TensorProto *tensor = graph.add_initializer();
+        *tensor = constant->second;
+        tensor->set_name(copy);
+      }
+      input = copy;
+    }
+  Constants inner = outer;
+  auto add = [&](const std::string &name, const onnx::TensorProto &tensor) {
+    if (tensor.data_type() == onnx::TensorProto::INT64 && tensor.dims_size() <= 1)
+      inner[name] = tensor;
+  };
+  bool any = false;
+  for (const onnx::NodeProto &node : graph.node())
+    for (const onnx::AttributeProto &attribute : node.attribute())
+      any |= attribute.has_g();
+  if (!any)
+    return;
+  for (const onnx::TensorProto &tensor : graph.initializer())
+    add(tensor.name(), tensor);
+  for (const onnx::NodeProto &node : graph.node())
+    if (node.domain().empty() && node.op_type() == "Constant" && node.attribute_size() == 1 &&
+        node.attribute(0).has_t())
+      add(node.output(0), node.attribute(0).t());
+  for (onnx::NodeProto &node : *graph.mutable_node())
+    for (onnx::AttributeProto &attribute : *node.mutable_attribute())
+      if (attribute.has_g())
+        sinkConstants(*attribute.mutable_g(), inner, counter);
+}
+
+// "k = 9; x is [n, 8]": what a node works on, where it is known.
+static std::string describeInputs(const onnx::GraphProto &graph, StringRef name, StringRef op) {
+  const onnx::NodeProto *found = nullptr;
+  llvm::StringMap<const onnx::TensorProto *> constants;
+  for (const onnx::TensorProto &tensor : graph.initializer())
+    constants[tensor.name()] = &tensor;
+  for (const onnx::NodeProto &node : graph.node()) {
+    if (node.name() == name && node.op_type() == op)
+      found = found ? found : &node;
+    if (node.op_type() == "Constant" && node.attribute_size() == 1 && node.attribute(0).has_t())
+      constants[node.output(0)] = &node.attribute(0).t();
+  }
+  llvm::StringMap<const onnx::TypeProto *> types;
+  for (const auto *list : {&graph.value_info(), &graph.input(), &graph.output()})
+    for (const onnx::ValueInfoProto &info : *list)
+      types[info.name()] = &info.type();
+  std::string values, shapes;
+  for (int i = 0; found && i < found->input_size(); ++i) {
+    const onnx::TensorProto *tensor = constants.lookup(found->input(i));
+    if (tensor && tensor->data_type() == onnx::TensorProto::INT64 &&
+        tensor->raw_data().size() + tensor->int64_data_size() * sizeof(int64_t) == 8) {
+      int64_t value = tensor->int64_data_size() ? tensor->int64_data(0) : 0;
+      if (tensor->has_raw_data())
+        std::memcpy(&value, tensor->raw_data().data(), 8);
+      values += (values.empty() ? "" : ", ") + found->input(i) + " = " + std::to_string(value);
+      continue;
+    }
+    const onnx::TypeProto *type = types.lookup(found->input(i));
+    if (!type || !type->tensor_type().has_shape())
+      continue;
+    std::string dims;
+    for (const auto &dim : type->tensor_type().shape().dim())
+      dims += (dims.empty() ? "" : ", ") +
+              (dim.has_dim_value()                                     ? std::to_string(dim.dim_value())
+               : StringRef(dim.dim_param()).starts_with("unk__") ? "?"
+                                                                       : dim.dim_param());
+    shapes += (shapes.empty() ? "" : ", ") + found->input(i) + " is [" + dims + "]";
+  }
+  return values + (values.empty() || shapes.empty() ? "" : "; ") + shapes;
+}
+
 // "Inference error(s): (op_type:MatMul, node name: a): text", a line a node.
-static void reportInference(Context &context, StringRef text) {
+static void reportInference(Context &context, const onnx::GraphProto &graph, StringRef text) {
   unsigned before = context.errors;
   while (!text.empty() && context.errors - before < kMaxErrors) {
     auto [line, rest] = text.split('\n');
@@ -95,10 +181,13 @@ static void reportInference(Context &context, StringRef text) {
     if (what.empty())
       std::tie(op, what) = tail.split("): ");
     // A failure inside a graph names the outer node first.
-    if (what.contains("(op_type:"))
+    if (what.contains("(op_type:")) {
       text = line.drop_front(line.find("(op_type:") + 9);
-    else
-      context.nodeError(op, named.empty() ? "" : name, what);
+    } else {
+      std::string inputs = describeInputs(graph, named.empty() ? "" : name, op);
+      context.nodeError(op, named.empty() ? "" : name,
+                        what.rtrim(" .\n") + (inputs.empty() ? "" : " (" + inputs + ")"));
+    }
   }
   if (context.errors == before)
     context.error("shape inference: " + text);
@@ -132,6 +221,8 @@ void onnx_import::infer(Context &context, onnx::ModelProto &model) {
     if (output.type().has_tensor_type())
       output.mutable_type()->mutable_tensor_type()->clear_shape();
   }
+  unsigned copies = 0;
+  sinkConstants(*model.mutable_graph(), {}, copies);
   ContribRegistry registry;
   onnx::ShapeInferenceOptions options(/*check_type=*/true, /*strict_mode=*/1, /*data_prop=*/true);
   try {
@@ -142,6 +233,6 @@ void onnx_import::infer(Context &context, onnx::ModelProto &model) {
       onnx::shape_inference::InferShapes(model, &registry, options, &again);
     }
   } catch (const std::exception &e) {
-    reportInference(context, e.what());
+    reportInference(context, model.graph(), e.what());
   }
 }
