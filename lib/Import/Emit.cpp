@@ -120,7 +120,7 @@ Value Emitter::weight(Operation *step, StringRef name, RankedTensorType type) {
       ->getResult(0);
 }
 
-// Integers and single numbers are constants, other tensors are weights.
+// Integers and tensors of one number are constants, other tensors are weights.
 bool Emitter::literalOrConstant(const ::onnx::TensorProto &tensor, const std::string &name,
                                 Location loc) {
   std::string why;
@@ -130,7 +130,8 @@ bool Emitter::literalOrConstant(const ::onnx::TensorProto &tensor, const std::st
     return false;
   }
   auto type = cast<RankedTensorType>(value.getType());
-  bool small = type.getNumElements() <= 1 || type.getElementType().isSignlessInteger();
+  bool small = type.getNumElements() <= 1 || type.getElementType().isSignlessInteger() ||
+               value.isSplat();
   NamedAttribute attribute = builder.getNamedAttr("value", value);
   if (small) {
     define(name, create("onnx.Constant", loc, {}, type, attribute)->getResult(0));

@@ -155,6 +155,16 @@ private:
     return count <= 1 || (index && bytes <= (tensor.dims_size() <= 1 ? 64 << 10 : 1024));
   }
 
+  // Equal elements (zeros that results are added to) are one number for the passes to see.
+  bool uniform(const onnx::TensorProto &tensor, uint64_t count) {
+    size_t width = elementBits(tensor.data_type()) / 8;
+    std::string why;
+    if (width == 0 || count < 2 || count * width > 64 << 10)
+      return false;
+    std::optional<std::string> bytes = readElements(context, tensor, why);
+    return bytes && std::equal(bytes->begin() + width, bytes->end(), bytes->begin());
+  }
+
   // Names whose values shape inference needs although they are floats.
   static llvm::StringSet<> shapeFloats(const onnx::GraphProto &graph) {
     llvm::StringSet<> names;
@@ -171,7 +181,7 @@ private:
     const TensorSource *source = context.sourceOf(tensor);
     std::optional<uint64_t> count = elementCount(tensor, why);
     bool good = count.has_value();
-    if (good && source && !needed && !wanted(tensor, *count)) {
+    if (good && source && !needed && !wanted(tensor, *count) && !uniform(tensor, *count)) {
       if (checkSource(context, tensor, *source, why))
         return true;
       good = false;

@@ -69,6 +69,17 @@ std::optional<SmallVector<double>> constNumbers(Value v) {
 }
 
 std::optional<double> constSplat(Value v) {
+  // Splats of any size are one number.
+  Operation *op = v ? v.getDefiningOp() : nullptr;
+  auto dense = isOnnx(op, "Constant")
+                   ? dyn_cast_or_null<DenseElementsAttr>(op->getAttr("value"))
+                   : DenseElementsAttr();
+  if (dense && dense.isSplat() && isa<FloatType>(dense.getElementType())) {
+    bool lost;
+    APFloat f = dense.getSplatValue<APFloat>();
+    f.convert(APFloat::IEEEdouble(), APFloat::rmNearestTiesToEven, &lost);
+    return f.convertToDouble();
+  }
   auto numbers = constNumbers(v);
   if (!numbers || numbers->empty() || !llvm::all_equal(*numbers))
     return std::nullopt;
