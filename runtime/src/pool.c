@@ -9,11 +9,14 @@
 #include <immintrin.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { YIELD_NS = 8000 };
 
 typedef struct {
   _Alignas(64) struct moert_pool *pool;
@@ -85,16 +88,20 @@ static void work(struct moert_pool *pool, worker *self) {
   }
 }
 
-// Waits actively for the condition; false when the time is over. A macro, as it is inlined anyway.
+// Waits actively for the condition; false when the time is over. After the first microseconds the
+// CPU is offered to others: with busy neighbours the thread that is waited for may need it.
 #define SPIN_UNTIL(pool, condition)                                                                \
   ({                                                                                               \
     bool met = (condition);                                                                        \
     if (!met && (pool)->spin_ns > 0) {                                                             \
-      int64_t end = now() + (pool)->spin_ns;                                                       \
+      int64_t start = now(), time = 0;                                                             \
       do {                                                                                         \
         for (int i = 0; i < 32 && !(met = (condition)); ++i)                                       \
           _mm_pause();                                                                             \
-      } while (!met && now() < end);                                                               \
+        time = now() - start;                                                                      \
+        if (!met && time > YIELD_NS)                                                               \
+          sched_yield();                                                                           \
+      } while (!met && time < (pool)->spin_ns);                                                    \
     }                                                                                              \
     met;                                                                                           \
   })
