@@ -281,9 +281,14 @@ LogicalResult MergeWeightsOp::verifySymbolUses(SymbolTableCollection &symbols) {
     return emitOpError("has weights for ")
            << columns << " experts, but " << getBankAttr() << " has " << bank->getExperts();
   // merge_weights.C6
-  for (int64_t e = 0, n = bank->getExperts(); e < n; ++e)
-    if (bank->getExpertStorage(e) != "dense")
-      return emitOpError("merges parameters, and expert ")
-             << e << " of " << getBankAttr() << " has none";
+  if (auto storage = bank->getStorage())
+    for (auto [e, kind] : llvm::enumerate(storage->getAsValueRange<StringAttr>()))
+      if (kind != "dense")
+        return emitOpError("merges parameters, and expert ")
+               << e << " of " << getBankAttr() << " has none";
+  // merge_weights.C7
+  if (auto widths = bank->getWidths(); widths && !llvm::all_equal(*widths))
+    return emitOpError("merges parameters, and the experts of ")
+           << getBankAttr() << " differ in width";
   return success();
 }

@@ -267,3 +267,17 @@ func.func @merge_none(%x: tensor<6x8xf32>, %w: tensor<1x2xf32>) {
   %0 = moe.merge_weights @b(%x, %w) : (tensor<6x8xf32>, tensor<1x2xf32>) -> tensor<6x8xf32>
   return
 }
+
+// -----
+
+moe.weights @weights {
+  %0 = moe.weight.load "w.bin" at 0 : tensor<2x8x8xf32>
+  moe.weight.bind @w %0 : tensor<2x8x8xf32>
+}
+moe.bank @b experts(2) hidden(8) inter(8) body(#moe.ffn<gated = false, activation = "relu">)
+    up(@w) down(@w) widths([8, 4])
+func.func @merge_widths(%x: tensor<6x8xf32>, %w: tensor<1x2xf32>) {
+  // expected-error @+1 {{merges parameters, and the experts of @b differ in width}}
+  %0 = moe.merge_weights @b(%x, %w) : (tensor<6x8xf32>, tensor<1x2xf32>) -> tensor<6x8xf32>
+  return
+}
