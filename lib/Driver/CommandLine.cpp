@@ -153,6 +153,7 @@ static std::string quoted(llvm::StringRef word) {
 }
 
 CrashReporter::CrashReporter(int argc, char **argv) {
+  llvm::sys::SetOneShotPipeSignalFunction(llvm::sys::DefaultOneShotPipeSignalHandler);
   llvm::SmallString<128> folder;
   llvm::sys::fs::current_path(folder);
   script = "#!/bin/sh\n# moec " MOEC_VERSION " crashed on this command\ncd " + quoted(folder) + " &&";
@@ -163,7 +164,12 @@ CrashReporter::CrashReporter(int argc, char **argv) {
 }
 
 void CrashReporter::onCrash(void *self) {
-  std::string path = writeReproducer("sh", static_cast<CrashReporter *>(self)->script);
+  std::string text = static_cast<CrashReporter *>(self)->script;
+  llvm::raw_string_ostream os(text);
+  os << ": <<'STACK'\n";
+  llvm::sys::PrintStackTrace(os, /*Depth=*/64);
+  os << "STACK\n";
+  std::string path = writeReproducer("sh", text);
   llvm::errs() << "moec: internal error: crashed (reproducer: " << path << ")\n";
   llvm::errs().flush();
   _exit(int(Exit::internal));

@@ -10,8 +10,8 @@ namespace moec {
 int runCommandLine(int argc, char **argv);
 
 /// While it lives, a crash of the process (a failed assertion, an invalid access) writes the command
-/// line to a reproducer file, says where it is, and ends the process with exit code 70. Create one,
-/// in main, after llvm::InitLLVM.
+/// line and the stack to a reproducer file, says where it is in one line, and ends the process with
+/// exit code 70. Create one, first of all in main. It also lets a closed pipe end the process quietly.
 class CrashReporter {
 public:
   CrashReporter(int argc, char **argv);
