@@ -1,9 +1,9 @@
 // The dialects' C++ interface: accessors, builders, look-ups.
-#include "moec/Dialect/MoE/MoE.h"
-#include "moec/Dialect/Onnx/Onnx.h"
 #include "mlir/AsmParser/AsmParser.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Parser/Parser.h"
+#include "moec/Dialect/MoE/MoE.h"
+#include "moec/Dialect/Onnx/Onnx.h"
 #include "llvm/Support/raw_ostream.h"
 #include <gtest/gtest.h>
 
@@ -18,7 +18,8 @@ struct Dialects : testing::Test {
   OwningOpRef<ModuleOp> parse(StringRef text) {
     return parseSourceString<ModuleOp>(text, ParserConfig(&context));
   }
-  template <typename Op> Op first(ModuleOp module) {
+  template <typename Op>
+  Op first(ModuleOp module) {
     Op found;
     module.walk([&](Op op) { found = found ? found : op; });
     return found;

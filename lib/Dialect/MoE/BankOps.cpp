@@ -4,7 +4,7 @@
 using namespace mlir;
 using namespace moec::moe;
 
-//===--- bank -----------------------------------------------------------------------------------===//
+//===--- bank ------------------------------------------------------------------------------===//
 
 int64_t BankOp::getSlab(int64_t expert) { return getSlabs() ? (*getSlabs())[expert] : expert; }
 
@@ -37,9 +37,9 @@ struct Parameter {
 
 static SmallVector<Parameter, 6> ffnParameters(BankOp bank) {
   int64_t h = bank.getHidden(), i = bank.getInter();
-  return {{"gate", bank.getGate(), {i, h}},       {"up", bank.getUp(), {i, h}},
-          {"down", bank.getDown(), {h, i}},       {"gate_bias", bank.getGateBias(), {i}},
-          {"up_bias", bank.getUpBias(), {i}},     {"down_bias", bank.getDownBias(), {h}}};
+  return {{"gate", bank.getGate(), {i, h}},   {"up", bank.getUp(), {i, h}},
+          {"down", bank.getDown(), {h, i}},   {"gate_bias", bank.getGateBias(), {i}},
+          {"up_bias", bank.getUpBias(), {i}}, {"down_bias", bank.getDownBias(), {h}}};
 }
 
 static LogicalResult verifyLists(BankOp bank) {
@@ -143,8 +143,7 @@ LogicalResult BankOp::verifySymbolUses(SymbolTableCollection &symbols) {
     if (failed(verifyParameter(*this, symbols, *p.symbol, type)))
       return failure();
     // bank.C10
-    if (type.getShape().drop_front() != ArrayRef(p.shape) ||
-        !isa<FloatType>(type.getElementType()))
+    if (type.getShape().drop_front() != ArrayRef(p.shape) || !isa<FloatType>(type.getElementType()))
       return emitOpError("needs floats of shape ")
              << shapeText(p.shape) << " in '" << p.name << "' for each expert, but @" << *p.symbol
              << " is " << type;
@@ -171,9 +170,8 @@ LogicalResult BankOp::verifyRegions() {
   Block &block = getImplementation().front();
   size_t count = 1 + (getParameters() ? getParameters()->size() : 0);
   // bank.C11
-  auto tokens = block.getNumArguments()
-                    ? dyn_cast<RankedTensorType>(block.getArgument(0).getType())
-                    : RankedTensorType();
+  auto tokens = block.getNumArguments() ? dyn_cast<RankedTensorType>(block.getArgument(0).getType())
+                                        : RankedTensorType();
   if (block.getNumArguments() != count || !tokens ||
       !fits(tokens, {ShapedType::kDynamic, static_cast<int64_t>(getHidden())}))
     return emitOpError("needs a region over tokens [N, ")
@@ -184,7 +182,7 @@ LogicalResult BankOp::verifyRegions() {
   return success();
 }
 
-//===--- experts --------------------------------------------------------------------------------===//
+//===--- experts ---------------------------------------------------------------------------===//
 
 static bool isIds(Value value) { return rankedType(value).getElementType().isInteger(32); }
 
@@ -253,8 +251,8 @@ LogicalResult ExpertsOp::verifySymbolUses(SymbolTableCollection &symbols) {
   // experts.C9
   if (getWeights() && !getIds() && !fits(rankedType(getWeights()).getDimSize(1), experts))
     return emitOpError("has dense weights for ")
-           << rankedType(getWeights()).getDimSize(1) << " experts, but " << getBankAttr()
-           << " has " << experts;
+           << rankedType(getWeights()).getDimSize(1) << " experts, but " << getBankAttr() << " has "
+           << experts;
   return success();
 }
 

@@ -23,7 +23,7 @@ void MoEDialect::initialize() {
       >();
 }
 
-//===--- numbers --------------------------------------------------------------------------------===//
+//===--- numbers ---------------------------------------------------------------------------===//
 
 FailureOr<Real> moec::moe::detail::parseReal(AsmParser &parser) {
   double value;
@@ -64,7 +64,7 @@ FailureOr<bool> moec::moe::detail::parseBool(AsmParser &parser) {
   return word == "true";
 }
 
-//===--- attributes -----------------------------------------------------------------------------===//
+//===--- attributes ------------------------------------------------------------------------===//
 
 ArrayRef<StringLiteral> moec::moe::activationNames() {
   static constexpr StringLiteral names[] = {"identity", "relu",      "relu2", "silu",   "swish",
@@ -119,7 +119,7 @@ LogicalResult RouterAttr::verify(function_ref<InFlightDiagnostic()> emitError, R
   return success();
 }
 
-//===--- look-ups -------------------------------------------------------------------------------===//
+//===--- look-ups --------------------------------------------------------------------------===//
 
 static ModuleOp moduleOf(Operation *op) {
   auto module = dyn_cast<ModuleOp>(op);

@@ -26,12 +26,12 @@ static LogicalResult verifyCount(Operation *op, int64_t k, int64_t experts, int6
     return op->emitOpError("cannot divide ")
            << experts << " experts into " << groups << " equal groups";
   if (int64_t size = experts / groups; k > groupK * size)
-    return op->emitOpError("k = ") << k << " exceeds the " << groupK * size << " experts of "
-                                   << groupK << " groups";
+    return op->emitOpError("k = ")
+           << k << " exceeds the " << groupK * size << " experts of " << groupK << " groups";
   return success();
 }
 
-//===--- select ---------------------------------------------------------------------------------===//
+//===--- select ----------------------------------------------------------------------------===//
 
 static bool isScores(Type type) {
   auto ranked = cast<RankedTensorType>(type);
@@ -68,8 +68,9 @@ static LogicalResult verifyAttributes(SelectOp op) {
            << kind << "\"; it is top_k, grouped_top_k, top_p, threshold, all or external";
   // select.C2
   const std::pair<StringRef, StringRef> owners[] = {
-      {"groups", "grouped_top_k"}, {"group_k", "grouped_top_k"}, {"group_score", "grouped_top_k"},
-      {"p", "top_p"},              {"threshold", "threshold"},   {"at_least", "threshold"}};
+      {"groups", "grouped_top_k"},      {"group_k", "grouped_top_k"},
+      {"group_score", "grouped_top_k"}, {"p", "top_p"},
+      {"threshold", "threshold"},       {"at_least", "threshold"}};
   for (auto [name, owner] : owners) {
     bool optional = name == "group_score" || name == "at_least";
     if (op->hasAttr(name) && kind != owner)
@@ -102,10 +103,11 @@ static LogicalResult verifyOperands(SelectOp op) {
   if (op.getCount() && !op.getK())
     return op.emitOpError("takes a count only for kinds with 'k'");
   // select.C5
-  if (Value weights = op.getWeightScores(); weights && !fits(rankedType(weights), scores.getShape()))
+  if (Value weights = op.getWeightScores();
+      weights && !fits(rankedType(weights), scores.getShape()))
     return op.emitOpError("has scores ") << scores << " but weight scores " << weights.getType();
-  if (Value ids = op.getExternalIds(); ids && !fits(rankedType(ids).getDimSize(0),
-                                                    scores.getDimSize(0)))
+  if (Value ids = op.getExternalIds();
+      ids && !fits(rankedType(ids).getDimSize(0), scores.getDimSize(0)))
     return op.emitOpError("has ") << scores.getDimSize(0) << " rows of scores but "
                                   << rankedType(ids).getDimSize(0) << " rows of ids";
   return success();
@@ -148,7 +150,7 @@ LogicalResult SelectOp::verify() {
   return verifyChoice(*this, {scores.getDimSize(0), slots}, rankedType(weights).getElementType());
 }
 
-//===--- route, choose --------------------------------------------------------------------------===//
+//===--- route, choose ---------------------------------------------------------------------===//
 
 LogicalResult RouteOp::verify() {
   auto logits = rankedType(getLogits());
@@ -178,7 +180,7 @@ LogicalResult ChooseOp::verify() {
   return verifyChoice(*this, {scores.getDimSize(1), capacity}, scores.getElementType());
 }
 
-//===--- Soft MoE -------------------------------------------------------------------------------===//
+//===--- Soft MoE --------------------------------------------------------------------------===//
 
 static LogicalResult verifyResult(Operation *op, ArrayRef<int64_t> shape, Type element) {
   auto result = rankedType(op->getResult(0));
@@ -207,7 +209,7 @@ LogicalResult SoftCombineOp::verify() {
   return verifyResult(*this, {logits.getDimSize(0), slots.getDimSize(1)}, slots.getElementType());
 }
 
-//===--- exchange and measurement ---------------------------------------------------------------===//
+//===--- exchange and measurement ----------------------------------------------------------===//
 
 LogicalResult DispatchOp::verify() {
   auto x = rankedType(getX()), ids = rankedType(getIds()), weights = rankedType(getWeights());

@@ -39,13 +39,13 @@ static std::optional<int64_t> countElements(ArrayRef<int64_t> shape) {
   return count;
 }
 
-//===--- weights, bind, use ---------------------------------------------------------------------===//
+//===--- weights, bind, use ----------------------------------------------------------------===//
 
 LogicalResult WeightsOp::verify() {
   // weights.C1
   for (Operation &op : getBody().front())
-    if (!isa<MoEDialect>(op.getDialect()) ||
-        !op.getName().stripDialect().starts_with("weight.") || isa<WeightUseOp>(op))
+    if (!isa<MoEDialect>(op.getDialect()) || !op.getName().stripDialect().starts_with("weight.") ||
+        isa<WeightUseOp>(op))
       return op.emitOpError("cannot stand in moe.weights, which holds only weight steps");
   // weights.C2
   if (auto module = dyn_cast_or_null<ModuleOp>((*this)->getParentOp()))
@@ -70,7 +70,7 @@ LogicalResult WeightUseOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return success();
 }
 
-//===--- load, cast -----------------------------------------------------------------------------===//
+//===--- load, cast ------------------------------------------------------------------------===//
 
 LogicalResult WeightLoadOp::verify() {
   // weight.load.C1
@@ -106,13 +106,13 @@ OpFoldResult WeightCastOp::fold(FoldAdaptor) {
     return getInput();
   // There and back through a wider type.
   if (auto first = getInput().getDefiningOp<WeightCastOp>())
-    if (first.getInput().getType() == getType() && widens(elementOf(getResult()),
-                                                          elementOf(getInput())))
+    if (first.getInput().getType() == getType() &&
+        widens(elementOf(getResult()), elementOf(getInput())))
       return first.getInput();
   return {};
 }
 
-//===--- transpose ------------------------------------------------------------------------------===//
+//===--- transpose -------------------------------------------------------------------------===//
 
 static bool isIdentity(ArrayRef<int64_t> perm) {
   for (auto [i, p] : llvm::enumerate(perm))
@@ -164,7 +164,7 @@ void WeightTransposeOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
   patterns.add<MergeTransposes>(context);
 }
 
-//===--- reshape --------------------------------------------------------------------------------===//
+//===--- reshape ---------------------------------------------------------------------------===//
 
 LogicalResult WeightReshapeOp::verify() {
   // weight.reshape.C1
@@ -199,7 +199,7 @@ void WeightReshapeOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
   patterns.add<MergeReshapes>(context);
 }
 
-//===--- slice ----------------------------------------------------------------------------------===//
+//===--- slice -----------------------------------------------------------------------------===//
 
 LogicalResult WeightSliceOp::verify() {
   ArrayRef<int64_t> shape = shapeOf(getInput());
@@ -251,12 +251,11 @@ struct MergeSlices : OpRewritePattern<WeightSliceOp> {
 };
 } // namespace
 
-void WeightSliceOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
-                                                MLIRContext *context) {
+void WeightSliceOp::getCanonicalizationPatterns(RewritePatternSet &patterns, MLIRContext *context) {
   patterns.add<MergeSlices>(context);
 }
 
-//===--- gather, concat -------------------------------------------------------------------------===//
+//===--- gather, concat --------------------------------------------------------------------===//
 
 LogicalResult WeightGatherOp::verify() {
   SmallVector<int64_t> wanted(shapeOf(getInput()));
@@ -312,7 +311,7 @@ OpFoldResult WeightConcatOp::fold(FoldAdaptor) {
   return getInputs().size() == 1 ? OpFoldResult(getInputs().front()) : OpFoldResult();
 }
 
-//===--- combine, low_rank ----------------------------------------------------------------------===//
+//===--- combine, low_rank -----------------------------------------------------------------===//
 
 LogicalResult WeightCombineOp::verify() {
   // weight.combine.C1

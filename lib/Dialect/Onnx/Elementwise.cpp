@@ -26,7 +26,8 @@ int64_t wrapTo(Type element, int64_t value) {
   if (width >= 64)
     return value;
   if (cast<IntegerType>(element).isUnsigned() || width == 1)
-    return static_cast<int64_t>(static_cast<uint64_t>(value) & llvm::maskTrailingOnes<uint64_t>(width));
+    return static_cast<int64_t>(static_cast<uint64_t>(value) &
+                                llvm::maskTrailingOnes<uint64_t>(width));
   return llvm::SignExtend64(static_cast<uint64_t>(value), width);
 }
 

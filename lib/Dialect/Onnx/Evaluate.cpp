@@ -17,8 +17,7 @@ bool handled(Type element) {
   if (isa<FloatType>(element))
     return element.isF32() || element.isF64() || element.isF16() || element.isBF16();
   auto integer = dyn_cast<IntegerType>(element);
-  return integer && integer.getWidth() <= 64 &&
-         !(integer.isUnsigned() && integer.getWidth() == 64);
+  return integer && integer.getWidth() <= 64 && !(integer.isUnsigned() && integer.getWidth() == 64);
 }
 
 bool readsAsUnsigned(Type element) {
@@ -105,8 +104,7 @@ std::optional<Known> Evaluator::shapeOf() {
   end = std::max(start, clamp(end));
   Known out{IntegerType::get(op->getContext(), 64), {end - start}, {}};
   for (int64_t dim : type.getShape().slice(start, end - start))
-    out.values.push_back(ShapedType::isDynamic(dim) ? std::nullopt
-                                                    : std::optional(Number{dim}));
+    out.values.push_back(ShapedType::isDynamic(dim) ? std::nullopt : std::optional(Number{dim}));
   return out;
 }
 
@@ -141,9 +139,7 @@ std::optional<Known> Evaluator::slice() {
   int64_t n = data->shape[0], by = stepGiven ? step->front() : 1;
   if (by < 1)
     return std::nullopt;
-  auto bound = [&](int64_t i) {
-    return i < 0 ? std::max<int64_t>(i, -n) + n : std::min(i, n);
-  };
+  auto bound = [&](int64_t i) { return i < 0 ? std::max<int64_t>(i, -n) + n : std::min(i, n); };
   int64_t to = bound(end->front());
   Known out{data->element, {}, {}};
   for (int64_t i = bound(start->front()); i < to; i += std::min(by, n))
@@ -217,8 +213,7 @@ std::optional<Known> Evaluator::range() {
   int64_t by = delta->front(), to = limit->front();
   for (int64_t i = start->front(); by > 0 ? i < to : i > to;) {
     out.values.push_back(Number{i});
-    if (static_cast<int64_t>(out.values.size()) > kMaxFoldedElements ||
-        llvm::AddOverflow(i, by, i))
+    if (static_cast<int64_t>(out.values.size()) > kMaxFoldedElements || llvm::AddOverflow(i, by, i))
       return std::nullopt;
   }
   out.shape = {static_cast<int64_t>(out.values.size())};
@@ -310,7 +305,8 @@ std::optional<Known> Evaluator::value(Value v, int above) {
   if (matchPattern(v, m_Constant(&dense)))
     return fromAttribute(dense);
   auto result = dyn_cast<OpResult>(v);
-  if (!result || above >= kMaxDepth || !isa_and_nonnull<OnnxDialect>(result.getOwner()->getDialect()))
+  if (!result || above >= kMaxDepth ||
+      !isa_and_nonnull<OnnxDialect>(result.getOwner()->getDialect()))
     return std::nullopt;
   Evaluator inner;
   inner.depth = above + 1;

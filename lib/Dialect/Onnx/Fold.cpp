@@ -1,10 +1,10 @@
 // Folding of all ops by one hook, and the patterns that fold cannot express.
 #include "Fold.h"
 #include "Evaluate.h"
-#include "moec/Dialect/Onnx/Onnx.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "mlir/Interfaces/FoldInterfaces.h"
+#include "moec/Dialect/Onnx/Onnx.h"
 #include <cmath>
 
 using namespace mlir;
@@ -132,10 +132,10 @@ struct InlineIf : OpRewritePattern<IfOp> {
     rewriter.setInsertionPoint(yield);
     // A branch may know its values less, or better, than the op does.
     for (auto [value, result] : llvm::zip(yield->getOperands(), op->getResults()))
-      values.push_back(value.getType() == result.getType()
-                           ? value
-                           : IdentityOp::create(rewriter, op.getLoc(), result.getType(), value)
-                                 ->getResult(0));
+      values.push_back(
+          value.getType() == result.getType()
+              ? value
+              : IdentityOp::create(rewriter, op.getLoc(), result.getType(), value)->getResult(0));
     rewriter.eraseOp(yield);
     rewriter.replaceOp(op, values);
     return success();

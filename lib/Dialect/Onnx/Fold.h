@@ -1,7 +1,7 @@
 // Folding and canonicalisation of the dialect's ops.
 #pragma once
-#include "moec/Dialect/Onnx/OnnxDialect.h"
 #include "mlir/IR/PatternMatch.h"
+#include "moec/Dialect/Onnx/OnnxDialect.h"
 
 namespace moec::onnx {
 

@@ -24,7 +24,7 @@ Operation *OnnxDialect::materializeConstant(OpBuilder &builder, Attribute value,
   return ConstantOp::create(builder, loc, type, ValueRange{}, builder.getNamedAttr("value", value));
 }
 
-//===--- element types --------------------------------------------------------------------------===//
+//===--- element types ---------------------------------------------------------------------===//
 
 int64_t moec::onnx::typeCode(Type t) {
   if (t.isF32())
@@ -90,7 +90,7 @@ Type moec::onnx::typeOfCode(int64_t code, MLIRContext *context) {
   }
 }
 
-//===--- building, parsing, printing ------------------------------------------------------------===//
+//===--- building, parsing, printing -------------------------------------------------------===//
 
 void moec::onnx::detail::build(OperationState &state, TypeRange types, ValueRange operands,
                                ArrayRef<NamedAttribute> attributes, unsigned regions) {
@@ -139,15 +139,14 @@ void moec::onnx::detail::print(OpAsmPrinter &printer, Operation *op) {
   printer.printFunctionalType(op);
 }
 
-//===--- single ops -----------------------------------------------------------------------------===//
+//===--- single ops ------------------------------------------------------------------------===//
 
 OpFoldResult ConstantOp::fold(FoldAdaptor) { return getValue(); }
 
 LogicalResult ConstantOp::verify() {
   if (getValue().getType() != getOperation()->getResult(0).getType())
-    return emitOpError("has a value of type ")
-           << getValue().getType() << " but a result of type "
-           << getOperation()->getResult(0).getType();
+    return emitOpError("has a value of type ") << getValue().getType() << " but a result of type "
+                                               << getOperation()->getResult(0).getType();
   return success();
 }
 
@@ -179,8 +178,8 @@ static LogicalResult verifyBody(Operation *op, Region &region, StringRef name, i
   if (!yield)
     return op->emitOpError("'") << name << "' must end with onnx.yield";
   if (yield->getNumOperands() != static_cast<uint64_t>(outputs))
-    return op->emitOpError("'") << name << "' yields " << yield->getNumOperands()
-                                << " values but " << outputs << " are needed";
+    return op->emitOpError("'") << name << "' yields " << yield->getNumOperands() << " values but "
+                                << outputs << " are needed";
   return success();
 }
 

@@ -133,17 +133,17 @@ func.func @route(%z: tensor<?x8xf16>, %bias: tensor<8xf32>) {
 // CHECK-LABEL: func.func @experts
 func.func @experts(%x: tensor<?x32xf32>, %i: tensor<?x2xi32>, %w: tensor<?x2xf32>, %d: tensor<?x8xf32>) {
   // CHECK: moe.experts @gated(%{{.*}}, %{{.*}}, %{{.*}}) : (tensor<?x32xf32>, tensor<?x2xi32>, tensor<?x2xf32>) -> tensor<?x32xf32>
-  %0 = moe.experts @gated (%x, %i, %w)
+  %0 = moe.experts @gated(%x, %i, %w)
       : (tensor<?x32xf32>, tensor<?x2xi32>, tensor<?x2xf32>) -> tensor<?x32xf32>
   // CHECK: moe.experts @gated(%{{.*}}, %{{.*}}, %{{.*}}) {combine = "none"}
-  %1 = moe.experts @gated (%x, %i, %w) {combine = "none"}
+  %1 = moe.experts @gated(%x, %i, %w) {combine = "none"}
       : (tensor<?x32xf32>, tensor<?x2xi32>, tensor<?x2xf32>) -> tensor<?x2x32xf32>
   // CHECK: moe.experts @gated(%{{.*}}, %{{.*}}) : (tensor<?x32xf32>, tensor<?x8xf32>)
-  %2 = moe.experts @gated (%x, %d) : (tensor<?x32xf32>, tensor<?x8xf32>) -> tensor<?x32xf32>
+  %2 = moe.experts @gated(%x, %d) : (tensor<?x32xf32>, tensor<?x8xf32>) -> tensor<?x32xf32>
   // CHECK: moe.experts @one(%{{.*}}) : (tensor<?x32xf32>) -> tensor<?x32xf32>
-  %3 = moe.experts @one (%x) : (tensor<?x32xf32>) -> tensor<?x32xf32>
+  %3 = moe.experts @one(%x) : (tensor<?x32xf32>) -> tensor<?x32xf32>
   // CHECK: moe.merge_weights @gated(%{{.*}}, %{{.*}}) : (tensor<?x32xf32>, tensor<?x8xf32>) -> tensor<?x32xf32>
-  %4 = moe.merge_weights @gated (%x, %d) : (tensor<?x32xf32>, tensor<?x8xf32>) -> tensor<?x32xf32>
+  %4 = moe.merge_weights @gated(%x, %d) : (tensor<?x32xf32>, tensor<?x8xf32>) -> tensor<?x32xf32>
   return
 }
 
@@ -165,7 +165,7 @@ func.func @exchange(%x: tensor<?x32xf32>, %i: tensor<?x2xi32>, %w: tensor<?x2xf3
       {devices = 2 : i64, placement = array<i64: 0, 0, 0, 0, 1, 1, 1, 1>}
       : (tensor<?x32xf32>, tensor<?x2xi32>, tensor<?x2xf32>)
       -> (tensor<?x32xf32>, tensor<?x1xi32>, tensor<?x1xf32>, tensor<?x2xi32>)
-  %y = moe.experts @gated (%r, %ri, %rw)
+  %y = moe.experts @gated(%r, %ri, %rw)
       : (tensor<?x32xf32>, tensor<?x1xi32>, tensor<?x1xf32>) -> tensor<?x32xf32>
   // CHECK: moe.combine %{{.*}}, %{{.*}}, %{{.*}} {devices = 2 : i64}
   %0 = moe.combine %y, %from, %x {devices = 2 : i64}

@@ -6,7 +6,7 @@ include "mlir/IR/AttrTypeBase.td"
 include "mlir/IR/EnumAttr.td"
 include "moec/Dialect/MoE/MoEDialect.td"
 
-//===--- parameters -----------------------------------------------------------------------------===//
+//===--- parameters ------------------------------------------------------------------------===//
 
 // A number that is printed in the fewest digits that give it back.
 class MoE_Real<string value, string desc>
@@ -32,7 +32,7 @@ class MoE_Enum<EnumInfo info, string value> : EnumParameter<info> {
   let defaultValue = info.cppNamespace # "::" # info.className # "::" # value;
 }
 
-//===--- enumerations ---------------------------------------------------------------------------===//
+//===--- enumerations ----------------------------------------------------------------------===//
 
 def MoE_RouterScore : I32EnumAttr<"RouterScore", "how a router scores experts", [
     I32EnumAttrCase<"Softmax", 0, "softmax">,
@@ -55,7 +55,7 @@ def MoE_GroupScore : I32EnumAttr<"GroupScore", "how a group of experts is scored
   let cppNamespace = "::moec::moe";
 }
 
-//===--- attributes -----------------------------------------------------------------------------===//
+//===--- attributes ------------------------------------------------------------------------===//
 
 class MoE_Attr<string name, string attrMnemonic> : AttrDef<MoEDialect, name> {
   let mnemonic = attrMnemonic;

@@ -6,7 +6,7 @@
 include "moec/Dialect/MoE/MoEAttrs.td"
 include "moec/Dialect/MoE/MoEWeightOps.td"
 
-//===--- banks ----------------------------------------------------------------------------------===//
+//===--- banks -----------------------------------------------------------------------------===//
 
 def MoE_BankOp : MoE_Op<"bank", [IsolatedFromAbove, Symbol,
     DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
@@ -98,7 +98,7 @@ def MoE_YieldOp : MoE_Op<"yield", [Pure, Terminator, HasParent<"BankOp">]> {
   let assemblyFormat = "$value attr-dict `:` type($value)";
 }
 
-//===--- routing --------------------------------------------------------------------------------===//
+//===--- routing ---------------------------------------------------------------------------===//
 
 def MoE_SelectOp : MoE_Op<"select", [Pure]> {
   let summary = "chooses experts for each token by their scores";
@@ -198,7 +198,7 @@ def MoE_ChooseOp : MoE_Op<"choose", [Pure]> {
   let hasVerifier = 1;
 }
 
-//===--- experts --------------------------------------------------------------------------------===//
+//===--- experts ---------------------------------------------------------------------------===//
 
 def MoE_ExpertsOp : MoE_Op<"experts", [Pure,
     DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
@@ -289,7 +289,7 @@ def MoE_MergeWeightsOp : MoE_Op<"merge_weights", [Pure,
   let hasVerifier = 1;
 }
 
-//===--- Soft MoE -------------------------------------------------------------------------------===//
+//===--- Soft MoE --------------------------------------------------------------------------===//
 
 def MoE_SoftDispatchOp : MoE_Op<"soft_dispatch", [Pure]> {
   let summary = "slots that are mixtures of tokens";
@@ -334,7 +334,7 @@ def MoE_SoftCombineOp : MoE_Op<"soft_combine", [Pure]> {
   let hasVerifier = 1;
 }
 
-//===--- exchange and measurement ---------------------------------------------------------------===//
+//===--- exchange and measurement ----------------------------------------------------------===//
 
 def MoE_DispatchOp : MoE_Op<"dispatch", [Pure]> {
   let summary = "sends tokens to the devices that hold their experts";

@@ -23,7 +23,7 @@ def FuseGating : Pass<"fuse-gating"> {
     ```
     After:
     ```mlir
-    %i, %w = moe.route %z #moe.router<score = softmax, k = 2, renorm = sum> ...
+    %i, %w = moe.route(%z) router<score = softmax, k = 2, renorm = sum> ...
     ```
   }];
   let options = [
