@@ -58,7 +58,7 @@ static int run(moert_model *model, int64_t *ids, int64_t count) {
   moert_model_get_info(model, &info);
   print_tensors("input ", model, info.inputs, moert_model_input);
   print_tensors("output", model, info.outputs, moert_model_output);
-  printf("compiled by %s, runs with %s, %.1f MB of weights\n", info.compiler_version, info.isa,
+  printf("compiled by moec %s, runs with %s, %.1f MB of weights\n", info.compiler_version, info.isa,
          (double)info.weight_bytes / 1e6);
   if (!count)
     return 0;
