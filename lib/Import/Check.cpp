@@ -69,11 +69,11 @@ private:
       return;
     }
     if (!type.has_tensor_type())
-      return context.error(label + " is unsupported: it is no tensor but a " +
-                           (type.has_sequence_type()   ? "sequence"
-                            : type.has_optional_type() ? "optional"
-                            : type.has_map_type()      ? "map"
-                                                       : "sparse tensor"));
+      return context.error(label + " is unsupported: it is no tensor but " +
+                           (type.has_sequence_type()   ? "a sequence"
+                            : type.has_optional_type() ? "an optional"
+                            : type.has_map_type()      ? "a map"
+                                                       : "a sparse tensor"));
     int32_t element = type.tensor_type().elem_type();
     if (element == 0 && !required)
       return;
