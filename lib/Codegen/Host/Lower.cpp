@@ -194,26 +194,27 @@ void Lowering::lower(mlir::Operation *op) {
     return;
   }
   bool done = false;
-  if (possible) {
-    const Handlers &handlers = allHandlers();
-    auto handler = handlers.find(name);
-    bool typed = llvm::all_of(op->getResultTypes(), [](mlir::Type type) {
-      auto shaped = mlir::dyn_cast<mlir::ShapedType>(type);
-      return mlir::isa<mlir::NoneType>(type) || (shaped && dtypeOf(shaped.getElementType()));
-    });
-    bool required = llvm::none_of(llvm::ArrayRef(args).take_front(1), [](const Tensor &t) { return t.none; });
-    if (name == "custom" && dialect == "onnx")
-      (void)e.error("the operator " + stringAttr(op, "domain", "") +
-                    "::" + stringAttr(op, "op_type", "?"));
-    else if ((dialect != "onnx" && dialect != "moe") || handler == handlers.end())
-      (void)e.error("this operator is not implemented");
-    else if (!typed)
-      (void)e.error("a result that is not a tensor of numbers");
-    else if (!required)
-      (void)e.error("the first input is missing");
-    else
-      done = mlir::succeeded(handler->second(e, op, args, results));
-  }
+  const Handlers &handlers = allHandlers();
+  auto handler = handlers.find(name);
+  bool typed = llvm::all_of(op->getResultTypes(), [](mlir::Type type) {
+    auto shaped = mlir::dyn_cast<mlir::ShapedType>(type);
+    return mlir::isa<mlir::NoneType>(type) || (shaped && dtypeOf(shaped.getElementType()));
+  });
+  bool required = llvm::none_of(llvm::ArrayRef(args).take_front(1), [](const Tensor &t) { return t.none; });
+  // Unknown operators are all reported, also those behind another one.
+  if (name == "custom" && dialect == "onnx")
+    (void)e.error("the operator " + stringAttr(op, "domain", "") +
+                  "::" + stringAttr(op, "op_type", "?"));
+  else if ((dialect != "onnx" && dialect != "moe") || handler == handlers.end())
+    (void)e.error("this operator is not implemented");
+  else if (!possible)
+    ; // for a reason that has been reported
+  else if (!typed)
+    (void)e.error("a result that is not a tensor of numbers");
+  else if (!required)
+    (void)e.error("the first input is missing");
+  else
+    done = mlir::succeeded(handler->second(e, op, args, results));
   args.clear();
   if (!done) {
     for (mlir::Value r : op->getResults())

@@ -175,6 +175,12 @@ axesOf(Emitter &e, mlir::Operation *op, const Tensors &args) {
   return axes;
 }
 
+/// Keeps known integers for ranks up to 1 and repeated constants; all else goes to memory.
+static Tensor withElements(Emitter &e, Tensor t, size_t rank) {
+  bool kept = (t.ints && rank <= 1) || (t.splat && !t.data && !t.ints);
+  return kept ? t : e.inMemory(std::move(t));
+}
+
 /// The tensor with its dimensions, but not its elements, replaced: only 1s come and go.
 static Tensor withOnes(Emitter &e, Tensor t, Values dims, Values strides) {
   if (t.ints && dims.size() <= 1) {
@@ -197,9 +203,7 @@ static mlir::LogicalResult squeeze(Emitter &e, mlir::Operation *op, Tensors &arg
   auto axes = axesOf(e, op, args);
   if (mlir::failed(axes))
     return mlir::failure();
-  Tensor t = std::move(args[0]);
-  if (!t.ints && !t.splat)
-    t = e.inMemory(std::move(t));
+  Tensor t = withElements(e, std::move(args[0]), 0);
   std::vector<bool> drop(t.rank(), false);
   if (*axes) {
     for (int64_t a : **axes) {
@@ -231,10 +235,8 @@ static mlir::LogicalResult unsqueeze(Emitter &e, mlir::Operation *op, Tensors &a
   auto axes = axesOf(e, op, args);
   if (mlir::failed(axes))
     return mlir::failure();
-  Tensor t = std::move(args[0]);
-  if (!t.ints && !t.splat)
-    t = e.inMemory(std::move(t));
-  size_t rank = t.rank() + (*axes ? (*axes)->size() : 0);
+  size_t rank = args[0].rank() + (*axes ? (*axes)->size() : 0);
+  Tensor t = withElements(e, std::move(args[0]), rank);
   std::vector<bool> added(rank, false);
   if (*axes)
     for (int64_t a : **axes) {
