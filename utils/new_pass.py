@@ -6,12 +6,13 @@ usage: new_pass.py ROOM NAME SUMMARY
 
 ROOM is a folder of lib/Transforms. The pass is declared in the room's Passes.td (which registers it
 with moe-opt and moec), implemented in lib/Transforms/ROOM/Name.cpp, and tested by two files in
-test/Transforms/ROOM. As written it visits every moe.experts op and says so in a remark; the tests
+test/Transforms/ROOM; the generated reference pages are brought up to date. As written it visits every moe.experts op and says so in a remark; the tests
 pass, so that each step from there on can be a small one.
 """
 import argparse
 import pathlib
 import re
+import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -120,6 +121,7 @@ def main():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(template.format(**words))
         print(f"wrote   {file.relative_to(ROOT)}")
+    subprocess.run([sys.executable, ROOT / "utils/gen_docs.py"], check=True)
 
 
 main()

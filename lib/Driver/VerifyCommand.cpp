@@ -45,6 +45,9 @@ struct Verification {
   bool failed() const {
     return llvm::any_of(checks, [](const Check &c) { return c.required && !c.difference.equal; });
   }
+  bool failedAgainst(llvm::StringRef what) const {
+    return llvm::any_of(checks, [&](const Check &c) { return c.against == what && !c.difference.equal; });
+  }
   void addCheck(const TestSet &set, llvm::StringRef against, const std::vector<Tensor> &got,
                 const std::vector<Tensor> &want, bool required);
 };
@@ -213,15 +216,17 @@ llvm::Error verify(VerifyFlags &flags) {
   auto sets = flags.inputs.load(v.compiled->signature());
   if (!sets)
     return sets.takeError();
-  const TestSet *bad = nullptr;
+  const TestSet *bad = nullptr; // the first on which compiled code and interpreter differ
   for (const TestSet &set : *sets) {
     if (llvm::Error error = v.runSet(set))
       return error;
-    if (!bad && v.failed())
+    if (!bad && v.failedAgainst("reference"))
       bad = &set;
   }
   std::string diverging;
-  if (bad && v.reference && !flags.noLocate) {
+  if (v.failed() && !bad && v.reference)
+    diverging = "none: compiled code and the reference interpreter agree";
+  if (bad && !flags.noLocate) {
     auto layer = findDivergence(flags.model, flags.open, bad->inputs, v.tolerance);
     diverging = layer ? *layer : "not found: " + llvm::toString(layer.takeError());
   }

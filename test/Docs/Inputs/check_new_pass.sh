@@ -5,7 +5,9 @@ set -euo pipefail
 root=$1 build=$2 copy=$3 llvm=/usr/lib/llvm-22
 rm -rf "$copy" && mkdir -p "$copy"
 cp -r "$root"/{include,lib,test,utils,docs} "$copy"
-for page in README.md CONTRIBUTING.md CHANGELOG.md examples; do ln -s "$root/$page" "$copy"; done
+for entry in README.md CONTRIBUTING.md CHANGELOG.md examples runtime scripts; do
+  ln -s "$root/$entry" "$copy"
+done
 python="$root/.venv/bin/python"
 cd "$copy"
 $python utils/new_pass.py Routing drop-idle-experts "Remove experts that no token can choose"
