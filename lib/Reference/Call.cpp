@@ -115,7 +115,8 @@ std::vector<double> Call::f64s(StringRef name) const {
 }
 
 bool Call::wants(int64_t i) const {
-  return i < outputs() && !isa<mlir::NoneType>(op->getResult(i).getType());
+  return i < outputs() && !isa<mlir::NoneType>(op->getResult(i).getType()) &&
+         !op->getResult(i).use_empty();
 }
 
 Elem Call::outType(int64_t i) const {

@@ -51,7 +51,7 @@ public:
   std::vector<double> f64s(llvm::StringRef name) const;
 
   int64_t outputs() const { return op->getNumResults(); }
-  /// Whether anyone may look at result i.
+  /// Whether anyone looks at result i.
   bool wants(int64_t i) const;
   /// The declared element type of result i.
   Elem outType(int64_t i) const;

@@ -130,6 +130,9 @@ static Tensor fromArray(const Array &array, int64_t index, mlir::Type declared) 
   if (elemOf(ranked.getElementType()) != type)
     wrong(Twine(nameOf(type)) + " elements where the model expects " +
           nameOf(elemOf(ranked.getElementType())));
+  // Writers of test data often store a scalar with one axis.
+  if (ranked.getRank() == 0 && t.rank() == 1 && t.shape[0] == 1)
+    t = t.reshaped({});
   bool fits = ranked.getRank() == t.rank();
   for (int64_t d = 0; fits && d < t.rank(); ++d)
     fits = ranked.isDynamicDim(d) || ranked.getDimSize(d) == t.shape[d];

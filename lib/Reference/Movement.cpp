@@ -250,6 +250,30 @@ void pad(Call &c) {
   c.set(0, out);
 }
 
+// Each axis is cut or padded with zeros to a size, evenly on both sides.
+void centerCropPad(Call &c) {
+  Tensor x = c.in(0);
+  std::vector<int64_t> sizes = c.intsIn(1), axes = c.i64s("axes").value_or(std::vector<int64_t>());
+  for (int64_t i = 0; !c.has("axes") && i < x.rank(); ++i)
+    axes.push_back(i);
+  if (axes.size() != sizes.size())
+    fail(Twine(sizes.size()) + " sizes for " + Twine(axes.size()) + " axes");
+  for (size_t i = 0; i < axes.size(); ++i) {
+    int64_t axis = Call::axis(axes[i], x.rank()), n = x.shape[axis], want = sizes[i];
+    if (want < 0)
+      fail("size " + Twine(want));
+    if (want <= n) {
+      x = part(x, axis, (n - want) / 2, want);
+      continue;
+    }
+    Shape before(x.shape), after(x.shape);
+    before[axis] = (want - n) / 2;
+    after[axis] = want - n - before[axis];
+    x = concat({Tensor(x.type, before), x, Tensor(x.type, after)}, axis);
+  }
+  c.set(0, x);
+}
+
 void trilu(Call &c) {
   const Tensor &x = c.in(0);
   if (x.rank() < 2)
@@ -322,6 +346,7 @@ void addMovement(Registry &r) {
   r.add("onnx.Slice", sliceOp);
   r.add("onnx.Tile", tile);
   r.add("onnx.Pad", pad);
+  r.add("onnx.CenterCropPad", centerCropPad);
   r.add("onnx.Trilu", trilu);
   r.add("onnx.ReverseSequence", reverseSequence);
   r.add("onnx.DepthToSpace", [](Call &c) { depthSpace(c, true); });

@@ -54,7 +54,8 @@ Tensor spread(Call &c, const Tensor &parameter, const Tensor &x) {
 }
 
 double quantised(double x, double scale, double zero, std::pair<double, double> range) {
-  double q = std::nearbyint(x / scale) + zero;
+  // The quotient is rounded to f32 before it becomes a whole number.
+  double q = std::nearbyint(static_cast<float>(x / scale)) + zero;
   return std::isnan(q) ? 0 : std::clamp(q, range.first, range.second);
 }
 
@@ -67,8 +68,8 @@ void quantizeLinear(Call &c) {
   Elements<double> in(x), scale(spread(c, c.in(1), x));
   Elements<double> zero(c.hasIn(2) ? spread(c, c.in(2), x) : Tensor(type, x.shape));
   std::vector<double> out(in.size());
-  for (int64_t i = 0; i < in.size(); ++i) // the quotient is rounded to f32 before to a whole number
-    out[i] = quantised(static_cast<float>(in[i] / scale[i]), 1, zero[i], range);
+  for (int64_t i = 0; i < in.size(); ++i)
+    out[i] = quantised(in[i], scale[i], zero[i], range);
   c.set(0, pack(type, x.shape, out));
 }
 
@@ -92,7 +93,9 @@ void dynamicQuantizeLinear(Call &c) {
     high = std::max(high, v);
   }
   double scale = static_cast<float>((high - low) / 255);
-  double zero = scale == 0 ? 0 : std::clamp(std::nearbyint(-low / scale), 0.0, 255.0);
+  double zero =
+      scale == 0 ? 0
+                 : std::clamp(double(std::nearbyint(static_cast<float>(-low / scale))), 0.0, 255.0);
   std::vector<double> out(in.size());
   for (int64_t i = 0; i < in.size(); ++i)
     out[i] = scale == 0 ? 0 : quantised(in[i], scale, zero, {0, 255});

@@ -77,13 +77,15 @@ void accumulate(Call &c) {
   isFloat(c.in(0).type) ? run(double{}) : run(uint64_t{});
 }
 
+// The extreme of no elements is the opposite extreme of the type.
 template <class T>
 T extreme(ArrayRef<T> row, bool largest, Elem type) {
   if (row.empty()) {
-    if constexpr (std::is_same_v<T, double>)
-      return largest ? -std::numeric_limits<double>::infinity()
-                     : std::numeric_limits<double>::infinity();
-    fail(Twine("the extreme of no elements of type ") + nameOf(type));
+    double infinity = std::numeric_limits<double>::infinity();
+    Tensor limit = cast(scalar(Elem::f64, largest ? -infinity : infinity), type);
+    if (type == Elem::boolean)
+      limit = scalar(type, largest ? 0 : 1);
+    return Elements<T>(limit)[0];
   }
   T best = row[0];
   for (T v : row)

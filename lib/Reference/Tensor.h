@@ -82,6 +82,8 @@ template <class T>
 class Elements {
 public:
   explicit Elements(const Tensor &t);
+  Elements(Elements &&) noexcept = default; // begin_ points into `own` or `source`
+  Elements(const Elements &) = delete;
   const T *data() const { return begin_; }
   int64_t size() const { return size_; }
   T operator[](int64_t i) const { return begin_[i]; }
