@@ -186,7 +186,7 @@ static mlir::FailureOr<Bank> packBank(Emitter &e, moec::moe::BankOp bank, int64_
   b.gateUpBias = b.downBias = e.null();
   if (bank.getUpBias()) {
     auto [bias, bias2] = first(bank.getGateBias(), bank.getUpBias());
-    b.gateUpBias = packed(e, bias, layout, DType::F32, {rows, inter, 1}, bias2);
+    b.gateUpBias = packed(e, bias, layout, DType::F32, {rows, inter}, bias2);
   }
   if (bank.getDownBias())
     b.downBias = packed(e, bank.getDownBias()->str(), "plain", DType::F32, {rows, hidden});
