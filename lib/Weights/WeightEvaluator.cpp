@@ -78,7 +78,7 @@ llvm::Error WeightEvaluator::rows(StringRef bind, int64_t first, int64_t count,
   int64_t have = type->getRank() == 0 ? 1 : type->getDimSize(0);
   if (first < 0 || count < 0 || first > have || count > have - first)
     return named(bind, llvm::createStringError(
-                           llvm::inconvertibleErrorCode(), "rows " + llvm::Twine(first) + " to " + llvm::Twine(first + count) +
+                           llvm::inconvertibleErrorCode(), llvm::Twine(count) + " rows from " + llvm::Twine(first) +
                                " are asked for, it has " + llvm::Twine(have)));
   int64_t row = have == 0 ? 0 : type->getNumElements() / have;
   out.resize_for_overwrite(static_cast<size_t>(count * row * elementBytes(type->getElementType())));
