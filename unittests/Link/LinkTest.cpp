@@ -2,6 +2,9 @@
 #include "Fixture.h"
 #include "moert/moert.h"
 
+#include "llvm/Object/ELFObjectFile.h"
+#include <csignal>
+
 namespace {
 
 struct Link : LinkTest {
@@ -88,10 +91,29 @@ TEST_F(Link, ReplacesOldOutputAndIsDeterministic) {
 
 TEST_F(Link, LibraryExportsItsTablesOnly) {
   ASSERT_EQ(link(), "");
-  std::string command = "nm -D --defined-only '" + path("model.so") + "' | cut -d' ' -f3 | sort > '" +
-                        path("symbols") + "'";
-  ASSERT_EQ(std::system(command.c_str()), 0);
-  EXPECT_EQ(read(path("symbols")), "moert_code\nmoert_descriptor\n");
+  auto library = llvm::object::ObjectFile::createObjectFile(path("model.so"));
+  ASSERT_TRUE(bool(library));
+  std::set<std::string> symbols;
+  for (auto symbol : llvm::cast<llvm::object::ELFObjectFileBase>(library->getBinary())
+                         ->getDynamicSymbolIterators())
+    if (!(llvm::cantFail(symbol.getFlags()) & llvm::object::SymbolRef::SF_Undefined))
+      symbols.insert(llvm::cantFail(symbol.getName()).str());
+  EXPECT_EQ(symbols, (std::set<std::string>{"moert_code", "moert_descriptor"}));
+}
+
+// Ctrl-C while weights are packed.
+TEST_F(Link, InterruptionsLeaveNothingBehind) {
+  write(path("model.so"), "old library");
+  write(path("model.moew"), "old weights");
+  auto before = files();
+  auto interrupted = [&] {
+    auto result = moec::link::linkLibrary(input(), path("model.so"), [](uint64_t) { raise(SIGINT); });
+    llvm::consumeError(result.takeError());
+  };
+  EXPECT_EXIT(interrupted(), testing::KilledBySignal(SIGINT), "");
+  EXPECT_EQ(files(), before);
+  EXPECT_EQ(read(path("model.so")), "old library");
+  EXPECT_EQ(read(path("model.moew")), "old weights");
 }
 
 TEST_F(Link, RefusesFaultyPrograms) {

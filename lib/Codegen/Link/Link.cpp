@@ -77,7 +77,7 @@ private:
 llvm::Error keepBoth(TemporaryFile &weights, TemporaryFile &library) {
   std::string backup = weights.path + ".old";
   bool saved = !fs::create_hard_link(weights.final, backup); // fails when there is no old file
-  auto removeBackup = llvm::make_scope_exit([&] {
+  llvm::scope_exit removeBackup([&] {
     if (saved)
       fs::remove(backup);
   });

@@ -2,7 +2,6 @@
 #include "Parts.h"
 #include "moert/format.h"
 #include "lld/Common/Driver.h"
-#include "llvm/ADT/ScopeExit.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/Object/ELFObjectFile.h"
 #include "llvm/Support/FileSystem.h"
@@ -53,35 +52,31 @@ std::vector<std::string> systemLibraries() {
 }
 
 // Files that go when the scope does, or when a signal ends the process.
-struct TemporaryFolder {
-  llvm::SmallString<128> path;
+struct TemporaryFiles {
   std::vector<std::string> files;
 
-  llvm::Expected<std::string> write(const llvm::Twine &name, StringRef contents) {
-    llvm::SmallString<128> file(path);
-    llvm::sys::path::append(file, name);
+  llvm::Expected<std::string> write(StringRef suffix, StringRef contents) {
+    llvm::SmallString<128> file;
+    int fd;
+    if (std::error_code code = llvm::sys::fs::createTemporaryFile("moec-link", suffix, fd, file))
+      return fileError("a temporary file", code);
     files.push_back(file.str().str());
     llvm::sys::RemoveFileOnSignal(file);
-    std::error_code code;
-    llvm::raw_fd_ostream out(file, code);
-    if (!code) {
-      out << contents;
-      out.close();
-      code = out.error();
-      out.clear_error();
-    }
+    llvm::raw_fd_ostream out(fd, /*shouldClose=*/true);
+    out << contents;
+    out.close();
+    std::error_code code = out.error();
+    out.clear_error();
     if (code)
       return fileError(file, code);
     return files.back();
   }
 
-  ~TemporaryFolder() {
+  ~TemporaryFiles() {
     for (const std::string &file : files) {
       llvm::sys::fs::remove(file);
       llvm::sys::DontRemoveFileOnSignal(file);
     }
-    if (!path.empty())
-      llvm::sys::fs::remove(path);
   }
 };
 
@@ -138,21 +133,19 @@ static llvm::Error runLld(llvm::ArrayRef<std::string> args) {
 
 llvm::Error moec::link::linkObjects(llvm::ArrayRef<llvm::ArrayRef<char>> objects,
                                     StringRef output) {
-  TemporaryFolder folder;
-  if (std::error_code code = llvm::sys::fs::createUniqueDirectory("moec-link", folder.path))
-    return fileError("the temporary folder", code);
+  TemporaryFiles temporary;
   std::vector<std::string> args{"ld.lld",          "-shared",     "--hash-style=gnu",
                                 "-zdefs",          "-znow",       "-zrelro",
                                 "-znoexecstack",   "-Bsymbolic",  "--gc-sections",
                                 "--no-undefined-version",         "--threads=1",
                                 "-o",              output.str()};
-  auto script = folder.write("exports", StringRef("{ global: " MOERT_DESCRIPTOR_SYMBOL
+  auto script = temporary.write("exports", StringRef("{ global: " MOERT_DESCRIPTOR_SYMBOL
                                                   "; " MOERT_CODE_SYMBOL "; local: *; };\n"));
   if (!script)
     return script.takeError();
   args.push_back("--version-script=" + *script);
-  for (auto [i, bytes] : llvm::enumerate(objects)) {
-    auto file = folder.write(llvm::Twine(i) + ".o", StringRef(bytes.data(), bytes.size()));
+  for (llvm::ArrayRef<char> bytes : objects) {
+    auto file = temporary.write("o", StringRef(bytes.data(), bytes.size()));
     if (!file)
       return file.takeError();
     args.push_back(*file);

@@ -19,7 +19,7 @@ public:
   WeightsWriter(const LinkInput &input, int fd, llvm::StringRef path,
                 const std::function<void(uint64_t)> &progress)
       : program(input.program), fd(fd), path(path), progress(progress),
-        evaluator(input.module, input.folder), packer(evaluator, input.module.getContext()) {}
+        evaluator(input.module, input.folder), packer(evaluator, mlir::ModuleOp(input.module)->getContext()) {}
 
   llvm::Expected<PackedWeights> run() {
     if (llvm::Error error = makeManifest())
