@@ -11,14 +11,19 @@ using namespace moec::reference::test;
 
 namespace {
 
-// Tests that this dialect does not claim to pass, by the beginning of their names, and why.
+// Tests that the importer refuses although their operators are known, by the beginning of their
+// names, and why.
 const std::pair<const char *, const char *> knownDifferences[] = {
-    {"test_xxx", "placeholder"},
+    {"test_spacetodepth_crd_mode", "an attribute of opset 28"},
+    {"test_spacetodepth_dcr_mode", "an attribute of opset 28"},
+    {"test_scan_sum", "the batched Scan of opset 8"},
+    {"test_mvn", "inlined as a function whose attributes are left at their defaults"},
+    {"test_constant", "a constant that is the model's output is a weight of unknown shape"},
 };
 
 bool isKnown(llvm::StringRef name) {
   for (auto [prefix, why] : knownDifferences)
-    if (name.starts_with(prefix))
+    if (name == prefix || name.starts_with((prefix + llvm::StringRef("_")).str()))
       return true;
   return false;
 }
@@ -62,12 +67,10 @@ TEST(OnnxNodeTests, AllSupportedOnesPass) {
       ++known;
     else
       ADD_FAILURE() << name << ": " << report.error;
-    if (getenv("MOEC_SHOW_UNSUPPORTED") && report.unsupported)
-      printf("%s: %s\n", name.c_str(), report.error.c_str());
   }
   llvm::sys::fs::remove_directories(folder);
   std::printf("  %d passed, %d unsupported, %d known to differ\n", passed, unsupported, known);
-  EXPECT_GE(passed, 100);
+  EXPECT_GE(passed, 1200);
 }
 
 } // namespace
