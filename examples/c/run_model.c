@@ -70,11 +70,8 @@ static int run(moert_model *model, int64_t *ids, int64_t count) {
     return 1;
   }
   int64_t shape[] = {1, count};
-  DLTensor input = {.data = ids,
-                    .device = {kDLCPU, 0},
-                    .ndim = 2,
-                    .dtype = {kDLInt, 64, 1},
-                    .shape = shape};
+  DLTensor input = {
+      .data = ids, .device = {kDLCPU, 0}, .ndim = 2, .dtype = {kDLInt, 64, 1}, .shape = shape};
   DLManagedTensor **outputs = calloc(info.outputs + 1, sizeof *outputs);
   int failed = 1;
   if (!outputs)

@@ -26,7 +26,8 @@ struct moert_ctx {
 };
 
 /* The functions of api_functions.def: moert_alloc, moert_free, moert_fail, moert_gemm, ... */
-#define MOERT_API_FN(result, name, ...) MOERT_HIDDEN result moert_##name(moert_ctx *ctx, __VA_ARGS__);
+#define MOERT_API_FN(result, name, ...)                                                            \
+  MOERT_HIDDEN result moert_##name(moert_ctx *ctx, __VA_ARGS__);
 #include "moert/api_functions.def"
 #undef MOERT_API_FN
 

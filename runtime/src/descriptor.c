@@ -147,8 +147,8 @@ moert_status moert_descriptor_find(const char *path, const moert_file *file,
                            "%s: no model (the library has no " MOERT_SECTION " section)", path);
   const moert_descriptor *d = (const void *)(file->data + section->sh_offset);
   if (section->sh_size < 16 || memcmp(d->magic, MOERT_DESCRIPTOR_MAGIC, sizeof d->magic))
-    return moert_error_set(error, MOERT_ERROR_INPUT, "%s: the model's descriptor is damaged (magic)",
-                           path);
+    return moert_error_set(error, MOERT_ERROR_INPUT,
+                           "%s: the model's descriptor is damaged (magic)", path);
   if (d->abi != MOERT_ABI)
     return moert_error_set(error, MOERT_ERROR_UNSUPPORTED,
                            "%s: unsupported ABI %u (this libmoert has %u): compile the model again",

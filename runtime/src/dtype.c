@@ -8,10 +8,12 @@ typedef struct {
 } dtype;
 
 static const dtype kTypes[] = {
-    {1, "f32", {kDLFloat, 32, 1}},  {2, "ui8", {kDLUInt, 8, 1}},    {3, "i8", {kDLInt, 8, 1}},
-    {4, "ui16", {kDLUInt, 16, 1}},  {5, "i16", {kDLInt, 16, 1}},    {6, "i32", {kDLInt, 32, 1}},
-    {7, "i64", {kDLInt, 64, 1}},    {9, "i1", {kDLBool, 8, 1}},     {10, "f16", {kDLFloat, 16, 1}},
-    {11, "f64", {kDLFloat, 64, 1}}, {12, "ui32", {kDLUInt, 32, 1}}, {13, "ui64", {kDLUInt, 64, 1}},
+    {1, "f32", {kDLFloat, 32, 1}},    {2, "ui8", {kDLUInt, 8, 1}},
+    {3, "i8", {kDLInt, 8, 1}},        {4, "ui16", {kDLUInt, 16, 1}},
+    {5, "i16", {kDLInt, 16, 1}},      {6, "i32", {kDLInt, 32, 1}},
+    {7, "i64", {kDLInt, 64, 1}},      {9, "i1", {kDLBool, 8, 1}},
+    {10, "f16", {kDLFloat, 16, 1}},   {11, "f64", {kDLFloat, 64, 1}},
+    {12, "ui32", {kDLUInt, 32, 1}},   {13, "ui64", {kDLUInt, 64, 1}},
     {16, "bf16", {kDLBfloat, 16, 1}},
 };
 

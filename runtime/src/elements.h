@@ -33,6 +33,13 @@ static inline int64_t element_bytes(moert_ctx *ctx, const moert_view *v) {
   return (int64_t)bytes;
 }
 
+/* Operators that walk positions have room for this many. */
+static inline void check_rank(moert_ctx *ctx, const moert_view *v, const char *op) {
+  if (v->rank > MOERT_MAX_RANK)
+    moert_failf(ctx, MOERT_ERROR_UNSUPPORTED, "unsupported: %s of rank %d (at most %d)", op,
+                v->rank, MOERT_MAX_RANK);
+}
+
 /* Element i of an i64 or i32 tensor. */
 static inline int64_t index_at(const moert_view *v, int64_t i) {
   return v->dtype == T_I32 ? ((const int32_t *)v->data)[i] : ((const int64_t *)v->data)[i];
@@ -43,8 +50,9 @@ static inline int64_t wrap_index(moert_ctx *ctx, int64_t index, int64_t size, co
                                  const char *op) {
   int64_t wrapped = index < 0 ? index + size : index;
   if (wrapped < 0 || wrapped >= size)
-    moert_failf(ctx, MOERT_ERROR_INPUT, "node \"%s\" (%s): index %lld is out of range [-%lld, %lld)",
-                node, op, (long long)index, (long long)size, (long long)size);
+    moert_failf(ctx, MOERT_ERROR_INPUT,
+                "node \"%s\" (%s): index %lld is out of range [-%lld, %lld)", node, op,
+                (long long)index, (long long)size, (long long)size);
   return wrapped;
 }
 

@@ -32,7 +32,8 @@ static moert_status load_code(const char *path, moert_model *model, moert_error 
   const void *loaded = dlsym(model->library, MOERT_DESCRIPTOR_SYMBOL);
   model->code = dlsym(model->library, MOERT_CODE_SYMBOL);
   if (!loaded || !model->code || !model->code->entry)
-    return moert_error_set(error, MOERT_ERROR_INPUT, "%s: the library lacks the model's code", path);
+    return moert_error_set(error, MOERT_ERROR_INPUT, "%s: the library lacks the model's code",
+                           path);
   if (memcmp(loaded, model->descriptor, model->descriptor->total_bytes))
     return moert_error_set(error, MOERT_ERROR_INPUT, "%s: the file changed while it was opened",
                            path);
@@ -82,8 +83,8 @@ static moert_status isa_limit(const moert_model_options *options, int *limit, mo
   *limit = moert_isa_rank(isa);
   if (*limit)
     return MOERT_OK;
-  return moert_error_set(error, MOERT_ERROR_USAGE,
-                         "%s is \"%s\", which is none of avx2, avx512", from, isa);
+  return moert_error_set(error, MOERT_ERROR_USAGE, "%s is \"%s\", which is none of avx2, avx512",
+                         from, isa);
 }
 
 // Everything that is read from the file without running it. The descriptor is copied, so that the
@@ -192,8 +193,7 @@ const char *moert_model_kernel(const moert_model *model, size_t index, const cha
   const moert_descriptor *d = model->descriptor;
   if (index >= d->kernels)
     return NULL;
-  const moert_descriptor_kernel *kernels =
-      (const void *)((const char *)d + d->kernels_offset);
+  const moert_descriptor_kernel *kernels = (const void *)((const char *)d + d->kernels_offset);
   if (isa)
     *isa = model->kernel_isa[index];
   return moert_descriptor_text(d, kernels[index].spec);

@@ -7,10 +7,10 @@ typedef struct {
   const moert_view *data, *indices;
   const char *node;
   char *out;
-  int64_t rows, per_task, slice; /* bytes of a slice */
-  int64_t axis_size, inner_rows; /* Gather: size of the axis, number of indices */
+  int64_t rows, per_task, slice;                /* bytes of a slice */
+  int64_t axis_size, inner_rows;                /* Gather: size of the axis, number of indices */
   int64_t index_width, index_rows, batch_bytes; /* GatherND */
-  const int64_t *strides; /* GatherND: bytes, by index component */
+  const int64_t *strides;                       /* GatherND: bytes, by index component */
   const int64_t *sizes;
 } gather_job;
 
@@ -34,8 +34,8 @@ static void gather_rows(void *arg, int64_t task, int worker) {
   const char *data = job->data->data;
   for (int64_t r = task * job->per_task, end = gather_end(job, task); r < end; ++r) {
     int64_t outer = r / job->inner_rows, at = r % job->inner_rows;
-    int64_t index = wrap_index(job->ctx, index_at(job->indices, at), job->axis_size, job->node,
-                               "Gather");
+    int64_t index =
+        wrap_index(job->ctx, index_at(job->indices, at), job->axis_size, job->node, "Gather");
     const char *from = data + (outer * job->axis_size + index) * job->slice;
     char *to = job->out + r * job->slice;
     if (job->slice <= 8)
@@ -70,6 +70,7 @@ static void gather_nd_rows(void *arg, int64_t task, int worker) {
 
 void moert_op_gather_nd(moert_ctx *ctx, const moert_view *data, const moert_view *indices,
                         int64_t batch_dims, void *out, const char *node) {
+  check_rank(ctx, data, "GatherND");
   int batch = (int)batch_dims;
   int64_t width = indices->dims[indices->rank - 1];
   if (width < 0 || batch + width > data->rank)
@@ -98,6 +99,7 @@ void moert_op_gather_nd(moert_ctx *ctx, const moert_view *data, const moert_view
 
 void moert_op_gather_elements(moert_ctx *ctx, const moert_view *data, const moert_view *indices,
                               int64_t axis, void *out, const char *node) {
+  check_rank(ctx, data, "GatherElements");
   int at = wrap_axis(axis, data->rank);
   int64_t bytes = element_bytes(ctx, data), count = view_count(indices);
   int64_t strides[MOERT_MAX_RANK], position[MOERT_MAX_RANK] = {0};

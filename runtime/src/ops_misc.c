@@ -10,6 +10,7 @@ static bool is_zero(const char *element, int64_t bytes, bool is_float) {
 }
 
 int64_t moert_op_nonzero(moert_ctx *ctx, const moert_view *x, void **out) {
+  check_rank(ctx, x, "NonZero");
   int64_t bytes = element_bytes(ctx, x), count = view_count(x), found = 0;
   bool is_float = x->dtype == T_F32 || x->dtype == T_F64 || x->dtype == T_F16 || x->dtype == T_BF16;
   const char *data = x->data;

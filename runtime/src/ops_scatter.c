@@ -17,10 +17,14 @@ static void join(moert_ctx *ctx, int32_t dtype, int32_t reduction, char *to, con
   }
 #define JOIN(S, C, LOAD, STORE)                                                                    \
   switch (reduction) {                                                                             \
-  case MOERT_SCATTER_ADD: JOIN_LOOP(S, C, LOAD, STORE, (C)(a + b)) break;                          \
-  case MOERT_SCATTER_MUL: JOIN_LOOP(S, C, LOAD, STORE, (C)(a * b)) break;                          \
-  case MOERT_SCATTER_MAX: JOIN_LOOP(S, C, LOAD, STORE, IS_NAN(a) || a > b ? a : b) break;          \
-  default: JOIN_LOOP(S, C, LOAD, STORE, IS_NAN(a) || a < b ? a : b) break;                         \
+  case MOERT_SCATTER_ADD:                                                                          \
+    JOIN_LOOP(S, C, LOAD, STORE, (C)(a + b)) break;                                                \
+  case MOERT_SCATTER_MUL:                                                                          \
+    JOIN_LOOP(S, C, LOAD, STORE, (C)(a * b)) break;                                                \
+  case MOERT_SCATTER_MAX:                                                                          \
+    JOIN_LOOP(S, C, LOAD, STORE, IS_NAN(a) || a > b ? a : b) break;                                \
+  default:                                                                                         \
+    JOIN_LOOP(S, C, LOAD, STORE, IS_NAN(a) || a < b ? a : b) break;                                \
   }
   MOERT_FOR_TYPES(dtype, JOIN)
 #undef JOIN
@@ -41,6 +45,7 @@ void moert_op_scatter_elements(moert_ctx *ctx, const moert_view *out, const moer
                                const moert_view *updates, int64_t axis, int32_t reduction,
                                const char *node) {
   check_reduction(ctx, out, reduction, node, "ScatterElements");
+  check_rank(ctx, out, "ScatterElements");
   int at = wrap_axis(axis, out->rank);
   int64_t bytes = element_bytes(ctx, out), count = view_count(indices);
   int64_t strides[MOERT_MAX_RANK], position[MOERT_MAX_RANK] = {0};

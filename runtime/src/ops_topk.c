@@ -72,7 +72,7 @@ static void sift_down(entry *heap, int64_t count, int64_t at) {
 typedef struct {
   const moert_view *x;
   int64_t size, inner, k, bytes, rows, per_task;
-  uint64_t flip; /* all ones for the smallest */
+  uint64_t flip;  /* all ones for the smallest */
   entry *scratch; /* k entries for each worker */
   char *values;
   int64_t *indices;
@@ -117,8 +117,13 @@ static void topk_rows(void *arg, int64_t task, int worker) {
 void moert_op_topk(moert_ctx *ctx, const moert_view *x, int64_t axis, int64_t k, int32_t largest,
                    void *values, int64_t *indices, const char *node) {
   int at = wrap_axis(axis, x->rank);
-  topk_job job = {.x = x, .size = x->dims[at], .k = k, .flip = largest ? 0 : UINT64_MAX,
-                  .values = values, .indices = indices, .bytes = element_bytes(ctx, x)};
+  topk_job job = {.x = x,
+                  .size = x->dims[at],
+                  .k = k,
+                  .flip = largest ? 0 : UINT64_MAX,
+                  .values = values,
+                  .indices = indices,
+                  .bytes = element_bytes(ctx, x)};
   if (k < 0 || k > job.size)
     moert_failf(ctx, MOERT_ERROR_INPUT, "node \"%s\" (TopK): k = %lld is not in [0, %lld]", node,
                 (long long)k, (long long)job.size);

@@ -29,7 +29,7 @@ typedef struct {
 struct moert_pool {
   _Alignas(64) _Atomic int64_t left;
   _Alignas(64) _Atomic int64_t done;
-  _Atomic uint32_t caller_sleeps; /* futex */
+  _Atomic uint32_t caller_sleeps;     /* futex */
   _Alignas(64) _Atomic uint32_t wake; /* futex: counts wake-ups */
   _Atomic int32_t sleepers;
   _Atomic int stop;

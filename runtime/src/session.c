@@ -71,16 +71,16 @@ static moert_status build(moert_session *session, const moert_session_options *o
     return moert_error_set(error, MOERT_ERROR_RESOURCE, "out of memory");
   if (threads > 1) {
     // Active waiting only helps while every thread has a CPU of its own.
-    int64_t spin = options->spin_us > 0                                         ? options->spin_us
+    int64_t spin = options->spin_us > 0                                    ? options->spin_us
                    : options->spin_us == 0 && threads <= moert_cpu_count() ? 100
-                                                                                : 0;
+                                                                           : 0;
     session->ctx.pool = moert_pool_create(threads, spin * 1000);
     if (!session->ctx.pool)
       return moert_error_set(error, MOERT_ERROR_RESOURCE, "cannot start %d threads", threads);
   }
   session->ctx.threads = threads;
-  session->ctx.head = (struct moert_ctx_head){&moert_api_table, model->weights.slots,
-                                              model->kernels};
+  session->ctx.head =
+      (struct moert_ctx_head){&moert_api_table, model->weights.slots, model->kernels};
   return MOERT_OK;
 }
 

@@ -20,7 +20,8 @@ static int symbol_number(moert_model *model, const char *text, size_t length) {
   return model->symbol_count++;
 }
 
-// "8", "batch", "past_sequence + sequence", "?". Other expressions stand for themselves, as symbols.
+// "8", "batch", "past_sequence + sequence", "?". Other expressions stand for themselves, as
+// symbols.
 static bool parse_size(moert_model *model, const char *text, moert_size *size) {
   *size = (moert_size){0};
   while (*text) {
@@ -95,8 +96,8 @@ static moert_status check_memory(const moert_port *port, const DLTensor *t, moer
   int64_t bytes = (int64_t)size;
   for (int i = 0; i < t->ndim; ++i) {
     if (t->shape[i] < 0)
-      return moert_error_set(error, MOERT_ERROR_INPUT, "input \"%s\": dimension %d is %lld", name, i,
-                             (long long)t->shape[i]);
+      return moert_error_set(error, MOERT_ERROR_INPUT, "input \"%s\": dimension %d is %lld", name,
+                             i, (long long)t->shape[i]);
     if (__builtin_mul_overflow(bytes, t->shape[i], &bytes))
       return moert_error_set(error, MOERT_ERROR_INPUT, "input \"%s\": its size overflows", name);
   }
@@ -183,8 +184,8 @@ static moert_status check_size(bindings *b, int input, int axis, int64_t actual,
                          b->model->ports[b->origins[last]].info.name);
 }
 
-moert_status moert_signature_check(const moert_model *model, const DLTensor *inputs,
-                                   int64_t *sizes, int *origins, moert_error *error) {
+moert_status moert_signature_check(const moert_model *model, const DLTensor *inputs, int64_t *sizes,
+                                   int *origins, moert_error *error) {
   for (int i = 0; i < model->symbol_count; ++i)
     sizes[i] = -1;
   int count = (int)model->descriptor->inputs;

@@ -56,9 +56,8 @@ static moert_status verify(const char *path, const moert_file *file, moert_error
   const moew_entry *entries = entries_of(file);
   for (uint32_t i = 0; i < h->entries; ++i)
     if (moert_crc32(0, file->data + entries[i].offset, entries[i].length) != entries[i].crc)
-      return moert_error_set(error, MOERT_ERROR_INPUT,
-                             "%s: weight \"%s\" is damaged (checksum)", path,
-                             (const char *)file->data + sizeof *h + entries[i].name);
+      return moert_error_set(error, MOERT_ERROR_INPUT, "%s: weight \"%s\" is damaged (checksum)",
+                             path, (const char *)file->data + sizeof *h + entries[i].name);
   return MOERT_OK;
 }
 
@@ -67,8 +66,8 @@ static moert_status copy_file(const char *path, moert_weights *weights, moert_er
   size_t page = (size_t)2 << 20, bytes = (weights->file.bytes + page - 1) & ~(page - 1);
   void *copy = aligned_alloc(page, bytes);
   if (!copy)
-    return moert_error_set(error, MOERT_ERROR_RESOURCE, "%s: out of memory for %zu bytes of weights",
-                           path, bytes);
+    return moert_error_set(error, MOERT_ERROR_RESOURCE,
+                           "%s: out of memory for %zu bytes of weights", path, bytes);
   madvise(copy, bytes, MADV_HUGEPAGE); // only a hint
   memcpy(copy, weights->file.data, weights->file.bytes);
   mprotect(copy, bytes, PROT_READ);

@@ -27,7 +27,8 @@ struct Link : LinkTest {
     program.kernels = {"gemm weight=f32"};
     program.inputs = {{"x", "f32", {"n"}}};
     program.outputs = {{"y", "f32", {"n"}}};
-    kernels = {{0, "avx2", "kernel_avx2", bytes(avx2)}, {0, "avx512", "kernel_avx512", bytes(avx512)}};
+    kernels = {{0, "avx2", "kernel_avx2", bytes(avx2)},
+               {0, "avx512", "kernel_avx512", bytes(avx512)}};
   }
   static llvm::ArrayRef<char> bytes(const std::string &s) { return {s.data(), s.size()}; }
 
@@ -107,7 +108,8 @@ TEST_F(Link, InterruptionsLeaveNothingBehind) {
   write(path("model.moew"), "old weights");
   auto before = files();
   auto interrupted = [&] {
-    auto result = moec::link::linkLibrary(input(), path("model.so"), [](uint64_t) { raise(SIGINT); });
+    auto result =
+        moec::link::linkLibrary(input(), path("model.so"), [](uint64_t) { raise(SIGINT); });
     llvm::consumeError(result.takeError());
   };
   EXPECT_EXIT(interrupted(), testing::KilledBySignal(SIGINT), "");
@@ -153,7 +155,8 @@ TEST_F(Link, RefusesMissingAndDoubleSymbols) {
   kernels[0].symbol = "no_such_kernel";
   refused("internal: generated code refers to undefined symbols: no_such_kernel");
   kernels[0].symbol = "kernel_avx2";
-  avx512 = compile("twice", "int kernel_avx2(void) { return 2; } int kernel_avx512(void) { return 1; }");
+  avx512 =
+      compile("twice", "int kernel_avx2(void) { return 2; } int kernel_avx512(void) { return 1; }");
   kernels[1].object = bytes(avx512);
   refused("internal: lld: ");
 }
@@ -188,7 +191,8 @@ TEST_F(Link, ReportsOutputsThatCannotBeWritten) {
 // After a failure in one process lld must still work.
 TEST_F(Link, WorksAfterAFailure) {
   std::string good = avx512;
-  avx512 = compile("twice", "int kernel_avx2(void) { return 2; } int kernel_avx512(void) { return 1; }");
+  avx512 =
+      compile("twice", "int kernel_avx2(void) { return 2; } int kernel_avx512(void) { return 1; }");
   kernels[1].object = bytes(avx512);
   EXPECT_NE(link(), "");
   avx512 = good;

@@ -13,7 +13,9 @@ float halfToFloat(uint16_t bits) {
 }
 
 struct Packing : LinkTest {
-  void SetUp() override { host = compile("host", "void moe_main(moert_ctx *c, moert_buffer *a) {}"); }
+  void SetUp() override {
+    host = compile("host", "void moe_main(moert_ctx *c, moert_buffer *a) {}");
+  }
 
   // Element i of a slab, as f32.
   static float at(const std::string &slab, const std::string &dtype, int64_t i) {
@@ -160,14 +162,12 @@ TEST_F(Packing, PlainTypesAndRanks) {
     moe.weight.bind @bytes %3 : tensor<2xui8>
     %4 = moe.weight.literal dense<> : tensor<0x4xf32>
     moe.weight.bind @empty %4 : tensor<0x4xf32>
-  })", &context);
+  })",
+                                                   &context);
   ASSERT_TRUE(module);
-  program.weights = {{"mask", "plain", "i1", {3}, ""},
-                     {"scalar", "plain", "i64", {}, ""},
-                     {"half", "plain", "bf16", {1, 2}, ""},
-                     {"half", "plain", "f64", {1, 2}, ""},
-                     {"bytes", "plain", "ui8", {2}, ""},
-                     {"empty", "plain", "f32", {0, 4}, ""}};
+  program.weights = {{"mask", "plain", "i1", {3}, ""},      {"scalar", "plain", "i64", {}, ""},
+                     {"half", "plain", "bf16", {1, 2}, ""}, {"half", "plain", "f64", {1, 2}, ""},
+                     {"bytes", "plain", "ui8", {2}, ""},    {"empty", "plain", "f32", {0, 4}, ""}};
   ASSERT_EQ(link(), "");
   EXPECT_EQ(slab(0), std::string("\1\0\1", 3));
   int64_t scalar;
@@ -186,7 +186,8 @@ TEST_F(Packing, PlainTypesAndRanks) {
 
 TEST_F(Packing, EqualEntriesAreStoredOnce) {
   setWeights(64, {{"w", "8x8xf32"}});
-  WeightEntry plain{"w", "plain", "f32", {8, 8}, ""}, packedEntry{"w", "panel16", "f32", {8, 8}, ""};
+  WeightEntry plain{"w", "plain", "f32", {8, 8}, ""},
+      packedEntry{"w", "panel16", "f32", {8, 8}, ""};
   program.weights = {plain, packedEntry, plain};
   ASSERT_EQ(link(), "");
   const moew_entry *first, *third;

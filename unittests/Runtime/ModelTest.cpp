@@ -42,9 +42,10 @@ TEST(Model, RefusesOtherFiles) {
 TEST(Model, RefusesLibrariesWithoutAModel) {
   std::string base = testFolder() + "/plain";
   writeFile(base + ".c", "int x;");
-  ASSERT_EQ(std::system((std::string(MOEC_TEST_CC) + " -shared -fPIC " + base + ".c -o " + base +
-                         ".so").c_str()),
-            0);
+  ASSERT_EQ(
+      std::system(
+          (std::string(MOEC_TEST_CC) + " -shared -fPIC " + base + ".c -o " + base + ".so").c_str()),
+      0);
   refused(base + ".so", MOERT_ERROR_INPUT, "no model");
 }
 

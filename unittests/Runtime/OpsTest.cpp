@@ -16,11 +16,13 @@ int64_t count(const Shape &shape) {
   return std::accumulate(shape.begin(), shape.end(), int64_t(1), std::multiplies<>());
 }
 
-template <typename T> moert_view view(std::vector<T> &data, const Shape &shape, int type) {
+template <typename T>
+moert_view view(std::vector<T> &data, const Shape &shape, int type) {
   return {data.data(), shape.data(), int32_t(shape.size()), type};
 }
 
-template <typename T> std::vector<T> randomValues(int64_t n, int low, int high, unsigned seed = 1) {
+template <typename T>
+std::vector<T> randomValues(int64_t n, int low, int high, unsigned seed = 1) {
   std::mt19937 random(seed);
   std::vector<T> values(static_cast<size_t>(n));
   for (T &v : values)
@@ -88,8 +90,7 @@ TEST(Gather, ManyRowsOnManyThreads) {
   indices[2999] = 100;
   EXPECT_NE(context.run([&](moert_ctx *c) { moert_op_gather(c, &d, &i, 0, out.data(), "g"); }),
             MOERT_OK);
-  EXPECT_STREQ(context.error.message,
-               "node \"g\" (Gather): index 100 is out of range [-100, 100)");
+  EXPECT_STREQ(context.error.message, "node \"g\" (Gather): index 100 is out of range [-100, 100)");
 }
 
 TEST(Gather, SmallElementsAndScalars) {
@@ -118,7 +119,8 @@ TEST(GatherND, BatchDimensions) {
   for (int64_t b = 0; b < 2; ++b)
     for (int64_t r = 0; r < 5; ++r)
       for (int64_t k = 0; k < 2; ++k) {
-        int64_t row = indices[size_t((b * 5 + r) * 2)], column = indices[size_t((b * 5 + r) * 2 + 1)];
+        int64_t row = indices[size_t((b * 5 + r) * 2)],
+                column = indices[size_t((b * 5 + r) * 2 + 1)];
         ASSERT_EQ(out[size_t((b * 5 + r) * 2 + k)],
                   data[size_t(flatten({b, row < 0 ? row + 3 : row, column, k}, shape))]);
       }
@@ -139,7 +141,8 @@ TEST(GatherElements, AlongEachAxis) {
   Shape shape{3, 4, 5}, indexShape{2, 4, 3};
   auto data = randomValues<float>(60, -99, 99);
   for (int axis = 0; axis < 3; ++axis) {
-    auto indices = randomValues<int64_t>(24, -int(shape[size_t(axis)]), int(shape[size_t(axis)]) - 1);
+    auto indices =
+        randomValues<int64_t>(24, -int(shape[size_t(axis)]), int(shape[size_t(axis)]) - 1);
     std::vector<float> out(24);
     moert_view d = view(data, shape, F32), i = view(indices, indexShape, I64);
     TestContext context;
@@ -163,7 +166,8 @@ TEST(GatherElements, AlongEachAxis) {
 }
 
 // Values that all types hold exactly, joined in order.
-template <typename T> double fromBits(T x, int type) {
+template <typename T>
+double fromBits(T x, int type) {
   if (type == F16)
     return test_f16_to_float(uint16_t(x));
   if (type == BF16) {
@@ -174,7 +178,8 @@ template <typename T> double fromBits(T x, int type) {
   }
   return double(x);
 }
-template <typename T> T toBits(double x, int type) {
+template <typename T>
+T toBits(double x, int type) {
   if (type == F16)
     return T(test_float_to_f16(float(x)));
   if (type == BF16)
@@ -182,7 +187,8 @@ template <typename T> T toBits(double x, int type) {
   return T(x);
 }
 
-template <typename T> void scatterElements(int type) {
+template <typename T>
+void scatterElements(int type) {
   Shape shape{3, 4}, indexShape{3, 6};
   for (int reduction = 0; reduction < 5; ++reduction) {
     if (type == Bool && reduction)
@@ -249,7 +255,8 @@ TEST(ScatterElements, NanWinsMaxAndMin) {
   for (int reduction : {int(MOERT_SCATTER_MAX), int(MOERT_SCATTER_MIN)}) {
     std::vector<float> data{NAN, 1}, updates{2, NAN};
     std::vector<int64_t> index{0, 1};
-    moert_view o = view(data, shape, F32), i = view(index, shape, I64), u = view(updates, shape, F32);
+    moert_view o = view(data, shape, F32), i = view(index, shape, I64),
+               u = view(updates, shape, F32);
     TestContext context;
     context.run([&](moert_ctx *c) { moert_op_scatter_elements(c, &o, &i, &u, 0, reduction, "s"); });
     EXPECT_TRUE(std::isnan(data[0]) && std::isnan(data[1]));
@@ -282,7 +289,8 @@ TEST(ScatterND, SlicesAndReductions) {
 }
 
 // Against a full sort: few distinct values, so that ties decide.
-template <typename T> void topk(int type, int low, int high) {
+template <typename T>
+void topk(int type, int low, int high) {
   Shape shape{7, 50, 3};
   std::vector<T> x(1050);
   auto values = randomValues<int32_t>(1050, low, high, unsigned(type));
@@ -332,12 +340,16 @@ TEST(TopK, SpecialFloats) {
   Shape shape{7};
   moert_view v = view(x, shape, F32);
   TestContext context;
-  context.run([&](moert_ctx *c) { moert_op_topk(c, &v, 0, 7, 1, top.data(), indices.data(), "t"); });
+  context.run(
+      [&](moert_ctx *c) { moert_op_topk(c, &v, 0, 7, 1, top.data(), indices.data(), "t"); });
   EXPECT_EQ(indices, (std::vector<int64_t>{1, 6, 5, 0, 2, 3, 4}));
-  context.run([&](moert_ctx *c) { moert_op_topk(c, &v, 0, 7, 0, top.data(), indices.data(), "t"); });
+  context.run(
+      [&](moert_ctx *c) { moert_op_topk(c, &v, 0, 7, 0, top.data(), indices.data(), "t"); });
   EXPECT_EQ(indices, (std::vector<int64_t>{4, 2, 3, 0, 5, 1, 6}));
   expectFailure(
-      [&](moert_ctx *c) { moert_op_topk(c, &v, 0, 9, 1, top.data(), indices.data(), "layers.3/TopK"); },
+      [&](moert_ctx *c) {
+        moert_op_topk(c, &v, 0, 9, 1, top.data(), indices.data(), "layers.3/TopK");
+      },
       "node \"layers.3/TopK\" (TopK): k = 9 is not in [0, 7]");
 }
 
@@ -356,13 +368,35 @@ TEST(NonZero, PositionsByDimension) {
   });
 }
 
+TEST(Operators, RefuseRanksAbove8) {
+  std::vector<float> x(1);
+  Shape shape(9, 1);
+  moert_view v = view(x, shape, F32);
+  std::vector<int64_t> index(1);
+  moert_view i = view(index, shape, I64);
+  std::vector<std::function<void(moert_ctx *)>> calls = {
+      [&](moert_ctx *c) {
+        void *out;
+        moert_op_nonzero(c, &v, &out);
+      },
+      [&](moert_ctx *c) { moert_op_gather_nd(c, &v, &i, 0, x.data(), "n"); },
+      [&](moert_ctx *c) { moert_op_gather_elements(c, &v, &i, 0, x.data(), "n"); },
+      [&](moert_ctx *c) { moert_op_scatter_elements(c, &v, &i, &v, 0, 0, "n"); }};
+  for (auto &call : calls) {
+    TestContext context;
+    EXPECT_EQ(context.run(call), MOERT_ERROR_UNSUPPORTED);
+    EXPECT_CONTAINS(context.error.message, "of rank 9 (at most 8)");
+  }
+}
+
 TEST(CumSum, ExclusiveAndReverse) {
   std::vector<int32_t> x{1, 2, 3, 4, 5, 6}, out(6);
   Shape shape{2, 3};
   moert_view v = view(x, shape, I32);
   TestContext context;
   auto run = [&](int axis, int exclusive, int reverse) {
-    context.run([&](moert_ctx *c) { moert_op_cumsum(c, &v, axis, exclusive, reverse, out.data()); });
+    context.run(
+        [&](moert_ctx *c) { moert_op_cumsum(c, &v, axis, exclusive, reverse, out.data()); });
     return out;
   };
   EXPECT_EQ(run(1, 0, 0), (std::vector<int32_t>{1, 3, 6, 4, 9, 15}));

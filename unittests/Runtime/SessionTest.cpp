@@ -145,12 +145,12 @@ TEST(Session, ChecksSymbols) {
   EXPECT_EQ(run(), MOERT_OK) << m.error.message;
   mask = {2, 9};
   EXPECT_EQ(run(), MOERT_ERROR_INPUT);
-  EXPECT_CONTAINS(m.error.message, "input \"mask\": dimension 1 (past + sequence) is 9, but 8 by input");
+  EXPECT_CONTAINS(m.error.message,
+                  "input \"mask\": dimension 1 (past + sequence) is 9, but 8 by input");
   mask = {2, 8};
   past = {1, 5, 4};
   EXPECT_EQ(run(), MOERT_ERROR_INPUT);
-  EXPECT_STREQ(m.error.message,
-               "input \"past\": dimension 0 (batch) is 1, but 2 by input \"ids\"");
+  EXPECT_STREQ(m.error.message, "input \"past\": dimension 0 (batch) is 1, but 2 by input \"ids\"");
 }
 
 TEST(Session, BindsSymbolsThatOnlySumsName) {
@@ -164,15 +164,15 @@ TEST(Session, BindsSymbolsThatOnlySumsName) {
   Opened m(model.build("sums"));
   std::vector<int64_t> ints(100), a{3}, b{7}, c{5};
   std::vector<DLManagedTensor *> out(1);
-  ASSERT_EQ(m.run({tensorOf(ints.data(), a), tensorOf(ints.data(), b), tensorOf(ints.data(), c)},
-                  out),
-            MOERT_OK)
+  ASSERT_EQ(
+      m.run({tensorOf(ints.data(), a), tensorOf(ints.data(), b), tensorOf(ints.data(), c)}, out),
+      MOERT_OK)
       << m.error.message;
   out[0]->deleter(out[0]);
   b = {2};
-  EXPECT_EQ(m.run({tensorOf(ints.data(), a), tensorOf(ints.data(), b), tensorOf(ints.data(), c)},
-                  out),
-            MOERT_ERROR_INPUT);
+  EXPECT_EQ(
+      m.run({tensorOf(ints.data(), a), tensorOf(ints.data(), b), tensorOf(ints.data(), c)}, out),
+      MOERT_ERROR_INPUT);
   EXPECT_STREQ(m.error.message, "input \"b\": dimension 0 (n + m) is 2, less than 3");
 }
 

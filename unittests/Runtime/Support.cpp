@@ -35,7 +35,8 @@ struct Block {
     bytes += text + '\0';
     return at;
   }
-  template <typename T> uint32_t table(const std::vector<T> &rows) {
+  template <typename T>
+  uint32_t table(const std::vector<T> &rows) {
     bytes.resize((bytes.size() + 7) / 8 * 8);
     uint32_t at = uint32_t(bytes.size());
     bytes.append(reinterpret_cast<const char *>(rows.data()), rows.size() * sizeof(T));
@@ -119,8 +120,9 @@ std::string TestModel::descriptor(const std::string &file) const {
   for (const Kernel &k : kernels) {
     slots.push_back({block.string(k.spec), uint32_t(variants.size()), uint32_t(k.variants.size())});
     for (auto &[isa, symbol] : k.variants)
-      variants.push_back(
-          {block.string(isa), isa == "avx512" ? 3u : isa == "future" ? 1u << 31 : 1u});
+      variants.push_back({block.string(isa), isa == "avx512"   ? 3u
+                                             : isa == "future" ? 1u << 31
+                                                               : 1u});
   }
   head.inputs = uint32_t(inputs.size());
   head.outputs = uint32_t(outputs.size());
@@ -141,7 +143,8 @@ std::string TestModel::build(const std::string &name) const {
   std::string base = testFolder() + "/" + name, file = weightsFile();
   writeFile(base + ".moew", file);
   std::ostringstream c;
-  c << "#include <moert/abi.h>\n" << code
+  c << "#include <moert/abi.h>\n"
+    << code
     << "\n__attribute__((section(\".moert\"), aligned(8))) const unsigned char "
        "moert_descriptor[] = {";
   for (unsigned char byte : descriptor(file))

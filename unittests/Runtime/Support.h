@@ -26,7 +26,7 @@ moert_status test_check_library(const char *path, moert_error *error);
 #include <vector>
 
 /// The text holds the part.
-#define EXPECT_CONTAINS(text, part) \
+#define EXPECT_CONTAINS(text, part)                                                                \
   EXPECT_NE(std::string(text).find(part), std::string::npos) << "in: " << (text)
 
 /// A context, and C++ callables to run in it.

@@ -123,9 +123,8 @@ static llvm::Error linkInto(const LinkInput &input, TemporaryFile &weights, Temp
   return llvm::Error::success();
 }
 
-llvm::Expected<LinkReport>
-moec::link::linkLibrary(const LinkInput &input, StringRef output,
-                        const std::function<void(uint64_t)> &progress) {
+llvm::Expected<LinkReport> moec::link::linkLibrary(const LinkInput &input, StringRef output,
+                                                   const std::function<void(uint64_t)> &progress) {
   llvm::SmallString<128> weightsPath(output);
   llvm::sys::path::replace_extension(weightsPath, "moew");
   if (weightsPath == output)

@@ -1,7 +1,7 @@
 // Objects -> shared library, by lld in this process.
 #include "Parts.h"
-#include "moert/format.h"
 #include "lld/Common/Driver.h"
+#include "moert/format.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/Object/ELFObjectFile.h"
 #include "llvm/Support/FileSystem.h"
@@ -21,18 +21,18 @@ namespace {
 
 // What LLVM and Halide may call of libc and libm.
 bool isSystemFunction(StringRef name) {
-  static constexpr StringRef kMemory[] = {"memcpy", "memmove", "memset", "memcmp", "bcmp", "strlen",
-                                          "_GLOBAL_OFFSET_TABLE_"};
+  static constexpr StringRef kMemory[] = {
+      "memcpy", "memmove", "memset", "memcmp", "bcmp", "strlen", "_GLOBAL_OFFSET_TABLE_"};
   if (llvm::is_contained(kMemory, name))
     return true;
   static constexpr StringRef kMath[] = {
-      "acos",  "acosh", "asin",      "asinh",      "atan",   "atan2", "atanh",     "cbrt",
-      "ceil",  "copysign", "cos",    "cosh",       "erf",    "erfc",  "exp",       "exp10",
-      "exp2",  "expm1", "fabs",      "floor",      "fma",    "fmax",  "fmin",      "fmod",
-      "frexp", "hypot", "ldexp",     "lgamma",     "llrint", "llround", "log",     "log10",
-      "log1p", "log2",  "lrint",     "lround",     "modf",   "nearbyint", "pow",   "remainder",
-      "rint",  "round", "roundeven", "sin",        "sincos", "sinh",  "sqrt",      "tan",
-      "tanh",  "tgamma", "trunc"};
+      "acos",  "acosh",    "asin",      "asinh",  "atan",   "atan2",     "atanh", "cbrt",
+      "ceil",  "copysign", "cos",       "cosh",   "erf",    "erfc",      "exp",   "exp10",
+      "exp2",  "expm1",    "fabs",      "floor",  "fma",    "fmax",      "fmin",  "fmod",
+      "frexp", "hypot",    "ldexp",     "lgamma", "llrint", "llround",   "log",   "log10",
+      "log1p", "log2",     "lrint",     "lround", "modf",   "nearbyint", "pow",   "remainder",
+      "rint",  "round",    "roundeven", "sin",    "sincos", "sinh",      "sqrt",  "tan",
+      "tanh",  "tgamma",   "trunc"};
   return llvm::is_contained(kMath, name) ||
          (name.consume_back("f") && llvm::is_contained(kMath, name));
 }
@@ -134,13 +134,21 @@ static llvm::Error runLld(llvm::ArrayRef<std::string> args) {
 llvm::Error moec::link::linkObjects(llvm::ArrayRef<llvm::ArrayRef<char>> objects,
                                     StringRef output) {
   TemporaryFiles temporary;
-  std::vector<std::string> args{"ld.lld",          "-shared",     "--hash-style=gnu",
-                                "-zdefs",          "-znow",       "-zrelro",
-                                "-znoexecstack",   "-Bsymbolic",  "--gc-sections",
-                                "--no-undefined-version",         "--threads=1",
-                                "-o",              output.str()};
+  std::vector<std::string> args{"ld.lld",
+                                "-shared",
+                                "--hash-style=gnu",
+                                "-zdefs",
+                                "-znow",
+                                "-zrelro",
+                                "-znoexecstack",
+                                "-Bsymbolic",
+                                "--gc-sections",
+                                "--no-undefined-version",
+                                "--threads=1",
+                                "-o",
+                                output.str()};
   auto script = temporary.write("exports", StringRef("{ global: " MOERT_DESCRIPTOR_SYMBOL
-                                                  "; " MOERT_CODE_SYMBOL "; local: *; };\n"));
+                                                     "; " MOERT_CODE_SYMBOL "; local: *; };\n"));
   if (!script)
     return script.takeError();
   args.push_back("--version-script=" + *script);

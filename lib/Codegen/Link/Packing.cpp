@@ -9,7 +9,7 @@ using namespace moec::link;
 
 namespace {
 
-constexpr int64_t kColumns = 16; // of a panel
+constexpr int64_t kColumns = 16;     // of a panel
 constexpr int64_t kBlock = 16 << 20; // bytes of rows that are read at a time
 
 enum class Layout { plain, columns, rows, experts, gateUp };
@@ -42,8 +42,8 @@ void panels(const T *rows, int64_t n, int64_t k, T *out, int64_t width, int64_t 
 void panels(int64_t elementBytes, const Bytes &rows, int64_t n, int64_t k, Bytes &out,
             int64_t width, int64_t offset) {
   auto run = [&]<typename T>(T) {
-    panels(reinterpret_cast<const T *>(rows.data()), n, k, reinterpret_cast<T *>(out.data()),
-           width, offset);
+    panels(reinterpret_cast<const T *>(rows.data()), n, k, reinterpret_cast<T *>(out.data()), width,
+           offset);
   };
   switch (elementBytes) {
   case 1:
@@ -63,11 +63,11 @@ int64_t panelCount(int64_t n) { return llvm::divideCeil(n, kColumns); }
 
 struct Packer::Form {
   Layout layout;
-  mlir::Type from, to; // element types of the bind and of the file
-  int64_t element = 0; // bytes in the file
-  int64_t outer = 1;   // rows of axis 0
+  mlir::Type from, to;  // element types of the bind and of the file
+  int64_t element = 0;  // bytes in the file
+  int64_t outer = 1;    // rows of axis 0
   int64_t n = 1, k = 1; // of one matrix (of an expert); N columns in panels, K deep
-  uint64_t total = 0;  // bytes of the slab
+  uint64_t total = 0;   // bytes of the slab
 };
 
 uint32_t moec::link::onnxCode(llvm::StringRef dtype) {
@@ -139,7 +139,8 @@ llvm::Expected<Packer::Form> Packer::formOf(const WeightEntry &entry) {
   form.element = elementBytes(form.to);
   size_t rank = entry.shape.size();
   bool experts = *layout == Layout::experts || *layout == Layout::gateUp;
-  if ((experts && rank < 2) || ((*layout == Layout::columns || *layout == Layout::rows) && rank != 2))
+  if ((experts && rank < 2) ||
+      ((*layout == Layout::columns || *layout == Layout::rows) && rank != 2))
     return wrong("does not fit rank " + llvm::Twine(rank));
   form.outer = rank ? entry.shape[0] : 1;
   for (size_t i = 1; i < rank; ++i)
@@ -265,8 +266,7 @@ llvm::Error Packer::packExperts(const WeightEntry &entry, const Form &form, cons
   for (int64_t expert = 0; expert < form.outer; ++expert) {
     packed.assign(expertBytes, 0);
     for (int part = 0; part < (joined ? 2 : 1); ++part) {
-      if (llvm::Error error =
-              read(part ? entry.name2 : entry.name, form, expert, 1, rows))
+      if (llvm::Error error = read(part ? entry.name2 : entry.name, form, expert, 1, rows))
         return error;
       panels(form.element, rows, form.n, form.k, packed, width, part * kColumns);
     }

@@ -20,8 +20,8 @@ mlir::Type elementType(mlir::MLIRContext *context, llvm::StringRef dtype);
 // --- weights -----------------------------------------------------------------------------------
 
 struct PackedWeights {
-  uint64_t bytes = 0;                  ///< of the whole file
-  std::array<uint8_t, 32> hash;        ///< SHA-256 of header and manifest
+  uint64_t bytes = 0;           ///< of the whole file
+  std::array<uint8_t, 32> hash; ///< SHA-256 of header and manifest
 };
 
 /// Packs all weights into the open file `fd` (empty, readable and writable).

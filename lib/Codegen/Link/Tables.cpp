@@ -24,7 +24,8 @@ class Block {
 public:
   Bytes bytes;
 
-  template <typename T> uint32_t table(llvm::ArrayRef<T> rows) {
+  template <typename T>
+  uint32_t table(llvm::ArrayRef<T> rows) {
     bytes.resize(llvm::alignTo(bytes.size(), 8), 0);
     uint32_t offset = bytes.size();
     auto *data = reinterpret_cast<const char *>(rows.data());
@@ -126,8 +127,8 @@ llvm::Expected<Bytes> moec::link::makeDescriptor(const LinkInput &input,
   head.variants_offset = block.table<moert_descriptor_variant>(variants);
   head.total_bytes = block.bytes.size();
   std::memcpy(block.bytes.data(), &head, sizeof head);
-  head.crc = llvm::crc32(llvm::ArrayRef(reinterpret_cast<const uint8_t *>(block.bytes.data()),
-                                        block.bytes.size()));
+  head.crc = llvm::crc32(
+      llvm::ArrayRef(reinterpret_cast<const uint8_t *>(block.bytes.data()), block.bytes.size()));
   std::memcpy(block.bytes.data(), &head, sizeof head);
   return std::move(block.bytes);
 }
@@ -142,8 +143,8 @@ static llvm::Error emitObject(llvm::Module &module, Bytes &object) {
   const llvm::Target *target = llvm::TargetRegistry::lookupTarget(triple, why);
   if (!target)
     return internalError(why);
-  std::unique_ptr<llvm::TargetMachine> machine(target->createTargetMachine(
-      triple, "x86-64", "", llvm::TargetOptions(), llvm::Reloc::PIC_));
+  std::unique_ptr<llvm::TargetMachine> machine(
+      target->createTargetMachine(triple, "x86-64", "", llvm::TargetOptions(), llvm::Reloc::PIC_));
   module.setTargetTriple(triple);
   module.setDataLayout(machine->createDataLayout());
   llvm::raw_svector_ostream out(object);

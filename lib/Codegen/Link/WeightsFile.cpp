@@ -19,7 +19,8 @@ public:
   WeightsWriter(const LinkInput &input, int fd, llvm::StringRef path,
                 const std::function<void(uint64_t)> &progress)
       : program(input.program), fd(fd), path(path), progress(progress),
-        evaluator(input.module, input.folder), packer(evaluator, mlir::ModuleOp(input.module)->getContext()) {}
+        evaluator(input.module, input.folder),
+        packer(evaluator, mlir::ModuleOp(input.module)->getContext()) {}
 
   llvm::Expected<PackedWeights> run() {
     if (llvm::Error error = makeManifest())
@@ -46,9 +47,7 @@ public:
   }
 
 private:
-  uint64_t manifestBytes() const {
-    return entries.size() * sizeof(moew_entry) + strings.size();
-  }
+  uint64_t manifestBytes() const { return entries.size() * sizeof(moew_entry) + strings.size(); }
 
   uint32_t addString(llvm::StringRef text) {
     if (text.empty())
@@ -86,8 +85,8 @@ private:
 
   llvm::Error write(uint64_t offset, llvm::ArrayRef<char> bytes) {
     while (!bytes.empty()) {
-      ssize_t n = llvm::sys::RetryAfterSignal(-1, ::pwrite, fd, bytes.data(), bytes.size(),
-                                              off_t(offset));
+      ssize_t n =
+          llvm::sys::RetryAfterSignal(-1, ::pwrite, fd, bytes.data(), bytes.size(), off_t(offset));
       if (n <= 0)
         return fileError(path, n ? std::error_code(errno, std::generic_category())
                                  : std::make_error_code(std::errc::io_error));

@@ -29,27 +29,27 @@ enum {
 /* The descriptor's start. Tables are at their offsets, 8-byte aligned. */
 typedef struct moert_descriptor {
   char magic[8];
-  uint32_t abi;          /* MOERT_ABI */
-  uint32_t header_bytes; /* sizeof(moert_descriptor) */
-  uint64_t total_bytes;  /* of the whole descriptor */
-  uint32_t crc;          /* CRC-32 of the whole descriptor with this field zero */
-  uint32_t cpu;          /* required by the host program: MOERT_CPU_* bits */
+  uint32_t abi;              /* MOERT_ABI */
+  uint32_t header_bytes;     /* sizeof(moert_descriptor) */
+  uint64_t total_bytes;      /* of the whole descriptor */
+  uint32_t crc;              /* CRC-32 of the whole descriptor with this field zero */
+  uint32_t cpu;              /* required by the host program: MOERT_CPU_* bits */
   uint8_t manifest_hash[32]; /* SHA-256 of the .moew's header and manifest */
   uint32_t compiler_version; /* string */
   uint32_t inputs, outputs;  /* moert_descriptor_tensor: inputs, then outputs */
   uint32_t tensors_offset;
-  uint32_t kernels;          /* moert_descriptor_kernel by slot */
+  uint32_t kernels; /* moert_descriptor_kernel by slot */
   uint32_t kernels_offset;
-  uint32_t variants;         /* moert_descriptor_variant, grouped by slot */
+  uint32_t variants; /* moert_descriptor_variant, grouped by slot */
   uint32_t variants_offset;
-  uint32_t weights;          /* number of weight slots = entries of the manifest */
+  uint32_t weights; /* number of weight slots = entries of the manifest */
   uint32_t reserved;
 } moert_descriptor;
 
 typedef struct moert_descriptor_tensor {
-  uint32_t name;  /* string */
-  uint32_t dtype; /* ONNX TensorProto code */
-  uint32_t rank;  /* at most MOERT_MAX_RANK */
+  uint32_t name;                 /* string */
+  uint32_t dtype;                /* ONNX TensorProto code */
+  uint32_t rank;                 /* at most MOERT_MAX_RANK */
   uint32_t dims[MOERT_MAX_RANK]; /* strings */
 } moert_descriptor_tensor;
 
@@ -87,15 +87,15 @@ typedef struct moew_header {
 
 /* A packed weight. Entries may share a slab. */
 typedef struct moew_entry {
-  uint64_t offset;  /* in the file, a multiple of MOEW_ALIGNMENT */
-  uint64_t length;  /* bytes */
+  uint64_t offset;               /* in the file, a multiple of MOEW_ALIGNMENT */
+  uint64_t length;               /* bytes */
   int64_t shape[MOERT_MAX_RANK]; /* logical, before packing */
   uint32_t rank;
-  uint32_t dtype;   /* stored element type, ONNX TensorProto code */
-  uint32_t crc;     /* CRC-32 of the slab */
-  uint32_t name;    /* string: symbol of the weight */
-  uint32_t name2;   /* string: second weight of a joined layout, or 0 */
-  uint32_t layout;  /* string: "plain", "panel16", ... */
+  uint32_t dtype;  /* stored element type, ONNX TensorProto code */
+  uint32_t crc;    /* CRC-32 of the slab */
+  uint32_t name;   /* string: symbol of the weight */
+  uint32_t name2;  /* string: second weight of a joined layout, or 0 */
+  uint32_t layout; /* string: "plain", "panel16", ... */
 } moew_entry;
 
 /* CRC-32 is zlib's (polynomial 0xEDB88320, initial value and final xor 0xFFFFFFFF). */

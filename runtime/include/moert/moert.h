@@ -82,7 +82,7 @@ MOERT_EXPORT void moert_model_release(moert_model *model);
 typedef struct moert_tensor_info {
   const char *name;
   DLDataType dtype;
-  const char *dtype_name;       /* "f32", "f16", "bf16", "f64", "i8".."i64", "ui8".."ui64", "i1" */
+  const char *dtype_name; /* "f32", "f16", "bf16", "f64", "i8".."i64", "ui8".."ui64", "i1" */
   int32_t rank;
   const int64_t *dims;          /* -1 where the size is not fixed */
   const char *const *dim_names; /* a number, a symbol, a sum ("past + sequence"), or "?" */
@@ -137,11 +137,11 @@ MOERT_EXPORT moert_status moert_session_run(moert_session *session, const DLTens
                                             size_t n_outputs, moert_error *error);
 
 typedef struct moert_counters {
-  uint64_t runs;             /* that succeeded */
+  uint64_t runs; /* that succeeded */
   uint64_t failed_runs;
-  uint64_t total_ns;         /* wall time of successful runs */
-  uint64_t last_ns, min_ns;  /* of successful runs; 0 before the first */
-  uint64_t memory_bytes;     /* run-time memory that the session holds now, in use and cached */
+  uint64_t total_ns;        /* wall time of successful runs */
+  uint64_t last_ns, min_ns; /* of successful runs; 0 before the first */
+  uint64_t memory_bytes;    /* run-time memory that the session holds now, in use and cached */
   uint64_t peak_memory_bytes;
   uint64_t system_allocations; /* blocks taken from the system so far: constant in steady state */
 } moert_counters;

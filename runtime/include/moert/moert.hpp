@@ -41,7 +41,8 @@ struct BFloat16 {
 };
 
 /// The DLPack type of T.
-template <typename T> constexpr DLDataType dataType() {
+template <typename T>
+constexpr DLDataType dataType() {
   uint8_t bits = sizeof(T) * 8;
   if constexpr (std::is_same_v<T, bool>)
     return {kDLBool, 8, 1};
@@ -108,7 +109,8 @@ public:
   const void *data() const { return tensor->dl_tensor.data; }
 
   /// The elements, row-major; throws when T is not their type.
-  template <typename T> std::span<const T> as() const {
+  template <typename T>
+  std::span<const T> as() const {
     DLDataType want = dataType<T>(), got = dtype();
     if (want.code != got.code || want.bits != got.bits)
       throw Error(MOERT_ERROR_USAGE, "a tensor has another element type than was asked for");

@@ -2,8 +2,8 @@
 //
 // The file formats are those of runtime/include/moert/format.h.
 #pragma once
-#include "moec/Codegen/KernelSpec/Program.h"
 #include "mlir/IR/BuiltinOps.h"
+#include "moec/Codegen/KernelSpec/Program.h"
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/Support/Error.h"
 #include <functional>
@@ -22,8 +22,8 @@ struct KernelVariant {
 };
 
 struct LinkInput {
-  mlir::ModuleOp module; ///< its moe.weights are evaluated
-  std::string folder;    ///< weight files are relative to it
+  mlir::ModuleOp module;           ///< its moe.weights are evaluated
+  std::string folder;              ///< weight files are relative to it
   llvm::ArrayRef<char> hostObject; ///< defines moe_main (moert/abi.h)
   Program program;
   std::vector<KernelVariant> kernels;
