@@ -203,11 +203,55 @@ bool moec::onnx_import::isInferred(const std::string &domain, const std::string 
          onnx::OpSchemaRegistry::Instance()->GetSchema(op, INT_MAX, domain);
 }
 
+// A tensor used as a shape, or whose numbers inference follows, that claims to be longer would
+// cost memory by its length alone.
+static bool isLong(const onnx::TypeProto *type) {
+  constexpr int64_t kMost = 65536;
+  if (!type || !type->has_tensor_type() || type->tensor_type().shape().dim_size() != 1)
+    return false;
+  const Dim &dim = type->tensor_type().shape().dim(0);
+  return dim.has_dim_value() && dim.dim_value() > kMost;
+}
+
+// The same operator with bounds on what its inference does; null when it needs none.
+static std::unique_ptr<onnx::OpSchema> guarded(const onnx::OpSchema &known) {
+  static const llvm::StringMap<size_t> shapeInputs = {
+      {"ConstantOfShape", 0}, {"Expand", 1}, {"Reshape", 1}, {"Tile", 1},
+      {"Pad", 1},             {"Resize", 3}, {"CenterCropPad", 1}, {"Upsample", 1}};
+  auto shapeInput = shapeInputs.find(known.Name());
+  bool shaped = known.domain().empty() && shapeInput != shapeInputs.end() &&
+                known.has_type_and_shape_inference_function();
+  if (!shaped && !known.has_data_propagation_function())
+    return nullptr;
+  auto copy = std::make_unique<onnx::OpSchema>(known);
+  if (shaped)
+    copy->TypeAndShapeInferenceFunction(
+        [infer = known.GetTypeAndShapeInferenceFunction(),
+         input = shapeInput->second](InferenceContext &ctx) {
+          if (input < ctx.getNumInputs() && isLong(ctx.getInputType(input)))
+            fail_shape_inference("is unsupported: a shape of more than 65536 numbers");
+          infer(ctx);
+        });
+  if (known.has_data_propagation_function())
+    copy->PartialDataPropagationFunction(
+        [propagate = known.GetDataPropagationFunction()](onnx::DataPropagationContext &ctx) {
+          for (size_t i = 0; i < ctx.getNumInputs(); ++i)
+            if (isLong(ctx.getInputType(i)))
+              return;
+          propagate(ctx);
+        });
+  return copy;
+}
+
 const onnx::OpSchema *ContribRegistry::GetSchema(const std::string &key, int version,
                                                  const std::string &domain) const {
   if (const onnx::OpSchema *known =
-          onnx::OpSchemaRegistry::Instance()->GetSchema(key, version, domain))
-    return known;
+          onnx::OpSchemaRegistry::Instance()->GetSchema(key, version, domain)) {
+    auto [it, fresh] = bounded.try_emplace(known);
+    if (fresh)
+      it->second = guarded(*known);
+    return it->second ? it->second.get() : known;
+  }
   if (isDefaultDomain(domain))
     return nullptr;
   std::unique_ptr<onnx::OpSchema> &schema = made[{domain, key}];

@@ -10,13 +10,14 @@
 namespace moec::onnx_import {
 
 /// ONNX's registry, completed: every operator of another domain has a schema that accepts any
-/// inputs. Not thread safe.
+/// inputs, and inference is bounded in what it makes of lengths that a file claims. Not thread safe.
 class ContribRegistry : public ::onnx::ISchemaRegistry {
 public:
   const ::onnx::OpSchema *GetSchema(const std::string &key, int maxInclusiveVersion,
                                   const std::string &domain) const override;
 
 private:
+  mutable std::map<const ::onnx::OpSchema *, std::unique_ptr<::onnx::OpSchema>> bounded;
   mutable std::map<std::pair<std::string, std::string>, std::unique_ptr<::onnx::OpSchema>> made;
 };
 

@@ -1,6 +1,7 @@
 // Opset conversion and shape inference, both by the ONNX library.
 #include "Context.h"
 #include "Contrib.h"
+#include "LoopTypes.h"
 
 #include "onnx/shape_inference/implementation.h"
 #include "onnx/version_converter/convert.h"
@@ -57,30 +58,21 @@ static void restoreTypes(onnx::ModelProto &model,
   });
 }
 
-void onnx_import::convert(Context &context, onnx::ModelProto &model) {
-  onnx::OperatorSetIdProto *opset = defaultOpset(model);
-  if (opset->version() == kOpset)
-    return;
-  if (!needsConversion(model, static_cast<int>(opset->version()))) {
-    opset->set_version(kOpset);
-    return;
-  }
-  llvm::StringMap<onnx::ValueInfoProto> declared;
-  forEachGraph(*model.mutable_graph(), [&](onnx::GraphProto &graph) {
-    for (const onnx::ValueInfoProto &info : graph.value_info())
-      declared[info.name()] = info;
-  });
-  try {
-    onnx::ModelProto converted = onnx::version_conversion::ConvertVersion(model, kOpset);
-    // The conversion keeps values and names; what it says about types is inferred anew.
-    *converted.mutable_graph()->mutable_input() = model.graph().input();
-    *converted.mutable_graph()->mutable_output() = model.graph().output();
-    model.Swap(&converted);
-  } catch (const std::exception &e) {
-    return context.error("the conversion from opset " + llvm::Twine(opset->version()) +
-                         " is unsupported: " + e.what());
-  }
-  restoreTypes(model, declared);
+// One run of the library's inference. Models of old opsets use types that only newer ones allow,
+// so types are checked after the conversion only.
+static void inferOnce(onnx::ModelProto &model, bool checkTypes = true) {
+  ContribRegistry registry;
+  onnx::ShapeInferenceOptions options(checkTypes, /*strict_mode=*/1, /*data_prop=*/true);
+  onnx::shape_inference::DataValueMap values;
+  onnx::shape_inference::InferShapes(model, &registry, options, &values);
+}
+
+// Declared shapes of results may be wrong; only their element types take part in inference.
+static void forgetDeclared(onnx::ModelProto &model) {
+  for (onnx::ValueInfoProto &output : *model.mutable_graph()->mutable_output())
+    if (output.type().has_tensor_type())
+      output.mutable_type()->mutable_tensor_type()->clear_shape();
+  stripInnerShapes(*model.mutable_graph());
 }
 
 using Constants = llvm::StringMap<::onnx::TensorProto>;
@@ -214,24 +206,68 @@ static bool addRanks(Context &context, onnx::GraphProto &graph) {
   return added;
 }
 
-void onnx_import::infer(Context &context, onnx::ModelProto &model) {
-  // A declared shape of a result may be wrong; only its element type takes part in inference.
-  for (onnx::ValueInfoProto &output : *model.mutable_graph()->mutable_output()) {
-    context.outputs.push_back(output);
-    if (output.type().has_tensor_type())
-      output.mutable_type()->mutable_tensor_type()->clear_shape();
+// Infers, with what Loops carry: assumptions that do not hold are lowered, and all is done again.
+static void inferWithLoops(Context &context, onnx::ModelProto &model) {
+  constexpr int kRounds = 8;
+  const onnx::ModelProto start = model;
+  Carried carried;
+  for (int round = 0; round <= kRounds; ++round) {
+    model = start;
+    inferOnce(model);
+    // A Loop's first value may be the result of another Loop.
+    for (int depth = 0; depth < kRounds && round < kRounds; ++depth) {
+      if (!assumeCarried(*model.mutable_graph(), carried))
+        break;
+      inferOnce(model);
+    }
+    if (addRanks(context, *model.mutable_graph()))
+      inferOnce(model);
+    if (round == kRounds || verifyCarried(model.graph(), carried))
+      return;
   }
+}
+
+void onnx_import::convert(Context &context, onnx::ModelProto &model) {
+  onnx::OperatorSetIdProto *opset = defaultOpset(model);
+  if (opset->version() == kOpset)
+    return;
+  if (!needsConversion(model, static_cast<int>(opset->version()))) {
+    opset->set_version(kOpset);
+    return;
+  }
+  llvm::StringMap<onnx::ValueInfoProto> declared;
+  forEachGraph(*model.mutable_graph(), [&](onnx::GraphProto &graph) {
+    for (const onnx::ValueInfoProto &info : graph.value_info())
+      declared[info.name()] = info;
+  });
+  // Once before, under this importer's limits: the converter infers shapes without any.
+  onnx::ModelProto probe = model;
+  forgetDeclared(probe);
+  try {
+    inferOnce(probe, /*checkTypes=*/false);
+  } catch (const std::exception &e) {
+    return reportInference(context, probe.graph(), e.what());
+  }
+  try {
+    onnx::ModelProto converted = onnx::version_conversion::ConvertVersion(model, kOpset);
+    // The conversion keeps values and names; what it says about types is inferred anew.
+    *converted.mutable_graph()->mutable_input() = model.graph().input();
+    *converted.mutable_graph()->mutable_output() = model.graph().output();
+    model.Swap(&converted);
+  } catch (const std::exception &e) {
+    return context.error("the conversion from opset " + llvm::Twine(opset->version()) +
+                         " is unsupported: " + e.what());
+  }
+  restoreTypes(model, declared);
+}
+
+void onnx_import::infer(Context &context, onnx::ModelProto &model) {
+  context.outputs.assign(model.graph().output().begin(), model.graph().output().end());
+  forgetDeclared(model);
   unsigned copies = 0;
   sinkConstants(*model.mutable_graph(), {}, copies);
-  ContribRegistry registry;
-  onnx::ShapeInferenceOptions options(/*check_type=*/true, /*strict_mode=*/1, /*data_prop=*/true);
   try {
-    onnx::shape_inference::DataValueMap values;
-    onnx::shape_inference::InferShapes(model, &registry, options, &values);
-    if (addRanks(context, *model.mutable_graph())) {
-      onnx::shape_inference::DataValueMap again;
-      onnx::shape_inference::InferShapes(model, &registry, options, &again);
-    }
+    inferWithLoops(context, model);
   } catch (const std::exception &e) {
     reportInference(context, model.graph(), e.what());
   }
