@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 using namespace harness;
 using namespace moec;
@@ -14,28 +15,41 @@ namespace {
 struct Machine {
   std::string isa;
   int threads;
-  double peak;     // GFLOP/s
-  double memory;   // GB/s
-  double cache;    // GB/s of a set that fits the last-level cache
+  double peak;                // GFLOP/s
+  double memory, cache, near; // GB/s from memory, of 8 MiB and of 256 KiB that were just read
 };
 
-/// Bytes of weights stored in random order of magnitude; what they are does not matter for speed.
-std::vector<uint8_t> weights(int64_t count, WeightType type, std::mt19937 &random) {
+/// Weights of some value, which does not matter for speed, in memory with large pages where the
+/// system gives them (as the runtime has with copy_weights; the read loop has them too).
+struct Weights {
+  uint8_t *bytes;
+  size_t count;
+  explicit Weights(size_t count)
+      : bytes(static_cast<uint8_t *>(roofline::allocate(int64_t(count)))), count(count) {}
+  Weights(Weights &&other) : bytes(std::exchange(other.bytes, nullptr)), count(other.count) {}
+  ~Weights() { std::free(bytes); }
+  uint8_t *data() { return bytes; }
+  size_t size() const { return count; }
+};
+
+Weights weights(int64_t count, WeightType type, std::mt19937 &random) {
   Floats few = randomFloats(random, std::min<int64_t>(count, 4096), 0.05f);
-  std::vector<uint8_t> block = store(few, type), all(count * (type == WeightType::F32 ? 4 : 2));
+  std::vector<uint8_t> block = store(few, type);
+  Weights all(count * (type == WeightType::F32 ? 4 : 2));
   for (size_t at = 0; at < all.size(); at += block.size())
     std::memcpy(all.data() + at, block.data(), std::min(block.size(), all.size() - at));
   return all;
 }
 
 /// Median and best seconds of one call, over about half a second.
-std::pair<double, double> timeCalls(const std::function<void(int)> &call) {
+std::pair<double, double> timeCalls(int threads,
+                                    const std::function<void(int)> &call) {
   std::vector<double> times;
-  double begin = roofline::now();
-  for (int i = 0; i < 5 || (roofline::now() - begin < 0.4 && i < 2000); ++i) {
-    double start = roofline::now();
+  double begin = roofline::now(threads);
+  for (int i = 0; i < 5 || (roofline::now(threads) - begin < 0.4 && i < 2000); ++i) {
+    double start = roofline::now(threads);
     call(i);
-    times.push_back(roofline::now() - start);
+    times.push_back(roofline::now(threads) - start);
   }
   std::sort(times.begin(), times.end());
   return {times[times.size() / 2], times[0]};
@@ -43,7 +57,7 @@ std::pair<double, double> timeCalls(const std::function<void(int)> &call) {
 
 void report(const Machine &m, const std::string &name, double flops, double bytes, bool cold,
             std::pair<double, double> seconds) {
-  double bandwidth = cold ? m.memory : m.cache;
+  double bandwidth = cold ? m.memory : bytes > (768 << 10) * m.threads ? m.cache : m.near;
   double roof = std::max(flops / m.peak, bytes / bandwidth) * 1e-9;
   std::printf("%-44s %9.1f us (best %9.1f)  %7.1f GFLOP/s %6.1f GB/s  %3.0f %% of roof (best %3.0f)\n",
               name.c_str(), seconds.first * 1e6, seconds.second * 1e6,
@@ -55,9 +69,9 @@ void gemm(const Machine &m, WeightType type, const char *typeName, int64_t M, in
   std::mt19937 random(1);
   Kernels kernels({gemmSpec(type)}, m.isa);
   Context context(m.threads, kernels);
-  auto w = weights((N + 15) / 16 * 16 * K, type, random);
+  Weights w = weights((N + 15) / 16 * 16 * K, type, random);
   Floats a = randomFloats(random, M * K), c(M * N);
-  auto time = timeCalls([&](int) {
+  auto time = timeCalls(m.threads, [&](int) {
     context.run([&](auto &api, auto *ctx) {
       api.gemm(ctx, 0, M, N, K, a.data(), K, w.data(), nullptr, c.data(), N);
     });
@@ -74,7 +88,7 @@ void experts(const Machine &m, WeightType type, const char *label, int64_t T, in
   std::mt19937 random(1);
   Kernels kernels({expertsUpSpec(type, true, Activation::Silu), expertsDownSpec(type)}, m.isa);
   Context context(m.threads, kernels);
-  auto gateUp = weights(E * I * H * 2, type, random), down = weights(E * H * I, type, random);
+  Weights gateUp = weights(E * I * H * 2, type, random), down = weights(E * H * I, type, random);
   Floats x = randomFloats(random, T * H), mix(T * K, 1.0f / K), out(T * H);
   std::vector<std::vector<int32_t>> routings(16);
   double active = 0;
@@ -92,7 +106,7 @@ void experts(const Machine &m, WeightType type, const char *label, int64_t T, in
     }
     active += double(std::count(used.begin(), used.end(), true)) / 16;
   }
-  auto time = timeCalls([&](int i) {
+  auto time = timeCalls(m.threads, [&](int i) {
     context.run([&](auto &api, auto *ctx) {
       api.experts(ctx, 0, 1, T, H, I, E, K, x.data(), routings[i % 16].data(), mix.data(),
                   gateUp.data(), nullptr, down.data(), nullptr, out.data());
@@ -110,7 +124,7 @@ void attention(const Machine &m, int64_t heads, int64_t kv, int64_t S, int64_t L
   Context context(m.threads, kernels);
   Floats q = randomFloats(random, heads * S * D), k = randomFloats(random, kv * L * D), v = k,
          out(heads * S * D);
-  auto time = timeCalls([&](int) {
+  auto time = timeCalls(m.threads, [&](int) {
     context.run([&](auto &api, auto *ctx) {
       api.attention(ctx, 0, 1, heads, kv, S, L, D, D, q.data(), 0, S * D, D, k.data(), 0, L * D, D,
                     v.data(), 0, L * D, D, nullptr, 0, 0, 0, 0, 1, L - S, 0.1f, out.data(), 0,
@@ -130,7 +144,7 @@ void bgemm(const Machine &m, int64_t batch, int64_t M, int64_t N, int64_t K, boo
   Context context(m.threads, kernels);
   Floats a = randomFloats(random, batch * M * K), b = randomFloats(random, batch * N * K),
          c(batch * M * N);
-  auto time = timeCalls([&](int) {
+  auto time = timeCalls(m.threads, [&](int) {
     context.run([&](auto &api, auto *ctx) {
       api.bgemm(ctx, 0, 1, batch, M, N, K, a.data(), 0, M * K, K, 1, b.data(), 0, N * K,
                 transposed ? 1 : N, transposed ? K : 1, c.data(), 0, M * N, N);
@@ -148,7 +162,7 @@ void route(const Machine &m, int64_t T, int64_t E, int64_t K) {
   Context context(m.threads, kernels);
   Floats logits = randomFloats(random, T * E, 4), w(T * K);
   std::vector<int32_t> ids(T * K);
-  auto time = timeCalls([&](int) {
+  auto time = timeCalls(m.threads, [&](int) {
     context.run([&](auto &api, auto *ctx) {
       api.route(ctx, 0, T, E, K, logits.data(), nullptr, ids.data(), w.data());
     });
@@ -210,10 +224,11 @@ int main(int argc, char **argv) {
       continue;
     Machine m = {isa, threads, roofline::peakFlops(isa, threads),
                  roofline::readBandwidth(int64_t(1) << 30, threads),
-                 roofline::readBandwidth(8 << 20, threads)};
-    std::printf("\n%s, %d thread(s): peak %.0f GFLOP/s f32, reads %.1f GB/s from memory, %.1f from a "
-                "cached 8 MiB\n",
-                isa.c_str(), threads, m.peak, m.memory, m.cache);
+                 roofline::readBandwidth(8 << 20, threads),
+                 roofline::readBandwidth(threads * (256 << 10), threads)};
+    std::printf("\n%s, %d thread(s): peak %.0f GFLOP/s f32; reads %.1f GB/s from memory, %.1f of "
+                "8 MiB, %.1f of 256 KiB in cache\n",
+                isa.c_str(), threads, m.peak, m.memory, m.cache, m.near);
     all(m, filter);
   }
 }

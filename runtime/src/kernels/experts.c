@@ -11,6 +11,7 @@
 #include <string.h>
 
 enum { MOST_ROWS = 64 }; /* of a block */
+#define MOST_BYTES ((int64_t)256 << 20) /* of intermediate rows */
 
 typedef struct {
   const moert_tiles *up, *down;
@@ -233,9 +234,9 @@ void moert_experts(moert_ctx *ctx, int32_t slot_up, int32_t slot_down, int64_t T
       moert_kernel_table(ctx, slot_down, MOERT_KERNEL_GEMM, MOERT_KERNEL_GEMM);
   if (T <= 0 || H <= 0)
     return;
-  experts_job job = {.up = &up->tiles, .down = &second->tiles, .combine = second->combine, .T = T,
-                     .H = H, .I = I, .K = K, .x = x, .weights = weights, .up_bias = gate_up_bias,
-                     .down_bias = down_bias, .gate_up = gate_up, .down_weights = down, .out = out,
+  experts_job job = {.up = &up->tiles, .down = &second->tiles, .combine = second->combine, .H = H,
+                     .I = I, .K = K, .up_bias = gate_up_bias, .down_bias = down_bias,
+                     .gate_up = gate_up, .down_weights = down,
                      .I16 = MOERT_PANELS(I) * MOERT_COLUMNS,
                      .H16 = MOERT_PANELS(H) * MOERT_COLUMNS};
   moert_product check = {.lda = H, .ldc = moert_max(job.I16, job.H16),
@@ -244,10 +245,21 @@ void moert_experts(moert_ctx *ctx, int32_t slot_up, int32_t slot_down, int64_t T
   if (!moert_product_fits(&check))
     moert_failf(ctx, MOERT_ERROR_UNSUPPORTED, "experts: unsupported size: %lld x %lld",
                 (long long)H, (long long)I);
-  moert_sort_by_expert(ctx, T, K, E, ids, weights, MOST_ROWS, &job.d);
-  if (job.d.rows == 0)
-    memset(out, 0, (size_t)(T * H) * sizeof(float));
-  else
-    schedule(ctx, &job);
-  moert_free(ctx, job.d.memory);
+  // Intermediate rows take memory: many tokens go through in parts. Also keeps the kernels' 32-bit
+  // indices in range.
+  int64_t row_bytes = moert_max(K, 1) * (job.I16 + job.H16) * (int64_t)sizeof(float);
+  int64_t step = moert_max(MOST_BYTES / row_bytes, MOST_ROWS);
+  for (int64_t token = 0; token < T; token += step) {
+    job.T = moert_min(step, T - token);
+    job.x = x + token * H;
+    job.weights = weights + token * K;
+    job.out = out + token * H;
+    moert_sort_by_expert(ctx, job.T, K, E, ids ? ids + token * K : NULL, job.weights, MOST_ROWS,
+                         &job.d);
+    if (job.d.rows == 0)
+      memset(job.out, 0, (size_t)(job.T * H) * sizeof(float));
+    else
+      schedule(ctx, &job);
+    moert_free(ctx, job.d.memory);
+  }
 }

@@ -227,6 +227,33 @@ TEST_P(Experts, NanStaysInItsRow) {
   }
 }
 
+/// So many tokens that they go through in parts.
+TEST_P(Experts, ManyTokens) {
+  KernelSpec spec = expertsUpSpec(WeightType::F32, false, Activation::Relu);
+  Kernels kernels({spec, expertsDownSpec(spec.weight)}, GetParam());
+  Context context(2, kernels);
+  const int64_t T = 800000, K = 3;
+  std::mt19937 random = seeded();
+  Floats x = randomFloats(random, T), w = randomFloats(random, T * K), out(T);
+  std::vector<int32_t> ids(T * K);
+  for (int32_t &id : ids)
+    id = int32_t(random() % 4) - 1;
+  Floats up = packPanels({1, -1, 2}, 3, 1, 1), down = packPanels({3, 5, 7}, 3, 1, 1);
+  ASSERT_EQ(context.run([&](auto &api, auto *ctx) {
+    api.experts(ctx, 0, 1, T, 1, 1, 3, K, x.data(), ids.data(), w.data(), up.data(), nullptr,
+                down.data(), nullptr, out.data());
+  }), "");
+  for (int64_t t = 0; t < T; ++t) {
+    double y = 0;
+    for (int64_t k = t * K; k < t * K + K; ++k)
+      if (ids[k] >= 0)
+        y += w[k] * (ids[k] == 0   ? 3 * std::max(x[t], 0.0f)
+                     : ids[k] == 1 ? 5 * std::max(-x[t], 0.0f)
+                                   : 14 * std::max(x[t], 0.0f));
+    ASSERT_NEAR(out[t], y, 1e-5) << t;
+  }
+}
+
 /// act(x) for one hidden column of weight 1.
 TEST_P(Experts, ActivationsAreAccurate) {
   float inf = std::numeric_limits<float>::infinity();
@@ -237,14 +264,17 @@ TEST_P(Experts, ActivationsAreAccurate) {
   int64_t T = points.size();
   Floats one = packPanels({1.0f}, 1, 1, 1), ones(T, 1.0f), got(T);
   std::vector<int32_t> ids(T, 0);
-  for (int i = 0; i <= int(Activation::Sigmoid); ++i) {
-    auto activation = Activation(i);
-    float alpha = activation == Activation::Swish ? 1.702f : 1.0f;
-    KernelSpec spec = expertsUpSpec(WeightType::F32, false, activation, alpha);
-    Kernels kernels({spec, expertsDownSpec(WeightType::F32)}, GetParam());
-    Context context(1, kernels);
+  std::vector<KernelSpec> specs = {expertsDownSpec(WeightType::F32)};
+  for (int i = 0; i <= int(Activation::Sigmoid); ++i)
+    specs.push_back(expertsUpSpec(WeightType::F32, false, Activation(i), 1.702f));
+  Kernels kernels(specs, GetParam());
+  Context context(1, kernels);
+  for (int slot = 1; slot < int(specs.size()); ++slot) {
+    const KernelSpec &spec = specs[slot];
+    Activation activation = spec.activation;
+    float alpha = spec.alpha;
     ASSERT_EQ(context.run([&](auto &api, auto *ctx) {
-      api.experts(ctx, 0, 1, T, 1, 1, 1, 1, points.data(), ids.data(), ones.data(), one.data(),
+      api.experts(ctx, slot, 0, T, 1, 1, 1, 1, points.data(), ids.data(), ones.data(), one.data(),
                   nullptr, one.data(), nullptr, got.data());
     }), "");
     for (int64_t t = 0; t < T; ++t) {

@@ -1,9 +1,9 @@
 #include "Compiled.h"
+#include "moec/Codegen/CPU/CPU.h"
 #include "llvm/ExecutionEngine/Orc/ExecutionUtils.h"
 #include "llvm/ExecutionEngine/Orc/LLJIT.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/TargetSelect.h"
-#include "moec/Codegen/CPU/CPU.h"
 extern "C" {
 #include "context.h"
 typedef void (*test_body)(moert_ctx *ctx, void *arg);
@@ -27,7 +27,8 @@ struct Parsed {
   mlir::OwningOpRef<mlir::ModuleOp> module;
   explicit Parsed(const std::string &ir) {
     context.loadDialect<onnx::OnnxDialect, moe::MoEDialect, mlir::func::FuncDialect>();
-    context.getDiagEngine().registerHandler([this](mlir::Diagnostic &d) { messages += d.str() + "\n"; });
+    context.getDiagEngine().registerHandler(
+        [this](mlir::Diagnostic &d) { messages += d.str() + "\n"; });
     module = mlir::parseSourceString<mlir::ModuleOp>(ir, &context);
     if (!module)
       ADD_FAILURE() << messages << ir;
@@ -87,11 +88,13 @@ struct Run {
 };
 
 const std::pair<const char *, int> codes[] = {
-    {"f32", 1}, {"ui8", 2}, {"i8", 3},   {"ui16", 4}, {"i16", 5},   {"i32", 6},  {"i64", 7},
+    {"f32", 1}, {"ui8", 2},  {"i8", 3},   {"ui16", 4},  {"i16", 5},   {"i32", 6},  {"i64", 7},
     {"i1", 9},  {"f16", 10}, {"f64", 11}, {"ui32", 12}, {"ui64", 13}, {"bf16", 16}};
 size_t bytesOf(int code) {
-  return code == 2 || code == 3 || code == 9 ? 1 : code == 4 || code == 5 || code == 10 || code == 16 ? 2
-         : code == 7 || code == 11 || code == 13 ? 8 : 4;
+  return code == 2 || code == 3 || code == 9                  ? 1
+         : code == 4 || code == 5 || code == 10 || code == 16 ? 2
+         : code == 7 || code == 11 || code == 13              ? 8
+                                                              : 4;
 }
 
 void execute(moert_ctx *ctx, void *arg) {
@@ -229,8 +232,7 @@ void expectSame(const OpCase &op) {
   }
 }
 
-void expectSameModule(const std::string &ir, const std::vector<Numbers> &inputs,
-                      double tolerance) {
+void expectSameModule(const std::string &ir, const std::vector<Numbers> &inputs, double tolerance) {
   Outcome want = reference::test::runModule(ir, inputs), got = runCompiled(ir, inputs);
   ASSERT_EQ(want.error, "");
   ASSERT_EQ(got.error, "");
