@@ -346,6 +346,13 @@ Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
     return std::nullopt;
   Expr *out = withChildren(Expr::Binary, x, y);
   out->name = n.str();
+  // The contribution of the only expert is a sum already.
+  const Routing *r = n == "Mul" ? routing(out->ids) : nullptr;
+  if (auto term = r && r->experts == 1 ? asTerm(out, op) : std::nullopt) {
+    out = make(Expr::Terms);
+    out->ids = r->ids;
+    out->terms.push_back(*term);
+  }
   return Fact{out, *layout};
 }
 

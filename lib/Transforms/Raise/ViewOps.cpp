@@ -212,6 +212,8 @@ Analysis::Result Analysis::pickOf(const Fact &in, int64_t axis, int64_t index,
     out.layout[axis].clear();
   const Expr *e = in.expr;
   const Dim &dim = in.layout[axis];
+  if (dim.empty() && (index == 0 || index == -1))
+    return out; // the only position
   if (dim.size() != 1)
     return std::nullopt;
   int64_t n = dim[0].size;

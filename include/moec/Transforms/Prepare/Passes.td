@@ -107,6 +107,11 @@ def FuseAttention : Pass<"fuse-attention"> {
       apart by the reshape, which is proven from the shape computations;
     - `Where(IsNaN(p), 0, p)` on the probabilities, which moves to the result.
 
+    A query that sees no key at all is NaN when written out with `-inf` and 0 as
+    `Attention`. Sizes that only the run decides are taken to agree: the kernel
+    checks that batches match and that a mask has a row for each query and a
+    column for each key.
+
     What reads the probabilities otherwise, other element types than f32 and f16
     and other operations in between leave the graph as it is, with a remark.
 
