@@ -185,6 +185,7 @@ int moec::runCommandLine(int argc, char **argv) {
              "mismatch,\n5 resource or file error, 70 internal error.");
   Action action;
   addCompileCommand(app, action);
+  addExportCommand(app, action);
   addRunCommand(app, action);
   addVerifyCommand(app, action);
   addInspectCommand(app, action);

@@ -19,6 +19,7 @@ namespace moec {
 using Action = std::function<llvm::Error()>;
 
 void addCompileCommand(CLI::App &app, Action &action);
+void addExportCommand(CLI::App &app, Action &action);
 void addRunCommand(CLI::App &app, Action &action);
 void addVerifyCommand(CLI::App &app, Action &action);
 void addInspectCommand(CLI::App &app, Action &action);

@@ -1,0 +1,193 @@
+// Experts as operators of ONNX: slots sorted by expert, each expert's rows cut out, its layers as
+// Gemm nodes, the results put back in order and summed. This is the form that runs only the chosen
+// experts whatever the number of tokens, and that raise-moe reads.
+#include "Lower.h"
+
+#include "mlir/IR/IRMapping.h"
+
+using namespace mlir;
+using namespace moec;
+using namespace moec::onnx_export;
+
+Type moec::onnx_export::wider(Type a, Type b) {
+  if (a == b)
+    return a;
+  if (a.isF64() || b.isF64())
+    return a.isF64() ? a : b;
+  return Float32Type::get(a.getContext());
+}
+
+Value moec::onnx_export::activate(Build &b, moe::FfnAttr ffn, Value x) {
+  StringRef name = ffn.getActivation();
+  if (name == "relu")
+    return b.unary("Relu", x);
+  if (name == "relu2") {
+    Value r = b.unary("Relu", x);
+    return b.binary("Mul", r, r);
+  }
+  if (name == "silu")
+    return b.binary("Mul", x, b.unary("Sigmoid", x));
+  if (name == "swish") {
+    Value scaled = b.binary("Mul", x, b.number(elementOf(x), ffn.getAlpha()));
+    return b.binary("Mul", x, b.unary("Sigmoid", scaled));
+  }
+  if (name == "gelu" || name == "gelu_tanh")
+    return b.op("Gelu", x, x.getType(), b.attr("approximate", name == "gelu" ? "none" : "tanh"));
+  if (name == "tanh" || name == "sigmoid")
+    return b.unary(name == "tanh" ? "Tanh" : "Sigmoid", x);
+  return x; // identity
+}
+
+Value moec::onnx_export::hidden(Build &b, moe::FfnAttr ffn, Value gate, Value up) {
+  if (!gate)
+    return activate(b, ffn, up);
+  if (auto limit = ffn.getLimit()) {
+    Value most = b.number(elementOf(gate), *limit);
+    gate = b.op("Clip", {gate, b.none(), most}, gate.getType());
+    up = b.op("Clip", {up, b.number(elementOf(up), -double(*limit)), most}, up.getType());
+  }
+  if (ffn.getUpOffset() != 0)
+    up = b.binary("Add", up, b.number(elementOf(up), ffn.getUpOffset()));
+  return b.binary("Mul", activate(b, ffn, gate), up);
+}
+
+// x times one of an expert's matrices, plus its bias. Of narrower experts only the first `width`
+// rows (or columns) count.
+Value Lowering::linear(Build &b, moe::BankOp bank, int64_t id, Value x, StringRef name,
+                       int64_t width, bool narrowRows) {
+  auto symbol = bank->getAttrOfType<FlatSymbolRefAttr>(name);
+  Value w = steps.row(steps.of(symbol.getValue()), bank.getSlab(id));
+  w = steps.head(w, narrowRows ? 0 : 1, width);
+  std::string hint = (bank.getSymName() + "." + name + "." + Twine(id)).str();
+  Type element = wider(elementOf(x), elementOf(w));
+  Value bias = b.none();
+  if (auto of = bank->getAttrOfType<FlatSymbolRefAttr>((name + "_bias").str())) {
+    Value v = steps.row(steps.of(of.getValue()), bank.getSlab(id));
+    if (narrowRows)
+      v = steps.head(v, 0, width);
+    bias = use(b, steps.cast(v, element), hint + ".bias");
+  }
+  w = steps.cast(w, element);
+  int64_t rows = rankedType(w).getDimSize(0);
+  Value turned = steps.untransposed(w);
+  Value matrix = use(b, turned ? turned : w, hint);
+  auto type = b.type({rankedType(x).getDimSize(0), rows}, element);
+  return b.op("Gemm", {b.cast(x, element), matrix, bias}, type, b.attr("transB", turned ? 0 : 1));
+}
+
+Value Lowering::body(Build &b, moe::BankOp bank, int64_t id, Value x) {
+  moe::FfnAttr ffn = *bank.getBody();
+  int64_t width = bank.getWidth(id);
+  Value gate = ffn.getGated() ? linear(b, bank, id, x, "gate", width, true) : Value();
+  Value up = linear(b, bank, id, x, "up", width, true);
+  return linear(b, bank, id, hidden(b, ffn, gate, up), "down", width, false);
+}
+
+Value Lowering::region(Build &b, moe::BankOp bank, int64_t id, Value x) {
+  Block &block = bank.getImplementation().front();
+  IRMapping map;
+  map.map(block.getArgument(0), x);
+  auto parameters = bank.getParametersAttr();
+  for (auto [i, argument] : llvm::enumerate(block.getArguments().drop_front())) {
+    StringRef name = cast<FlatSymbolRefAttr>(parameters[i]).getValue();
+    std::string hint = (bank.getSymName() + "." + name + "." + Twine(id)).str();
+    map.map(argument, use(b, steps.row(steps.of(name), bank.getSlab(id)), hint));
+  }
+  for (Operation &op : block.without_terminator())
+    b.builder.clone(op, map);
+  return map.lookupOrDefault(block.getTerminator()->getOperand(0));
+}
+
+Value Lowering::expert(Build &b, moe::BankOp bank, int64_t id, Value x) {
+  b.part = ("experts." + Twine(id)).str();
+  StringRef storage = bank.getExpertStorage(id);
+  Value y = storage == "zero"       ? b.zeros(b.shape(x), rankedType(x))
+            : storage == "identity" ? x
+            : bank.getBody()        ? body(b, bank, id, x)
+                                    : region(b, bank, id, x);
+  b.part.clear();
+  return y;
+}
+
+// Slots that count for each expert. Empty slots are one expert more.
+static Value countSlots(Build &b, Value flat, Value number, int64_t groups) {
+  Type i64 = b.builder.getI64Type();
+  Value zero = b.ints(SmallVector<int64_t>(groups, 0));
+  Value ones = b.op("Expand", {b.ints(1), number}, rankedType(flat));
+  return b.op("ScatterElements", {zero, flat, ones}, b.type({groups}, i64),
+              {b.attr("axis", 0), b.attr("reduction", "add")});
+}
+
+Value Lowering::sorted(Build &b, moe::BankOp bank, Value x, const Routing &routing, bool sum) {
+  Type i64 = b.builder.getI64Type(), element = elementOf(x);
+  int64_t experts = bank.getExperts(), hidden = bank.getHidden();
+  int64_t k = rankedType(routing.ids).getDimSize(1);
+  Value ids = routing.ids;
+  if (routing.empty)
+    ids = b.where(b.compare("Less", ids, b.number(i64, 0)), b.number(i64, experts), ids);
+  Value flat = b.reshape(ids, {-1}), number = b.shape(flat);
+  Value order = b.topK(flat, number, ShapedType::kDynamic, /*largest=*/false).second;
+  Value token = k == 1 ? order : b.binary("Div", order, b.number(i64, k));
+  Value rows = b.gather(x, token, 0);
+  int64_t groups = experts + (routing.empty ? 1 : 0);
+  Value counts = countSlots(b, flat, number, groups);
+  Value ends = b.op("CumSum", {counts, b.index(0)}, counts.getType());
+  SmallVector<Value> end = b.unitParts(ends, 0), results;
+  Type type = element;
+  for (int64_t e = 0; e < groups; ++e) {
+    Value part = groups == 1 ? rows : b.slice(rows, e ? end[e - 1] : b.ints(0), end[e], 0);
+    results.push_back(e < experts ? expert(b, bank, e, part)
+                                  : b.zeros(b.shape(part), rankedType(part)));
+    type = wider(type, elementOf(results.back()));
+  }
+  for (Value &result : results)
+    result = b.cast(result, type);
+  Value back = b.topK(order, b.shape(order), ShapedType::kDynamic, /*largest=*/false).second;
+  Value y = b.gather(b.concat(results, 0), back, 0);
+  type = wider(type, elementOf(routing.weights));
+  type = type.isF64() ? type : b.builder.getF32Type();
+  y = b.cast(b.reshape(y, {-1, k, hidden}), type);
+  y = b.binary("Mul", y, b.unsqueeze(b.cast(routing.weights, type), 2));
+  return b.cast(sum ? b.reduce("ReduceSum", y, 1, false) : y, element);
+}
+
+Value Lowering::dense(Build &b, moe::BankOp bank, Value x, Value weights, bool sum) {
+  SmallVector<Value> column = b.unitParts(weights, 1), terms;
+  Type element = elementOf(x);
+  Value total;
+  for (int64_t e = 0; e < static_cast<int64_t>(bank.getExperts()); ++e) {
+    Value y = expert(b, bank, e, x);
+    Type type = wider(elementOf(y), elementOf(weights));
+    type = type.isF64() ? type : b.builder.getF32Type();
+    y = b.binary("Mul", b.cast(y, type), b.cast(column[e], type));
+    if (sum)
+      total = total ? b.binary("Add", total, y) : y;
+    else
+      terms.push_back(b.unsqueeze(y, 1));
+  }
+  return b.cast(sum ? total : b.concat(terms, 1), element);
+}
+
+bool Lowering::experts(moe::ExpertsOp op) {
+  moe::BankOp bank = moe::findBank(op, op.getBank());
+  Build b(op, layerName(op));
+  Value x = op.getX(), result;
+  bool sum = op.getCombine() == "sum";
+  if (op.getIds()) {
+    if (ShapedType::isDynamic(rankedType(op.getIds()).getDimSize(1))) {
+      op.emitOpError("is unsupported by export: the number of slots is not static");
+      return false;
+    }
+    result = sorted(b, bank, x, routingOf(b, op.getIds(), op.getWeights()), sum);
+  } else if (op.getWeights()) {
+    result = dense(b, bank, x, op.getWeights(), sum);
+  } else {
+    result = b.cast(expert(b, bank, 0, x), elementOf(x));
+  }
+  if (!sum && !op.getWeights())
+    result = b.unsqueeze(result, 1);
+  op.getResult().replaceAllUsesWith(result);
+  op->erase();
+  ++report.plainLayers;
+  return true;
+}

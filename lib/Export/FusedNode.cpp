@@ -1,0 +1,158 @@
+// A router and its experts as one com.microsoft.MoE node: softmax over all logits, top-k, optional
+// renormalisation by the sum; experts of one width with an activation that the operator names. Of
+// the forms of gated experts, ONNX Runtime's CPU kernel has only swiglu with interleaved rows, so
+// that is the one written.
+#include "Lower.h"
+
+using namespace mlir;
+using namespace moec;
+using namespace moec::onnx_export;
+
+// The value behind casts and identities, which at most round.
+static Value source(Value v) {
+  while (Operation *op = v.getDefiningOp()) {
+    StringRef name = op->getName().getStringRef();
+    if (name != "onnx.Cast" && name != "onnx.Identity")
+      break;
+    v = op->getOperand(0);
+  }
+  return v;
+}
+
+// The logits in the tokens' type, without any rounding on the way; null if they are not.
+static Value logitsAs(Build &b, Value z, Type element) {
+  if (elementOf(z) == element)
+    return z;
+  Operation *op = z.getDefiningOp();
+  if (op && op->getName().getStringRef() == "onnx.Cast" && elementOf(op->getOperand(0)) == element &&
+      rankedType(op->getOperand(0)).getRank() == 2 && element.getIntOrFloatBitWidth() <= 32 &&
+      elementOf(z).getIntOrFloatBitWidth() > element.getIntOrFloatBitWidth())
+    return op->getOperand(0);
+  if (element.isF32() && (elementOf(z).isF16() || elementOf(z).isBF16()))
+    return b.cast(z, element);
+  return {};
+}
+
+// The operator's name of the formula; empty when it has none.
+static StringRef activationType(moe::FfnAttr ffn) {
+  StringRef name = ffn.getActivation();
+  if (ffn.getGated())
+    return name == "silu" || name == "swish" ? "swiglu" : "";
+  return name == "gelu_tanh"                                          ? "gelu"
+         : name == "relu" || name == "silu" || name == "identity" ? name
+                                                                      : "";
+}
+
+static bool fits(moe::BankOp bank) {
+  if (!bank.getBody() || activationType(*bank.getBody()).empty() || bank.getWidths())
+    return false;
+  for (int64_t e = 0; e < static_cast<int64_t>(bank.getExperts()); ++e)
+    if (bank.getExpertStorage(e) != "dense")
+      return false;
+  return true;
+}
+
+// Whether the operator computes the same weights; with `same` also by the same formula.
+static bool fits(moe::RouterAttr router, int64_t experts, bool same) {
+  using Score = moe::RouterScore;
+  using Renorm = moe::RouterRenorm;
+  if (router.getGroups() > 1 && router.getGroupK() < router.getGroups())
+    return false;
+  if (router.getScale() != 1)
+    return false;
+  bool exact = router.getEpsilon() == 0 && router.getMinimum() == 0;
+  if (router.getScore() == Score::Softmax && router.getRenorm() == Renorm::None)
+    return true;
+  if (router.getScore() == Score::Softmax && router.getRenorm() == Renorm::Sum) {
+    // The chosen probabilities sum up to at least 1 / E: what is too small to change that in f32
+    // changes nothing.
+    double least = 1.0 / static_cast<double>(experts);
+    return exact || (!same && router.getEpsilon() < least * 0x1p-25 && router.getMinimum() <= least);
+  }
+  // Softmax over the chosen logits is the softmax over all, renormalised.
+  return !same && router.getScore() == Score::Identity && router.getRenorm() == Renorm::Softmax;
+}
+
+Value Lowering::parameter(Build &b, moe::BankOp bank, StringRef name, Type element) {
+  auto symbol = bank->getAttrOfType<FlatSymbolRefAttr>(name);
+  if (!symbol)
+    return {};
+  SmallVector<int64_t> rows;
+  for (int64_t e = 0; e < static_cast<int64_t>(bank.getExperts()); ++e)
+    rows.push_back(bank.getSlab(e));
+  return steps.cast(steps.gather(steps.of(symbol.getValue()), rows), element);
+}
+
+// gate and up [E, I, ..] row by row: [E, 2 I, ..].
+static Value interleaved(Steps &steps, Value gate, Value up) {
+  SmallVector<int64_t> shape(rankedType(gate).getShape()), apart(shape);
+  apart.insert(apart.begin() + 2, 1);
+  shape[1] *= 2;
+  Value pairs = steps.concat({steps.reshape(gate, apart), steps.reshape(up, apart)}, 2);
+  return steps.reshape(pairs, shape);
+}
+
+Value Lowering::firstWeights(Build &b, moe::BankOp bank, Type element) {
+  Value up = parameter(b, bank, "up", element), gate = parameter(b, bank, "gate", element);
+  return gate ? interleaved(steps, gate, up) : up;
+}
+
+Value Lowering::firstBiases(Build &b, moe::BankOp bank, Type element) {
+  Value up = parameter(b, bank, "up_bias", element), gate = parameter(b, bank, "gate_bias", element);
+  if (!bank.getBody()->getGated() || (!up && !gate))
+    return up;
+  Value zero = steps.zeros({int64_t(bank.getExperts()), int64_t(bank.getInter())}, element);
+  return interleaved(steps, gate ? gate : zero, up ? up : zero);
+}
+
+bool Lowering::fuse(moe::ExpertsOp op) {
+  if (!op.getIds() || op.getCombine() != "sum")
+    return false;
+  auto route = op.getIds().getDefiningOp<moe::RouteOp>();
+  if (!route || source(op.getWeights()) != route.getWeights() || route.getBias())
+    return false;
+  moe::BankOp bank = moe::findBank(op, op.getBank());
+  bool same = options.fused == ExportOptions::Fused::automatic;
+  Type element = elementOf(op.getX());
+  if (!fits(bank) || !fits(route.getRouter(), bank.getExperts(), same) ||
+      !(element.isF32() || element.isF16() || element.isBF16()))
+    return false;
+  // Parameters of a wider type than the tokens would be rounded.
+  for (StringRef name : {"gate", "up", "down", "gate_bias", "up_bias", "down_bias"})
+    if (auto symbol = bank->getAttrOfType<FlatSymbolRefAttr>(name))
+      if (wider(elementOf(steps.of(symbol.getValue())), element) != element)
+        return false;
+  Build b(op, layerName(op));
+  Value logits = logitsAs(b, route.getLogits(), element);
+  if (!logits)
+    return false;
+  moe::FfnAttr ffn = *bank.getBody();
+  auto named = [&](Value step, StringRef part) {
+    return step ? use(b, step, (bank.getSymName() + "." + part).str()) : b.none();
+  };
+  SmallVector<Value> inputs = {op.getX(), logits,
+                               named(firstWeights(b, bank, element), "fc1"),
+                               named(firstBiases(b, bank, element), "fc1_bias"),
+                               named(parameter(b, bank, "down", element), "fc2"),
+                               named(parameter(b, bank, "down_bias", element), "fc2_bias")};
+  auto real = [&](StringRef name, double value) {
+    return b.builder.getNamedAttr(name, b.builder.getF32FloatAttr(static_cast<float>(value)));
+  };
+  SmallVector<NamedAttribute> attributes = {
+      b.attr("activation_type", activationType(ffn)), b.attr("k", route.getRouter().getK()),
+      b.attr("normalize_routing_weights", route.getRouter().getRenorm() != moe::RouterRenorm::None)};
+  if (ffn.getGated()) {
+    attributes.push_back(b.attr("swiglu_fusion", 1));
+    attributes.push_back(real("activation_alpha", ffn.getAlpha()));
+    attributes.push_back(real("activation_beta", ffn.getUpOffset()));
+    if (auto limit = ffn.getLimit())
+      attributes.push_back(real("swiglu_limit", *limit));
+  }
+  Value y = b.op("custom", inputs, op.getResult().getType(),
+                 {b.attr("domain", "com.microsoft"), b.attr("op_type", "MoE"),
+                  b.builder.getNamedAttr("attributes", b.builder.getDictionaryAttr(attributes))});
+  op.getResult().replaceAllUsesWith(y);
+  op->erase();
+  ++report.fusedLayers;
+  return true;
+}

@@ -1,0 +1,82 @@
+// moe ops -> onnx ops: what the parts of the lowering share.
+#pragma once
+#include "Build.h"
+#include "Steps.h"
+#include "moec/Export/Export.h"
+
+#include "llvm/ADT/DenseMap.h"
+
+namespace moec::onnx_export {
+
+/// Chosen experts, as operators of ONNX hold them.
+struct Routing {
+  mlir::Value ids;     // [T, K] i64
+  mlir::Value weights; // [T, K]
+  bool empty = false;  // slots may be empty: id -1, weight 0
+};
+
+class Lowering {
+public:
+  Lowering(mlir::ModuleOp module, const ExportOptions &options, ExportReport &report)
+      : module(module), options(options), report(report), steps(module) {}
+
+  /// All moe ops of the block and its regions; false after diagnostics.
+  bool run(mlir::Region &region);
+
+private:
+  bool lower(mlir::Operation *op);
+
+  // Routing.cpp
+  void route(moe::RouteOp op);
+  bool select(moe::SelectOp op);
+  void choose(moe::ChooseOp op);
+  /// The k best experts of each row of scores [T, E], in groups.
+  std::pair<mlir::Value, mlir::Value> grouped(Build &b, mlir::Value scores, int64_t k,
+                                              int64_t groups, int64_t groupK, bool top2);
+  void finishRouting(Build &b, mlir::Operation *op, Routing routing);
+  Routing routingOf(Build &b, mlir::Value ids, mlir::Value weights);
+
+  // Experts.cpp
+  bool experts(moe::ExpertsOp op);
+  mlir::Value sorted(Build &b, moe::BankOp bank, mlir::Value x, const Routing &routing, bool sum);
+  mlir::Value dense(Build &b, moe::BankOp bank, mlir::Value x, mlir::Value weights, bool sum);
+  /// Expert `id` applied to rows [n, H].
+  mlir::Value expert(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows);
+  mlir::Value body(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows);
+  mlir::Value region(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows);
+  mlir::Value linear(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows,
+                     llvm::StringRef name, int64_t width, bool narrowRows);
+
+  // Soft.cpp
+  void softDispatch(moe::SoftDispatchOp op);
+  void softCombine(moe::SoftCombineOp op);
+  bool mergeWeights(moe::MergeWeightsOp op);
+
+  // FusedNode.cpp
+  /// Writes the layer and its router as one node when that says the same.
+  bool fuse(moe::ExpertsOp op);
+  mlir::Value firstWeights(Build &b, moe::BankOp bank, mlir::Type element);
+  mlir::Value firstBiases(Build &b, moe::BankOp bank, mlir::Type element);
+  mlir::Value parameter(Build &b, moe::BankOp bank, llvm::StringRef name, mlir::Type element);
+
+  mlir::Value use(Build &b, mlir::Value step, llvm::StringRef hint);
+  /// Weights that were cast from a narrower type are stored in that and cast in the graph.
+  void narrowWeights(mlir::Region &region);
+
+  mlir::ModuleOp module;
+  const ExportOptions &options;
+  ExportReport &report;
+  Steps steps;
+  llvm::DenseMap<mlir::Value, Routing> routings; // by the i32 ids that stand for them
+};
+
+/// What the ops of a layer are named after.
+std::string layerName(mlir::Operation *op);
+/// The activation of a #moe.ffn over `x`.
+mlir::Value activate(Build &b, moe::FfnAttr ffn, mlir::Value x);
+/// y = act(gate) * up and all that belongs to it; `gate` is null without a gate.
+mlir::Value hidden(Build &b, moe::FfnAttr ffn, mlir::Value gate, mlir::Value up);
+/// The element type that products of the two are computed in.
+mlir::Type wider(mlir::Type a, mlir::Type b);
+
+} // namespace moec::onnx_export
