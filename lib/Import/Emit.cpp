@@ -428,7 +428,8 @@ bool Emitter::node(const ::onnx::NodeProto &node) {
 }
 
 bool Emitter::graph(const ::onnx::GraphProto &graph, Scope &scope) {
-  for (const auto *list : {&graph.value_info(), &graph.input(), &graph.output()})
+  // Last, because exact: the declared types of weights, which may be outputs too.
+  for (const auto *list : {&graph.input(), &graph.output(), &graph.value_info()})
     for (const ::onnx::ValueInfoProto &info : *list)
       if (info.type().has_tensor_type())
         scope.types[info.name()] = &info.type();

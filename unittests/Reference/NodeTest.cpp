@@ -18,7 +18,6 @@ const std::pair<const char *, const char *> knownDifferences[] = {
     {"test_spacetodepth_dcr_mode", "an attribute of opset 28"},
     {"test_scan_sum", "the batched Scan of opset 8"},
     {"test_mvn", "inlined as a function whose attributes are left at their defaults"},
-    {"test_constant", "a constant that is the model's output is a weight of unknown shape"},
 };
 
 bool isKnown(llvm::StringRef name) {
