@@ -47,7 +47,8 @@ DLDataType toDLType(DType type) {
 
 class CompiledExecutor : public Executor {
 public:
-  CompiledExecutor(moert_model *model, moert_session *session) : model(model), session(session) {}
+  CompiledExecutor(std::string name, moert_model *model, moert_session *session)
+      : name(std::move(name)), model(model), session(session) {}
   ~CompiledExecutor() override {
     moert_session_release(session);
     moert_model_release(model);
@@ -85,6 +86,7 @@ private:
     return llvm::Error::success();
   }
 
+  std::string name; // of the file that the user gave
   moert_model *model;
   moert_session *session;
   Signature values;
@@ -106,7 +108,7 @@ llvm::Expected<std::vector<Tensor>> CompiledExecutor::run(llvm::ArrayRef<Tensor>
   moert_error error{};
   if (moert_session_run(session, arguments.data(), arguments.size(), results.data(), results.size(),
                         &error))
-    return toError(error);
+    return fail(Exit(error.status), name + ": " + error.message);
   std::vector<Tensor> outputs;
   for (auto [result, info] : llvm::zip(results, values.outputs)) {
     const DLTensor &d = result->dl_tensor;
@@ -122,7 +124,8 @@ llvm::Expected<std::vector<Tensor>> CompiledExecutor::run(llvm::ArrayRef<Tensor>
   return outputs;
 }
 
-llvm::Expected<std::unique_ptr<CompiledExecutor>> open(llvm::StringRef path, int threads) {
+llvm::Expected<std::unique_ptr<CompiledExecutor>> open(llvm::StringRef path, llvm::StringRef name,
+                                                       int threads) {
   moert_error error{};
   moert_model *model = nullptr;
   if (moert_model_open(path.str().c_str(), nullptr, &model, &error))
@@ -134,7 +137,7 @@ llvm::Expected<std::unique_ptr<CompiledExecutor>> open(llvm::StringRef path, int
     moert_model_release(model);
     return toError(error);
   }
-  auto executor = std::make_unique<CompiledExecutor>(model, session);
+  auto executor = std::make_unique<CompiledExecutor>(name.str(), model, session);
   if (llvm::Error why = executor->describe())
     return why;
   return executor;
@@ -143,7 +146,7 @@ llvm::Expected<std::unique_ptr<CompiledExecutor>> open(llvm::StringRef path, int
 } // namespace
 
 llvm::Expected<std::unique_ptr<Executor>> moec::openLibrary(llvm::StringRef path, int threads) {
-  auto executor = open(path, threads);
+  auto executor = open(path, path, threads);
   if (!executor)
     return executor.takeError();
   return std::move(*executor);
@@ -159,7 +162,7 @@ moec::compileAndOpen(Model &model, const OpenOptions &options, Progress &progres
   compile.optimisation = options.optimisation;
   if (auto report = buildLibrary(model, library, compile, progress); !report)
     return report.takeError();
-  auto executor = open(library, options.threads);
+  auto executor = open(library, model.path(), options.threads);
   if (!executor)
     return executor.takeError();
   (*executor)->folder.emplace(std::move(*folder));

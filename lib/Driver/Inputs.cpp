@@ -147,6 +147,9 @@ llvm::Expected<std::vector<Tensor>> moec::orderInputs(const Signature &signature
   for (size_t i = 0; i < wanted; ++i)
     ordered[named ? byName[given[i].name] : i] = std::move(given[i]);
   for (size_t i = 0; i < wanted; ++i) {
+    // Exporters store scalars as tensors of one element.
+    if (signature.inputs[i].dims.empty() && ordered[i].count() == 1)
+      ordered[i].shape.clear();
     if (llvm::Error error = check(signature.inputs[i], ordered[i]))
       return error;
     ordered[i].name = signature.inputs[i].name;

@@ -63,6 +63,15 @@ TEST(Inputs, OrderedByNameElseByPosition) {
   EXPECT_EQ((*placed)[0].shape[0], 1);
 }
 
+TEST(Inputs, OneElementCountsAsScalar) {
+  Signature s;
+  s.inputs = {value("window", DType::i64, {})};
+  auto inputs = orderInputs(s, {Tensor(DType::i64, {1})});
+  ASSERT_TRUE(bool(inputs));
+  EXPECT_TRUE((*inputs)[0].shape.empty());
+  EXPECT_FALSE(bool(llvm::expectedToOptional(orderInputs(s, {Tensor(DType::i64, {2})}))));
+}
+
 TEST(Inputs, MismatchesNameTheInput) {
   EXPECT_NE(orderError({}).find("0 inputs given, the model has 4"), std::string::npos);
   Tensor ids(DType::i32, {1, 3}), mask(DType::i64, {1, 8}), positions(DType::i64, {1, 3}),

@@ -44,7 +44,7 @@ llvm::Expected<std::vector<Tensor>> makeInputs(const Signature &signature,
                                                const InputOptions &options);
 
 /// Puts `given` into the signature's order (by name when every tensor has one that is known, else
-/// by position) and checks types and shapes. Errors name the input.
+/// by position) and checks types and shapes; one element counts as a scalar. Errors name the input.
 llvm::Expected<std::vector<Tensor>> orderInputs(const Signature &signature,
                                                 std::vector<Tensor> given);
 
