@@ -145,7 +145,10 @@ void prelu(Call &c) {
   Tensor slope = broadcast(c.in(1), x.shape); // unidirectional
   withComputeType(x.type, [&](auto zero) {
     using T = decltype(zero);
-    c.set(0, combine<T>(x, slope, [](T v, T s) -> T { return v < 0 ? v * s : v; }));
+    using Product = std::conditional_t<std::is_same_v<T, double>, double, uint64_t>;
+    c.set(0, combine<T>(x, slope, [](T v, T s) -> T {
+            return v < 0 ? static_cast<T>(static_cast<Product>(v) * static_cast<Product>(s)) : v;
+          }));
   });
 }
 

@@ -1,6 +1,7 @@
 // Ops whose result comes from attributes, shapes or a few numbers.
 #include "Call.h"
 #include "Shapes.h"
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -76,7 +77,7 @@ void eyeLike(Call &c) {
   if (x.rank() != 2)
     fail("a matrix expected, not " + text(x.shape));
   Elem type = elemOf(c.i64("dtype", static_cast<int64_t>(x.type)));
-  int64_t k = c.i64("k", 0);
+  int64_t k = std::clamp(c.i64("k", 0), -x.shape[0], x.shape[1]);
   std::vector<int64_t> out(x.size(), 0);
   for (int64_t row = 0; row < x.shape[0]; ++row)
     if (row + k >= 0 && row + k < x.shape[1])

@@ -5,6 +5,7 @@
 #include "mlir/IR/SymbolTable.h"
 #include "moec/Reference/Reference.h"
 #include <new>
+#include <stdexcept>
 
 using namespace llvm;
 
@@ -85,6 +86,8 @@ void Interpreter::Data::execute(mlir::Operation &op) {
     throw NodeError(nodeName(&op) + ": " + e.what());
   } catch (const std::bad_alloc &) {
     throw NodeError(nodeName(&op) + ": out of memory");
+  } catch (const std::length_error &) {
+    throw NodeError(nodeName(&op) + ": a size is negative or too large");
   }
 }
 

@@ -2,6 +2,7 @@
 #include "Call.h"
 #include "Shapes.h"
 #include <algorithm>
+#include <cmath>
 
 using namespace llvm;
 
@@ -131,12 +132,14 @@ void gemm(Call &c) {
     Elements<S> x(a), y(b);
     std::vector<Sum> out(m * n);
     multiply<S, Sum>(x.data(), y.data(), out.data(), m, n, k);
-    auto scaled = [](Sum v, double by) { // whole factors keep integers exact
+    bool whole = alpha == std::trunc(alpha) && beta == std::trunc(beta);
+    if (!whole && !isFloat(a.type))
+      fail("unsupported: integers times a factor that is no whole number");
+    auto scaled = [](Sum v, double by) {
       if constexpr (std::is_same_v<Sum, double>)
         return v * by;
-      return by == 1 ? v
-                     : static_cast<Sum>(
-                           static_cast<int64_t>(static_cast<double>(static_cast<int64_t>(v)) * by));
+      else
+        return v * static_cast<Sum>(static_cast<int64_t>(by));
     };
     for (Sum &v : out)
       v = scaled(v, alpha);

@@ -222,6 +222,9 @@ void pad(Call &c) {
       axes.push_back(i);
   if (pads.size() != 2 * axes.size())
     fail(Twine(pads.size()) + " pads for " + Twine(axes.size()) + " axes");
+  for (int64_t p : pads)
+    if (p < -(int64_t(1) << 40) || p > int64_t(1) << 40)
+      fail("pads " + text(pads) + " are too large");
   Tensor out = x, fill(x.type, {});
   if (c.hasIn(2)) {
     if (c.in(2).size() != 1)

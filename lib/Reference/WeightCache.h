@@ -14,7 +14,11 @@ class WeightCache {
 public:
   WeightCache(mlir::ModuleOp module, llvm::StringRef folder) : evaluator(module, folder) {}
   Tensor whole(llvm::StringRef bind) { return get(bind, -1); }
-  Tensor row(llvm::StringRef bind, int64_t row) { return get(bind, row); }
+  Tensor row(llvm::StringRef bind, int64_t row) {
+    if (row < 0)
+      fail("weight " + bind + " has no row " + llvm::Twine(row));
+    return get(bind, row);
+  }
 
 private:
   using Key = std::pair<std::string, int64_t>;
