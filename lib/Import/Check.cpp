@@ -134,7 +134,7 @@ private:
         if (attribute.has_g())
           context.error(node, "is unsupported: a graph in an operator of domain \"" +
                                   node.domain() + "\"");
-      return nameOutputs(node, node.output_size());
+      return;
     }
     const onnx::OpSchema *schema =
         onnx::OpSchemaRegistry::Schema(node.op_type(), version, onnx::ONNX_DOMAIN);
