@@ -65,7 +65,8 @@ Value Lowering::linear(Build &b, moe::BankOp bank, int64_t id, Value x, StringRe
     Value v = steps.row(steps.of(of.getValue()), bank.getSlab(id));
     if (narrowRows)
       v = steps.head(v, 0, width);
-    bias = use(b, steps.cast(v, element), hint + ".bias");
+    if (!Steps::isZero(v))
+      bias = use(b, steps.cast(v, element), hint + ".bias");
   }
   w = steps.cast(w, element);
   int64_t rows = rankedType(w).getDimSize(0);

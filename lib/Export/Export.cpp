@@ -40,6 +40,8 @@ public:
       stream->close();
       stream->clear_error();
     }
+    if (!old.empty())
+      fs::remove(old);
     if (!temporary.empty()) {
       llvm::sys::DontRemoveFileOnSignal(temporary);
       fs::remove(temporary);
@@ -64,12 +66,33 @@ public:
     stream.reset();
     return code ? cannot(code) : Error::success();
   }
+  /// From here on the file has its name; the one that had it is kept until the end.
   Error rename() {
-    if (auto code = fs::rename(temporary, final))
+    if (fs::exists(final)) {
+      llvm::SmallString<128> name;
+      if (auto code = fs::createUniqueFile(final + ".old-%%%%%%%%", name))
+        return cannot(code);
+      if (auto code = fs::rename(final, name)) {
+        fs::remove(name);
+        return cannot(code);
+      }
+      old = name;
+    }
+    if (auto code = fs::rename(temporary, final)) {
+      undo();
       return cannot(code);
+    }
     llvm::sys::DontRemoveFileOnSignal(temporary);
     temporary.clear();
+    renamed = true;
     return Error::success();
+  }
+  /// What was there before is there again.
+  void undo() {
+    if (renamed)
+      fs::remove(final);
+    if (!old.empty() && !fs::rename(old, final))
+      old.clear();
   }
 
 private:
@@ -77,7 +100,8 @@ private:
     return llvm::createStringError(code, final + ": cannot write: " + code.message());
   }
   std::string final;
-  llvm::SmallString<128> temporary;
+  llvm::SmallString<128> temporary, old;
+  bool renamed = false;
   std::unique_ptr<llvm::raw_fd_ostream> stream;
 };
 
@@ -257,7 +281,9 @@ llvm::Expected<ExportReport> moec::exportOnnx(mlir::ModuleOp module, StringRef f
     if (Error error = data.rename())
       return std::move(error);
   }
-  if (Error error = file.rename())
+  if (Error error = file.rename()) {
+    data.undo();
     return std::move(error);
+  }
   return report;
 }

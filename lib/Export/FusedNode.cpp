@@ -75,7 +75,7 @@ static bool fits(moe::RouterAttr router, int64_t experts, bool same) {
 
 Value Lowering::parameter(Build &b, moe::BankOp bank, StringRef name, Type element) {
   auto symbol = bank->getAttrOfType<FlatSymbolRefAttr>(name);
-  if (!symbol)
+  if (!symbol || (name.ends_with("_bias") && Steps::isZero(steps.of(symbol.getValue()))))
     return {};
   SmallVector<int64_t> rows;
   for (int64_t e = 0; e < static_cast<int64_t>(bank.getExperts()); ++e)

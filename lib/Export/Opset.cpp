@@ -10,7 +10,35 @@
 
 using namespace mlir;
 using namespace moec;
+using namespace moec::onnx_export;
 using ::onnx::OpSchema;
+
+int32_t moec::onnx_export::elementCode(Type type) {
+  using T = ::onnx::TensorProto;
+  if (int64_t code = moec::onnx::typeCode(type))
+    return static_cast<int32_t>(code);
+  if (auto integer = dyn_cast<IntegerType>(type); integer && integer.getWidth() == 4)
+    return integer.isUnsigned() ? T::UINT4 : T::INT4;
+  else if (integer && integer.getWidth() == 2)
+    return integer.isUnsigned() ? T::UINT2 : T::INT2;
+  if (auto complex = dyn_cast<ComplexType>(type))
+    return complex.getElementType().isF64() ? T::COMPLEX128 : T::COMPLEX64;
+  return isa<Float8E4M3FNType>(type)     ? T::FLOAT8E4M3FN
+         : isa<Float8E4M3FNUZType>(type) ? T::FLOAT8E4M3FNUZ
+         : isa<Float8E5M2Type>(type)     ? T::FLOAT8E5M2
+         : isa<Float8E5M2FNUZType>(type) ? T::FLOAT8E5M2FNUZ
+         : isa<Float8E8M0FNUType>(type)  ? T::FLOAT8E8M0
+         : isa<Float4E2M1FNType>(type)   ? T::FLOAT4E2M1
+                                         : T::UNDEFINED;
+}
+
+int64_t moec::onnx_export::neededOpset(Type element) {
+  if (isa<Float4E2M1FNType>(element))
+    return 23;
+  if (isa<Float8E8M0FNUType>(element))
+    return 24;
+  return element.isInteger(2) || element.isUnsignedInteger(2) ? 25 : 21;
+}
 
 static constexpr int64_t kOldest = 21, kNewest = moec::onnx::OnnxDialect::kOpset;
 
@@ -30,7 +58,7 @@ static bool allows(const std::vector<OpSchema::FormalParameter> &formals, ValueR
     const auto &formal = formals[std::min(i, formals.size() - 1)];
     ::onnx::TypeProto proto;
     proto.mutable_tensor_type()->set_elem_type(
-        static_cast<int>(moec::onnx::typeCode(type.getElementType())));
+        elementCode(type.getElementType()));
     if (!formal.GetTypes().count(::onnx::Utils::DataTypeUtils::ToType(proto)))
       return false;
   }

@@ -5,6 +5,11 @@
 
 namespace moec::onnx_export {
 
+/// The code of an element type in files; 0 when it has none.
+int32_t elementCode(mlir::Type type);
+/// The oldest opset, 21 or later, whose file format has the element type.
+int64_t neededOpset(mlir::Type element);
+
 /// The oldest opset, 21 or later, whose version of the operator says the same as that of the
 /// dialect's opset about this node, with its attributes, operands and element types; 0 when the
 /// dialect's opset has no such operator.

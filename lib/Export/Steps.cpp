@@ -213,6 +213,17 @@ Value Steps::untransposed(Value v) {
   return stepName(v) == "transpose" && rankedType(v).getRank() == 2 ? op->getOperand(0) : Value();
 }
 
+bool Steps::isZero(Value v) {
+  Operation *op = v.getDefiningOp();
+  if (stepName(v) == "literal") {
+    auto dense = dyn_cast<DenseElementsAttr>(op->getAttr("value"));
+    return dense && dense.isSplat() && isa<FloatType>(dense.getElementType()) &&
+           dense.getSplatValue<APFloat>().isPosZero();
+  }
+  return !stepName(v).empty() && op->getNumOperands() > 0 && stepName(v) != "low_rank" &&
+         llvm::all_of(op->getOperands(), isZero);
+}
+
 Value Steps::again(Operation *like, ValueRange operands, Type element) {
   return step(StringRef(like->getName().getStringRef()).drop_front(StringRef("moe.weight.").size()),
               operands, rankedType(like->getResult(0)).clone(element), like->getAttrs());

@@ -36,6 +36,9 @@ public:
   /// The same numbers in the narrower float type that they are cast from; null if there is none.
   mlir::Value narrowed(mlir::Value v);
 
+  /// Whether all of `v` is a literal zero. Bytes of files are not looked at.
+  static bool isZero(mlir::Value v);
+
   /// A name of `v`: one that it has, or a new one like `hint`.
   std::string bind(mlir::Value v, llvm::StringRef hint);
 

@@ -29,7 +29,8 @@ void Writer::typeOf(Type type, ::onnx::TypeProto &out, ArrayAttr dims) {
   if (!shaped)
     return;
   auto *tensor = out.mutable_tensor_type();
-  tensor->set_elem_type(static_cast<int>(moec::onnx::typeCode(shaped.getElementType())));
+  tensor->set_elem_type(elementCode(shaped.getElementType()));
+  opset = std::max(opset, neededOpset(shaped.getElementType()));
   if (!shaped.hasRank())
     return;
   auto *shape = tensor->mutable_shape();
@@ -78,7 +79,7 @@ std::string moec::onnx_export::rawBytes(DenseElementsAttr value) {
 //===--- attributes -----------------------------------------------------------------------------===//
 
 static void tensorOf(DenseElementsAttr value, ::onnx::TensorProto &out) {
-  out.set_data_type(static_cast<int>(moec::onnx::typeCode(value.getElementType())));
+  out.set_data_type(elementCode(value.getElementType()));
   for (int64_t dim : value.getType().getShape())
     out.add_dims(dim);
   out.set_raw_data(rawBytes(value));
@@ -233,7 +234,8 @@ void Writer::weight(Operation *op) {
     stored.push_back({bind.str(), model.graph().initializer_size()});
     ::onnx::TensorProto &tensor = *model.mutable_graph()->add_initializer();
     tensor.set_name(name);
-    tensor.set_data_type(static_cast<int>(moec::onnx::typeCode(type.getElementType())));
+    tensor.set_data_type(elementCode(type.getElementType()));
+    opset = std::max(opset, neededOpset(type.getElementType()));
     for (int64_t dim : type.getShape())
       tensor.add_dims(dim);
   }

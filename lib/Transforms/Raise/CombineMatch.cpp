@@ -17,6 +17,15 @@ bool isZero(const Fact &f) {
   return number && *number == 0;
 }
 
+bool isOne(const Fact &f) {
+  if (f.expr->kind == Expr::Splat)
+    return f.expr->nums[0] == 1;
+  if (f.expr->kind != Expr::Weight)
+    return false;
+  auto number = constSplat(f.expr->origin);
+  return number && *number == 1;
+}
+
 bool isIdentity(const Expr *e) {
   if (e->kind != Expr::IdTable)
     return false;
@@ -59,8 +68,7 @@ Analysis::Result Analysis::scatterIds(Operation *op, const Fact &data,
   if (type.getShape().back() != r->experts)
     return std::nullopt;
   Dim experts{{Atom::Expert, r->experts}};
-  if (type.getRank() == 1 && adds && update.expr->kind == Expr::Splat &&
-      update.expr->nums[0] == 1 && coversSlots(index.layout)) {
+  if (type.getRank() == 1 && adds && isOne(update) && coversSlots(index.layout)) {
     Expr *e = make(Expr::Counts);
     e->ids = r->ids;
     return Fact{e, {experts}};
