@@ -184,7 +184,8 @@ private:
         if (attribute.has_g())
           captures(attribute.g(), used);
       for (const auto &name : used)
-        if (auto it = producer.find(name.getKey()); !name.getKey().empty() && it != producer.end()) {
+        if (auto it = producer.find(name.getKey());
+            !name.getKey().empty() && it != producer.end()) {
           users[it->second].push_back(i);
           ++waits[i];
           sorted &= it->second < i;

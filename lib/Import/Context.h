@@ -60,7 +60,9 @@ std::optional<std::string> readElements(Context &context, const ::onnx::TensorPr
                                         std::string &why);
 
 /// True for the default domain under either of its names.
-inline bool isDefaultDomain(llvm::StringRef domain) { return domain.empty() || domain == "ai.onnx"; }
+inline bool isDefaultDomain(llvm::StringRef domain) {
+  return domain.empty() || domain == "ai.onnx";
+}
 
 /// Visits every graph: the main one and those in attributes, outer ones first.
 void forEachGraph(::onnx::GraphProto &graph, llvm::function_ref<void(::onnx::GraphProto &)> visit);
@@ -68,7 +70,7 @@ void forEachGraph(::onnx::GraphProto &graph, llvm::function_ref<void(::onnx::Gra
 /// Adds the type of a weight node's output to its graph's value_info.
 void declareWeight(const ::onnx::NodeProto &node, ::onnx::GraphProto &graph);
 
-//===--- the steps ------------------------------------------------------------------------------===//
+//===--- the steps -----------------------------------------------------------------------------===//
 // Each reports its errors; callers look at `errors`.
 
 /// Inlines functions, names nodes, makes nodes of tensors that were left out.

@@ -10,7 +10,8 @@
 namespace moec::onnx_import {
 
 /// ONNX's registry, completed: every operator of another domain has a schema that accepts any
-/// inputs, and inference is bounded in what it makes of lengths that a file claims. Not thread safe.
+/// inputs, and inference is bounded in what it makes of lengths that a file claims. Not thread
+/// safe.
 class ContribRegistry : public ::onnx::ISchemaRegistry {
 public:
   const ::onnx::OpSchema *GetSchema(const std::string &key, int maxInclusiveVersion,

@@ -115,8 +115,9 @@ Value Emitter::weight(Operation *step, StringRef name, RankedTensorType type) {
     create("moe.weight.bind", loc, step->getResult(0), {},
            builder.getNamedAttr("sym_name", builder.getStringAttr(symbol)));
   }
-  return create("moe.weight.use", loc, {}, type,
-                builder.getNamedAttr("weight", FlatSymbolRefAttr::get(builder.getStringAttr(symbol))))
+  return create(
+             "moe.weight.use", loc, {}, type,
+             builder.getNamedAttr("weight", FlatSymbolRefAttr::get(builder.getStringAttr(symbol))))
       ->getResult(0);
 }
 

@@ -150,10 +150,10 @@ static std::string describeInputs(const onnx::GraphProto &graph, StringRef name,
       continue;
     std::string dims;
     for (const auto &dim : type->tensor_type().shape().dim())
-      dims += (dims.empty() ? "" : ", ") +
-              (dim.has_dim_value()                                     ? std::to_string(dim.dim_value())
-               : StringRef(dim.dim_param()).starts_with("unk__") ? "?"
-                                                                       : dim.dim_param());
+      dims += (dims.empty() ? "" : ", ") + (dim.has_dim_value() ? std::to_string(dim.dim_value())
+                                            : StringRef(dim.dim_param()).starts_with("unk__")
+                                                ? "?"
+                                                : dim.dim_param());
     shapes += (shapes.empty() ? "" : ", ") + found->input(i) + " is [" + dims + "]";
   }
   return values + (values.empty() || shapes.empty() ? "" : "; ") + shapes;

@@ -72,7 +72,8 @@ public:
     value = 0;
     for (unsigned shift = 0; shift < 64; shift += 7) {
       if (at == end)
-        return fail(error, toEnd ? "truncated, or not an ONNX file" : "not an ONNX file, or damaged");
+        return fail(error,
+                    toEnd ? "truncated, or not an ONNX file" : "not an ONNX file, or damaged");
       uint8_t byte = *at++;
       value |= uint64_t(byte & 0x7f) << shift;
       if (!(byte & 0x80))
@@ -175,7 +176,8 @@ public:
     if (kind == Kind::tensor)
       return tensor(bytes, out);
     if (kind == Kind::graph && ++graphs > kMaxDepth)
-      return fail("unsupported: graphs are nested more than " + std::to_string(kMaxDepth) + " deep");
+      return fail("unsupported: graphs are nested more than " + std::to_string(kMaxDepth) +
+                  " deep");
     Cursor cursor(bytes, bytes.end() == file.end());
     Field field;
     while (!cursor.done()) {

@@ -50,13 +50,15 @@ static bool isPlain(mlir::RankedTensorType type) {
 static llvm::Error named(StringRef bind, llvm::Error error) {
   if (!error)
     return error;
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), "weight \"" + bind + "\": " + llvm::toString(std::move(error)));
+  return llvm::createStringError(llvm::inconvertibleErrorCode(),
+                                 "weight \"" + bind + "\": " + llvm::toString(std::move(error)));
 }
 
 llvm::Expected<mlir::Value> WeightEvaluator::Data::value(StringRef bind) {
   auto it = binds.find(bind);
   if (it == binds.end())
-    return llvm::createStringError(llvm::inconvertibleErrorCode(), "there is no weight \"" + bind + "\"");
+    return llvm::createStringError(llvm::inconvertibleErrorCode(),
+                                   "there is no weight \"" + bind + "\"");
   return it->second;
 }
 
@@ -77,9 +79,10 @@ llvm::Error WeightEvaluator::rows(StringRef bind, int64_t first, int64_t count,
     return type.takeError();
   int64_t have = type->getRank() == 0 ? 1 : type->getDimSize(0);
   if (first < 0 || count < 0 || first > have || count > have - first)
-    return named(bind, llvm::createStringError(
-                           llvm::inconvertibleErrorCode(), llvm::Twine(count) + " rows from " + llvm::Twine(first) +
-                               " are asked for, it has " + llvm::Twine(have)));
+    return named(bind,
+                 llvm::createStringError(llvm::inconvertibleErrorCode(),
+                                         llvm::Twine(count) + " rows from " + llvm::Twine(first) +
+                                             " are asked for, it has " + llvm::Twine(have)));
   int64_t row = have == 0 ? 0 : type->getNumElements() / have;
   out.resize_for_overwrite(static_cast<size_t>(count * row * elementBytes(type->getElementType())));
   mlir::Value value = *data->value(bind);
@@ -171,7 +174,8 @@ llvm::Expected<Piece> WeightEvaluator::Data::load(const Step &step, char *out) {
   int64_t bits = storageBits(element), units = llvm::isa<mlir::ComplexType>(element) ? 2 : 1;
   int64_t firstByte = step.first * bits / 8;
   int64_t endByte = ((step.first + step.count) * bits + 7) / 8;
-  auto bytes = reader.map(file.getValue(), static_cast<uint64_t>(offset.getInt()) + static_cast<uint64_t>(firstByte),
+  auto bytes = reader.map(file.getValue(),
+                          static_cast<uint64_t>(offset.getInt()) + static_cast<uint64_t>(firstByte),
                           static_cast<uint64_t>(endByte - firstByte));
   if (!bytes)
     return bytes.takeError();

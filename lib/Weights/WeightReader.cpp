@@ -52,7 +52,8 @@ struct WeightReader::Data {
 };
 
 static llvm::Error refuse(StringRef file, const llvm::Twine &why) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), "external data \"" + file + "\" " + why);
+  return llvm::createStringError(llvm::inconvertibleErrorCode(),
+                                 "external data \"" + file + "\" " + why);
 }
 
 static llvm::Error systemError(StringRef file, int code) {
