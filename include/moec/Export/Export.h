@@ -23,7 +23,7 @@ struct ExportOptions {
   Fused fused = Fused::automatic;
   /// Weights go to the file beside even when they are few.
   bool externalData = false;
-  std::string producerVersion;
+  std::string producerVersion{};
 };
 
 struct ExportReport {
