@@ -71,16 +71,15 @@ llvm::Error exportModel(ExportFlags &flags) {
                         .dump(2)
                  << "\n";
   else
-    llvm::outs() << llvm::formatv("{0}: opset {1}, {2} MoE layers as MoE nodes, {3} as standard "
-                                  "operators{4}\n",
-                                  flags.output, report->opset, report->fusedLayers,
-                                  report->plainLayers,
-                                  report->dataPath.empty()
-                                      ? ""
-                                      : llvm::formatv("; {0:f1} MiB of weights in {1}",
-                                                      double(report->dataBytes) / 1048576,
-                                                      report->dataPath)
-                                            .str());
+    llvm::outs() << llvm::formatv(
+        "{0}: opset {1}, {2} MoE layers as MoE nodes, {3} as standard "
+        "operators{4}\n",
+        flags.output, report->opset, report->fusedLayers, report->plainLayers,
+        report->dataPath.empty()
+            ? ""
+            : llvm::formatv("; {0:f1} MiB of weights in {1}", double(report->dataBytes) / 1048576,
+                            report->dataPath)
+                  .str());
   return llvm::Error::success();
 }
 
@@ -91,22 +90,25 @@ void moec::addExportCommand(CLI::App &app, Action &action) {
                                  "moec export examples/moe-lm/decode.onnx -o optimised.onnx");
   auto flags = std::make_shared<ExportFlags>();
   command->add_option("model", flags->model, "model.onnx or IR (.mlir)")->required();
-  command->add_option("-o,--output", flags->output,
-                      "the ONNX file; large weights go beside it, with .data behind its name")
+  command
+      ->add_option("-o,--output", flags->output,
+                   "the ONNX file; large weights go beside it, with .data behind its name")
       ->required();
   addLevelFlag(*command, flags->level);
   using Fused = ExportOptions::Fused;
   std::map<std::string, Fused> kinds{
       {"auto", Fused::automatic}, {"equivalent", Fused::equivalent}, {"never", Fused::never}};
   command
-      ->add_option("--fused", flags->options.fused,
-                   "layers as com.microsoft.MoE nodes: auto (where nothing of a layer's description "
-                   "is lost), equivalent (where the values are the same), never")
+      ->add_option(
+          "--fused", flags->options.fused,
+          "layers as com.microsoft.MoE nodes: auto (where nothing of a layer's description "
+          "is lost), equivalent (where the values are the same), never")
       ->transform(CLI::CheckedTransformer(kinds).description(""));
   command->add_flag("--external-data", flags->options.externalData,
                     "weights in a file beside even when they are few");
-  command->add_option("--weights", flags->folder,
-                      "folder of the weight files, when they are not beside the model")
+  command
+      ->add_option("--weights", flags->folder,
+                   "folder of the weight files, when they are not beside the model")
       ->check(CLI::ExistingDirectory);
   addFormatFlag(*command, flags->json);
   command->callback([flags, &action] { action = [flags] { return exportModel(*flags); }; });

@@ -123,8 +123,7 @@ Value Build::reshape(Value x, ArrayRef<int64_t> shape) {
   auto from = rankedType(x);
   for (int64_t &dim : known)
     if (dim < 0)
-      dim = from.hasStaticShape() && rest > 0 ? from.getNumElements() / rest
-                                              : ShapedType::kDynamic;
+      dim = from.hasStaticShape() && rest > 0 ? from.getNumElements() / rest : ShapedType::kDynamic;
   return reshape(x, ints(shape), type(known, elementOf(x)));
 }
 
@@ -161,7 +160,8 @@ Value Build::gather(Value data, Value rows, int64_t axis) {
 
 Value Build::gatherElements(Value data, Value indices) {
   auto result = rankedType(indices).clone(elementOf(data));
-  return op("GatherElements", {data, indices}, result, attr("axis", rankedType(data).getRank() - 1));
+  return op("GatherElements", {data, indices}, result,
+            attr("axis", rankedType(data).getRank() - 1));
 }
 
 Value Build::shape(Value x) {
@@ -189,15 +189,16 @@ SmallVector<Value> Build::unitParts(Value x, int64_t axis) {
     return {x};
   shape[axis] = 1;
   SmallVector<Type> types(count, type(shape, elementOf(x)));
-  Operation *split = make("Split", {x, none()}, types,
-                          {attr("axis", axis), attr("num_outputs", count)});
+  Operation *split =
+      make("Split", {x, none()}, types, {attr("axis", axis), attr("num_outputs", count)});
   return SmallVector<Value>(split->getResults());
 }
 
 std::pair<Value, Value> Build::topK(Value x, Value k, int64_t size, bool largest) {
   SmallVector<int64_t> shape(rankedType(x).getShape());
   shape.back() = size;
-  Operation *top = make("TopK", {x, k}, {type(shape, elementOf(x)), type(shape, builder.getI64Type())},
-                        {attr("axis", -1), attr("largest", int64_t(largest)), attr("sorted", 1)});
+  Operation *top =
+      make("TopK", {x, k}, {type(shape, elementOf(x)), type(shape, builder.getI64Type())},
+           {attr("axis", -1), attr("largest", int64_t(largest)), attr("sorted", 1)});
   return {top->getResult(0), top->getResult(1)};
 }

@@ -46,9 +46,9 @@ public:
 
   mlir::Value none();
   mlir::Value constant(mlir::DenseElementsAttr value);
-  mlir::Value ints(llvm::ArrayRef<int64_t> values);      // [N] i64
-  mlir::Value index(int64_t value);                      // scalar i64
-  mlir::Value number(mlir::Type element, double value);  // scalar
+  mlir::Value ints(llvm::ArrayRef<int64_t> values);     // [N] i64
+  mlir::Value index(int64_t value);                     // scalar i64
+  mlir::Value number(mlir::Type element, double value); // scalar
   mlir::Value zeros(mlir::Value shape, mlir::RankedTensorType type);
 
   mlir::Value unary(llvm::StringRef name, mlir::Value x);

@@ -246,8 +246,8 @@ static Error refused() {
 llvm::Expected<ExportReport> moec::exportOnnx(mlir::ModuleOp module, StringRef folder,
                                               StringRef path, const ExportOptions &options,
                                               const std::function<void(uint64_t)> &progress) {
-  module.getContext()->loadDialect<moec::onnx::OnnxDialect, moe::MoEDialect,
-                                   mlir::func::FuncDialect>();
+  module.getContext()
+      ->loadDialect<moec::onnx::OnnxDialect, moe::MoEDialect, mlir::func::FuncDialect>();
   mlir::OwningOpRef<mlir::ModuleOp> copy = module.clone();
   ExportReport report;
   ::onnx::ModelProto model;

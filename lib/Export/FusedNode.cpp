@@ -24,8 +24,9 @@ static Value logitsAs(Build &b, Value z, Type element) {
   if (elementOf(z) == element)
     return z;
   Operation *op = z.getDefiningOp();
-  if (op && op->getName().getStringRef() == "onnx.Cast" && elementOf(op->getOperand(0)) == element &&
-      rankedType(op->getOperand(0)).getRank() == 2 && element.getIntOrFloatBitWidth() <= 32 &&
+  if (op && op->getName().getStringRef() == "onnx.Cast" &&
+      elementOf(op->getOperand(0)) == element && rankedType(op->getOperand(0)).getRank() == 2 &&
+      element.getIntOrFloatBitWidth() <= 32 &&
       elementOf(z).getIntOrFloatBitWidth() > element.getIntOrFloatBitWidth())
     return op->getOperand(0);
   if (element.isF32() && (elementOf(z).isF16() || elementOf(z).isBF16()))
@@ -38,9 +39,9 @@ static StringRef activationType(moe::FfnAttr ffn) {
   StringRef name = ffn.getActivation();
   if (ffn.getGated())
     return name == "silu" || name == "swish" ? "swiglu" : "";
-  return name == "gelu_tanh"                                          ? "gelu"
+  return name == "gelu_tanh"                                      ? "gelu"
          : name == "relu" || name == "silu" || name == "identity" ? name
-                                                                      : "";
+                                                                  : "";
 }
 
 static bool fits(moe::BankOp bank) {
@@ -67,7 +68,8 @@ static bool fits(moe::RouterAttr router, int64_t experts, bool same) {
     // The chosen probabilities sum up to at least 1 / E: what is too small to change that in f32
     // changes nothing.
     double least = 1.0 / static_cast<double>(experts);
-    return exact || (!same && router.getEpsilon() < least * 0x1p-25 && router.getMinimum() <= least);
+    return exact ||
+           (!same && router.getEpsilon() < least * 0x1p-25 && router.getMinimum() <= least);
   }
   // Softmax over the chosen logits is the softmax over all, renormalised.
   return !same && router.getScore() == Score::Identity && router.getRenorm() == Renorm::Softmax;
@@ -98,7 +100,8 @@ Value Lowering::firstWeights(Build &b, moe::BankOp bank, Type element) {
 }
 
 Value Lowering::firstBiases(Build &b, moe::BankOp bank, Type element) {
-  Value up = parameter(b, bank, "up_bias", element), gate = parameter(b, bank, "gate_bias", element);
+  Value up = parameter(b, bank, "up_bias", element),
+        gate = parameter(b, bank, "gate_bias", element);
   if (!bank.getBody()->getGated() || (!up && !gate))
     return up;
   Value zero = steps.zeros({int64_t(bank.getExperts()), int64_t(bank.getInter())}, element);
@@ -130,7 +133,8 @@ bool Lowering::fuse(moe::ExpertsOp op) {
   auto named = [&](Value step, StringRef part) {
     return step ? use(b, step, (bank.getSymName() + "." + part).str()) : b.none();
   };
-  SmallVector<Value> inputs = {op.getX(), logits,
+  SmallVector<Value> inputs = {op.getX(),
+                               logits,
                                named(firstWeights(b, bank, element), "fc1"),
                                named(firstBiases(b, bank, element), "fc1_bias"),
                                named(parameter(b, bank, "down", element), "fc2"),
@@ -140,7 +144,8 @@ bool Lowering::fuse(moe::ExpertsOp op) {
   };
   SmallVector<NamedAttribute> attributes = {
       b.attr("activation_type", activationType(ffn)), b.attr("k", route.getRouter().getK()),
-      b.attr("normalize_routing_weights", route.getRouter().getRenorm() != moe::RouterRenorm::None)};
+      b.attr("normalize_routing_weights",
+             route.getRouter().getRenorm() != moe::RouterRenorm::None)};
   if (ffn.getGated()) {
     attributes.push_back(b.attr("swiglu_fusion", 1));
     attributes.push_back(real("activation_alpha", ffn.getAlpha()));

@@ -44,8 +44,8 @@ private:
   mlir::Value expert(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows);
   mlir::Value body(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows);
   mlir::Value region(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows);
-  mlir::Value linear(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows,
-                     llvm::StringRef name, int64_t width, bool narrowRows);
+  mlir::Value linear(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows, llvm::StringRef name,
+                     int64_t width, bool narrowRows);
 
   // Soft.cpp
   void softDispatch(moe::SoftDispatchOp op);

@@ -57,8 +57,7 @@ static bool allows(const std::vector<OpSchema::FormalParameter> &formals, ValueR
       return false;
     const auto &formal = formals[std::min(i, formals.size() - 1)];
     ::onnx::TypeProto proto;
-    proto.mutable_tensor_type()->set_elem_type(
-        elementCode(type.getElementType()));
+    proto.mutable_tensor_type()->set_elem_type(elementCode(type.getElementType()));
     if (!formal.GetTypes().count(::onnx::Utils::DataTypeUtils::ToType(proto)))
       return false;
   }

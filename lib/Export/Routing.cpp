@@ -57,7 +57,8 @@ std::pair<Value, Value> Lowering::grouped(Build &b, Value scores, int64_t k, int
   Value chosen = b.topK(best, b.ints(groupK), groupK).second;
   // Ones at the chosen groups.
   Value none = b.zeros(b.shape(best), rankedType(best));
-  Value ones = b.op("Expand", {b.number(element, 1), b.shape(chosen)}, rankedType(chosen).clone(element));
+  Value ones =
+      b.op("Expand", {b.number(element, 1), b.shape(chosen)}, rankedType(chosen).clone(element));
   Value mask = b.op("ScatterElements", {none, chosen, ones}, none.getType(), b.attr("axis", 1));
   Value open = b.cast(b.unsqueeze(mask, 2), b.builder.getI1Type());
   Value kept = b.where(open, byGroup, b.number(element, -kInfinity));

@@ -16,7 +16,8 @@ static StringRef stepName(Value v) {
 }
 
 // Everything that a step's value depends on. Types and attributes are unique in their context.
-static std::string keyOf(StringRef name, ValueRange operands, Type type, DictionaryAttr attributes) {
+static std::string keyOf(StringRef name, ValueRange operands, Type type,
+                         DictionaryAttr attributes) {
   std::string key;
   llvm::raw_string_ostream os(key);
   os << name << ' ' << type.getAsOpaquePointer() << ' ' << attributes.getAsOpaquePointer();

@@ -9,9 +9,9 @@
 
 namespace moec::onnx_export {
 
-/// Steps are folded while they are made (the row of a stack is the tensor that was stacked, if there
-/// is one), and equal ones are made once, so that what is stored is what the source file stores
-/// wherever that is possible. All tensors are static.
+/// Steps are folded while they are made (the row of a stack is the tensor that was stacked, if
+/// there is one), and equal ones are made once, so that what is stored is what the source file
+/// stores wherever that is possible. All tensors are static.
 class Steps {
 public:
   explicit Steps(mlir::ModuleOp module);

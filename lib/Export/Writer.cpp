@@ -76,7 +76,8 @@ std::string moec::onnx_export::rawBytes(DenseElementsAttr value) {
   return packed;
 }
 
-//===--- attributes -----------------------------------------------------------------------------===//
+//===--- attributes
+//-----------------------------------------------------------------------------===//
 
 static void tensorOf(DenseElementsAttr value, ::onnx::TensorProto &out) {
   out.set_data_type(elementCode(value.getElementType()));
@@ -171,7 +172,8 @@ bool Writer::attributes(Operation *op, ::onnx::NodeProto &out) {
   return true;
 }
 
-//===--- graphs ---------------------------------------------------------------------------------===//
+//===--- graphs
+//---------------------------------------------------------------------------------===//
 
 std::string Writer::outputOf(Value v, StringRef wanted, Block &block, ::onnx::GraphProto &graph) {
   std::string name = names.lookup(v);
@@ -308,7 +310,8 @@ bool Writer::block(Block &block, ::onnx::GraphProto &graph) {
   return ok;
 }
 
-//===--- the signature --------------------------------------------------------------------------===//
+//===--- the signature
+//--------------------------------------------------------------------------===//
 
 static std::string nameOf(DictionaryAttr attributes, const Twine &otherwise) {
   auto name = attributes ? attributes.getAs<StringAttr>("onnx.name") : StringAttr();

@@ -51,7 +51,7 @@ private:
   mlir::ModuleOp module;
   ::onnx::ModelProto &model;
   llvm::DenseMap<mlir::Value, std::string> names;
-  llvm::StringMap<unsigned> values, nodes; // names that are taken, with a counter
+  llvm::StringMap<unsigned> values, nodes;   // names that are taken, with a counter
   llvm::StringMap<std::string> initializers; // binds -> names
   llvm::DenseMap<mlir::Attribute, std::string> constants;
   llvm::DenseSet<mlir::Value> isOutput; // of the main graph

@@ -133,9 +133,10 @@ TEST_F(File, Subgraphs) {
 
 TEST_F(File, OpsetIsTheLowestThatSaysTheSame) {
   auto opset = [&](const std::string &op) {
-    auto module = context.parse("func.func @main(%x: tensor<2xf32>) -> tensor<2xf32> {\n%y = " +
-                                op + " : (tensor<2xf32>) -> tensor<2xf32>\nreturn %y : "
-                                     "tensor<2xf32>\n}");
+    auto module =
+        context.parse("func.func @main(%x: tensor<2xf32>) -> tensor<2xf32> {\n%y = " + op +
+                      " : (tensor<2xf32>) -> tensor<2xf32>\nreturn %y : "
+                      "tensor<2xf32>\n}");
     auto report = write(*module);
     return report ? report->opset : (llvm::consumeError(report.takeError()), int64_t(0));
   };

@@ -13,9 +13,8 @@ std::string literal(const std::string &name, std::vector<int64_t> shape) {
   std::function<std::string(size_t)> nest = [&](size_t axis) {
     std::string text = "[";
     for (int64_t i = 0; i < shape[axis]; ++i)
-      text += (i ? ", " : "") + (axis + 1 < shape.size()
-                                     ? nest(axis + 1)
-                                     : std::to_string(normal(random)));
+      text += (i ? ", " : "") +
+              (axis + 1 < shape.size() ? nest(axis + 1) : std::to_string(normal(random)));
     return text + "]";
   };
   std::string type = "tensor<";
@@ -103,7 +102,8 @@ TEST_F(Lower, FormulasOfRouters) {
   for (const char *router :
        {"<score = softmax, k = 2, renorm = sum, epsilon = 0.25>", "<score = sigmoid, k = 2>",
         "<score = sigmoid, k = 2, renorm = sum, minimum = 1.5, scale = 2.5>",
-        "<score = identity, k = 2, renorm = softmax>", "<score = identity, k = 2, renorm = sigmoid>",
+        "<score = identity, k = 2, renorm = softmax>",
+        "<score = identity, k = 2, renorm = sigmoid>",
         "<score = softmax, k = 2, groups = 2, group_k = 1>",
         "<score = sigmoid, k = 2, groups = 2, group_k = 1, group_score = top2>"}) {
     SCOPED_TRACE(router);
@@ -180,21 +180,25 @@ TEST_F(Lower, KindsOfSelection) {
     std::string attributes;
     int k;
   };
-  for (const Case &c : {Case{"{k = 3 : i64}", 3},
-                        Case{"{k = 3 : i64, kind = \"top_p\", p = 0.7 : f64}", 3},
-                        Case{"{k = 3 : i64, kind = \"threshold\", threshold = 0.3 : f64}", 3},
-                        Case{"{k = 3 : i64, kind = \"threshold\", threshold = 0.4 : f64, "
-                             "at_least = 2 : i64}", 3},
-                        Case{"{k = 2 : i64, kind = \"grouped_top_k\", groups = 2 : i64, "
-                             "group_k = 1 : i64, group_score = \"top2\"}", 2},
-                        Case{"{kind = \"all\"}", 4}}) {
+  for (const Case &c :
+       {Case{"{k = 3 : i64}", 3}, Case{"{k = 3 : i64, kind = \"top_p\", p = 0.7 : f64}", 3},
+        Case{"{k = 3 : i64, kind = \"threshold\", threshold = 0.3 : f64}", 3},
+        Case{"{k = 3 : i64, kind = \"threshold\", threshold = 0.4 : f64, "
+             "at_least = 2 : i64}",
+             3},
+        Case{"{k = 2 : i64, kind = \"grouped_top_k\", groups = 2 : i64, "
+             "group_k = 1 : i64, group_score = \"top2\"}",
+             2},
+        Case{"{kind = \"all\"}", 4}}) {
     SCOPED_TRACE(c.attributes);
     std::string k = std::to_string(c.k);
     std::string types = "tensor<?x" + k + "xi32>, tensor<?x" + k + "xf32>";
     check("func.func @main(%z: tensor<?x4xf32>) -> (" + types + R"() {
              %p = onnx.Softmax(%z) {axis = -1 : i64} : (tensor<?x4xf32>) -> tensor<?x4xf32>
-             %i, %w = moe.select %p )" + c.attributes + " : (tensor<?x4xf32>) -> (" + types + R"()
-             return %i, %w : )" + types + "\n}",
+             %i, %w = moe.select %p )" +
+              c.attributes + " : (tensor<?x4xf32>) -> (" + types + R"()
+             return %i, %w : )" +
+              types + "\n}",
           {floats({9, 4}, random)});
   }
 }
@@ -257,16 +261,21 @@ TEST_F(Lower, FusedWhereTheNodeSaysTheSame) {
        {Case{"<score = softmax, k = 2>", silu, Fused::automatic, 1},
         Case{"<score = softmax, k = 2, renorm = sum>", silu, Fused::automatic, 1},
         Case{"<score = softmax, k = 2, renorm = sum>", silu, Fused::never, 0},
-        Case{"<score = softmax, k = 2, renorm = sum, epsilon = 1.0e-20>", silu, Fused::automatic, 0},
-        Case{"<score = softmax, k = 2, renorm = sum, epsilon = 1.0e-20>", silu, Fused::equivalent, 1},
+        Case{"<score = softmax, k = 2, renorm = sum, epsilon = 1.0e-20>", silu, Fused::automatic,
+             0},
+        Case{"<score = softmax, k = 2, renorm = sum, epsilon = 1.0e-20>", silu, Fused::equivalent,
+             1},
         Case{"<score = softmax, k = 2, renorm = sum, epsilon = 0.5>", silu, Fused::equivalent, 0},
         Case{"<score = identity, k = 2, renorm = softmax>", silu, Fused::automatic, 0},
         Case{"<score = identity, k = 2, renorm = softmax>", silu, Fused::equivalent, 1},
         Case{"<score = sigmoid, k = 2, renorm = sum>", silu, Fused::equivalent, 0},
         Case{"<score = softmax, k = 2, scale = 2.0>", silu, Fused::equivalent, 0},
-        Case{"<score = softmax, k = 2>", "gated = false, activation = \"relu\"", Fused::automatic, 1},
-        Case{"<score = softmax, k = 2>", "gated = false, activation = \"gelu\"", Fused::automatic, 0},
-        Case{"<score = softmax, k = 2>", "gated = true, activation = \"relu\"", Fused::automatic, 0}}) {
+        Case{"<score = softmax, k = 2>", "gated = false, activation = \"relu\"", Fused::automatic,
+             1},
+        Case{"<score = softmax, k = 2>", "gated = false, activation = \"gelu\"", Fused::automatic,
+             0},
+        Case{"<score = softmax, k = 2>", "gated = true, activation = \"relu\"", Fused::automatic,
+             0}}) {
     SCOPED_TRACE(std::string(c.router) + c.formula);
     std::string text = check(routed(c.router, bank(c.formula)), tokens(), {c.mode, false, ""});
     EXPECT_EQ(report.fusedLayers, c.fused);

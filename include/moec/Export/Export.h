@@ -1,8 +1,8 @@
 // Export: a module of the onnx and moe dialects -> a .onnx file.
 //
-// Two steps, usable apart: lowerToOnnx writes every moe op as operators of ONNX, or as the contributed
-// operator com.microsoft.MoE where that says the same; exportOnnx does this and writes the file, its
-// weights streamed to a file beside it. docs/export.md says what becomes what.
+// Two steps, usable apart: lowerToOnnx writes every moe op as operators of ONNX, or as the
+// contributed operator com.microsoft.MoE where that says the same; exportOnnx does this and writes
+// the file, its weights streamed to a file beside it. docs/export.md says what becomes what.
 #pragma once
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/StringRef.h"
@@ -33,9 +33,9 @@ struct ExportReport {
   unsigned fusedLayers = 0, plainLayers = 0;
 };
 
-/// Replaces all moe ops of the functions by onnx ops. What has no such form is diagnosed, all ops at
-/// once, in words that hold "unsupported"; the module is then of no more use. The module keeps its
-/// moe.weights, with binds of its own for what the new ops read. Counts layers in `report`.
+/// Replaces all moe ops of the functions by onnx ops. What has no such form is diagnosed, all ops
+/// at once, in words that hold "unsupported"; the module is then of no more use. The module keeps
+/// its moe.weights, with binds of its own for what the new ops read. Counts layers in `report`.
 llvm::LogicalResult lowerToOnnx(mlir::ModuleOp module, const ExportOptions &options,
                                 ExportReport &report);
 
@@ -44,9 +44,9 @@ llvm::LogicalResult lowerToOnnx(mlir::ModuleOp module, const ExportOptions &opti
 /// leaves old files intact. The module is not changed. `folder` is what the weight files are
 /// relative to. Memory: the graph without its weights, and some rows of one weight at a time.
 ///
-/// Errors: one with std::errc::not_supported when the module holds what ONNX cannot say; the reasons
-/// were diagnosed. A file that cannot be written has the system's error code; errors of weight
-/// files are WeightEvaluator's.
+/// Errors: one with std::errc::not_supported when the module holds what ONNX cannot say; the
+/// reasons were diagnosed. A file that cannot be written has the system's error code; errors of
+/// weight files are WeightEvaluator's.
 llvm::Expected<ExportReport> exportOnnx(mlir::ModuleOp module, llvm::StringRef folder,
                                         llvm::StringRef path, const ExportOptions &options = {},
                                         const std::function<void(uint64_t)> &progress = {});
