@@ -132,8 +132,10 @@ llvm::Error Model::runPipeline(StringRef pipeline) {
 }
 
 llvm::Error Model::optimise(int level) {
-  std::string pipeline = "canonicalize,cse,decompose-contrib,decompose-onnx,fold-weights";
-  if (level > 0)
+  std::string pipeline = "canonicalize,cse,refine-shapes,decompose-contrib,decompose-onnx,fold-weights";
+  if (level == 0)
+    pipeline += ",raise-moe{nodes-only=true}";
+  else
     pipeline += ",raise-moe,canonicalize,cse,fuse-gating,canonicalize,cse";
   if (level > 1)
     pipeline += ",fuse-attention,canonicalize,cse";

@@ -10,7 +10,7 @@ namespace moec::cpu {
 namespace {
 
 /// Raised whenever the generated code changes, so that old cache entries are not used.
-constexpr const char *generatorVersion = "halide21-1";
+constexpr const char *generatorVersion = "halide21-2";
 
 struct Job {
   KernelSpec spec;

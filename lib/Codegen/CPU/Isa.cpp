@@ -21,7 +21,7 @@ const Isa *findIsa(llvm::StringRef name) {
   return nullptr;
 }
 
-TileShape tileShape(const Isa &isa, bool gated, int rows, bool wide) {
+TileShape tileShape(const Isa &isa, bool gated, int rows, int mostPanels) {
   // Accumulators: as many as fit beside the operands, and at least 8 where that is possible: two
   // FMA units times four cycles of latency.
   int budget = isa.registers == 32 ? 24 : 12;
@@ -31,7 +31,7 @@ TileShape tileShape(const Isa &isa, bool gated, int rows, bool wide) {
     joint = false; // four B vectors leave no room for A
   int each = joint ? rows * vectors : rows * 16 / isa.lanes;
   int panels = 1;
-  while (wide && panels < 4 && each * panels * 2 <= budget)
+  while (panels < mostPanels && each * panels * 2 <= budget)
     panels *= 2;
   return {rows, panels, joint};
 }

@@ -23,7 +23,7 @@ struct TileShape {
   bool joint;
 };
 
-/// The tile of a row block, `wide` or one panel at a time.
-TileShape tileShape(const Isa &isa, bool gated, int rows, bool wide);
+/// The tile of a row block with at most that many panels (a power of two).
+TileShape tileShape(const Isa &isa, bool gated, int rows, int mostPanels);
 
 } // namespace moec::cpu

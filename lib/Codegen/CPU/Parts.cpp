@@ -28,17 +28,22 @@ struct Builder {
     bool gated = spec.op == KernelOp::ExpertsUp && spec.gated;
     add(bytes[static_cast<unsigned>(spec.weight)]);
     add(uint32_t(gated ? 2 * MOERT_COLUMNS : MOERT_COLUMNS));
+    constexpr int widths[MOERT_TILE_WIDTHS] = {4, 2, 1};
     for (int rows = 1; rows <= MOERT_TILE_ROWS; ++rows)
-      add(uint32_t(tileShape(isa, gated, rows, true).panels));
-    for (bool wide : {true, false})
-      for (int rows = 1; rows <= MOERT_TILE_ROWS; ++rows) {
-        TileShape shape = tileShape(isa, gated, rows, wide);
-        std::string name = "tile" + std::to_string(rows) + (wide ? "_wide" : "_narrow");
-        if (!wide && tileShape(isa, gated, rows, true).panels == 1)
-          add("tile" + std::to_string(rows) + "_wide");
+      for (int width : widths)
+        add(uint32_t(tileShape(isa, gated, rows, width).panels));
+    for (int rows = 1; rows <= MOERT_TILE_ROWS; ++rows) {
+      int made = 0; // panels of the last function made
+      for (int width : widths) {
+        TileShape shape = tileShape(isa, gated, rows, width);
+        std::string name = "tile" + std::to_string(rows) + "x" + std::to_string(shape.panels);
+        if (shape.panels == made)
+          add(name);
         else
           addFunction(tileKernel(spec, isa, shape, name));
+        made = shape.panels;
       }
+    }
   }
 };
 

@@ -35,16 +35,16 @@ static std::optional<Tensor> maskOf(Emitter &e, Tensor mask, const Values &dims)
     return std::nullopt;
   if (mask.dtype == DType::Bool) {
     double infinity = std::numeric_limits<double>::infinity();
-    mask = e.lazy("Where", DType::F32, {std::move(mask), e.scalar(DType::F32, 0),
-                                        e.scalar(DType::F32, -infinity)});
+    mask = e.lazy("Where", DType::F32,
+                  {std::move(mask), e.scalar(DType::F32, 0), e.scalar(DType::F32, -infinity)});
   }
   mask = e.floats(mask);
   for (size_t i = 0; i < mask.rank(); ++i) {
     Value *d = dims[dims.size() - mask.rank() + i];
     if (mask.dims[i] != d && known(mask.dims[i]) != 1)
-      e.check(e.b.CreateOr(e.b.CreateICmpEQ(mask.dims[i], d),
-                           e.b.CreateICmpEQ(mask.dims[i], e.i64(1))),
-              "the mask does not fit the scores");
+      e.check(
+          e.b.CreateOr(e.b.CreateICmpEQ(mask.dims[i], d), e.b.CreateICmpEQ(mask.dims[i], e.i64(1))),
+          "the mask does not fit the scores");
   }
   return e.expand(std::move(mask), dims);
 }
@@ -69,8 +69,14 @@ static void callAttention(Emitter &e, mlir::Operation *op, const Tensor &q, cons
                           const Tensor &v, const std::optional<Tensor> &mask, Value *offset,
                           double scale, const Tensor &out) {
   unsigned slot = e.kernelSlot(moec::attentionSpec().text());
-  std::vector<Value *> args{e.i32(static_cast<int32_t>(slot)), q.dims[0], q.dims[1], k.dims[1],
-                            q.dims[2], k.dims[2], q.dims[3], v.dims[3]};
+  std::vector<Value *> args{e.i32(static_cast<int32_t>(slot)),
+                            q.dims[0],
+                            q.dims[1],
+                            k.dims[1],
+                            q.dims[2],
+                            k.dims[2],
+                            q.dims[3],
+                            v.dims[3]};
   for (const Tensor *t : {&q, &k, &v}) {
     args.push_back(t->data);
     args.insert(args.end(), t->strides.begin(), t->strides.begin() + 3);

@@ -5,14 +5,25 @@ using namespace moec::host;
 using llvm::Value;
 using Tensors = std::vector<Tensor>;
 
-//===--- integers known as values --------------------------------------------------------------===//
+// --- integers known as values ---
 
 static std::optional<llvm::StringRef> integerName(llvm::StringRef op) {
   return llvm::StringSwitch<std::optional<llvm::StringRef>>(op)
-      .Case("Add", "add").Case("Sub", "sub").Case("Mul", "mul").Case("Div", "div")
-      .Case("Min", "min").Case("Max", "max").Case("Equal", "eq").Case("Less", "lt")
-      .Case("LessOrEqual", "le").Case("Greater", "gt").Case("GreaterOrEqual", "ge")
-      .Case("And", "and").Case("Or", "or").Case("Xor", "xor").Case("Mod", "mod")
+      .Case("Add", "add")
+      .Case("Sub", "sub")
+      .Case("Mul", "mul")
+      .Case("Div", "div")
+      .Case("Min", "min")
+      .Case("Max", "max")
+      .Case("Equal", "eq")
+      .Case("Less", "lt")
+      .Case("LessOrEqual", "le")
+      .Case("Greater", "gt")
+      .Case("GreaterOrEqual", "ge")
+      .Case("And", "and")
+      .Case("Or", "or")
+      .Case("Xor", "xor")
+      .Case("Mod", "mod")
       .Default(std::nullopt);
 }
 
@@ -65,7 +76,7 @@ static Tensor apply(Emitter &e, llvm::StringRef op, DType type, Tensors args,
   return e.lazy(op, type, std::move(args), std::move(numbers));
 }
 
-//===--- handlers ------------------------------------------------------------------------------===//
+// --- handlers ---
 
 static mlir::LogicalResult plain(Emitter &e, mlir::Operation *op, Tensors &args, Tensors &results) {
   results.push_back(apply(e, op->getName().stripDialect(), resultType(op), std::move(args)));
@@ -134,8 +145,7 @@ static mlir::LogicalResult power(Emitter &e, mlir::Operation *op, Tensors &args,
   else if (same && *exponent == -1.0 && isFloat(type))
     results.push_back(e.lazy("Reciprocal", type, {std::move(args[0])}));
   else
-    results.push_back(
-        e.lazy("Pow", type, {std::move(args[0]), e.cast(std::move(args[1]), type)}));
+    results.push_back(e.lazy("Pow", type, {std::move(args[0]), e.cast(std::move(args[1]), type)}));
   return mlir::success();
 }
 
@@ -181,7 +191,8 @@ static mlir::LogicalResult dropout(Emitter &e, mlir::Operation *op, Tensors &arg
 static mlir::LogicalResult bitCast(Emitter &e, mlir::Operation *op, Tensors &args,
                                    Tensors &results) {
   DType type = resultType(op);
-  if (byteSize(type) != byteSize(args[0].dtype) || (type == DType::Bool) != (args[0].dtype == DType::Bool))
+  if (byteSize(type) != byteSize(args[0].dtype) ||
+      (type == DType::Bool) != (args[0].dtype == DType::Bool))
     return e.error("BitCast between types of different sizes");
   Tensor t = e.dense(std::move(args[0]));
   t.dtype = t.storage = type;
@@ -192,12 +203,55 @@ static mlir::LogicalResult bitCast(Emitter &e, mlir::Operation *op, Tensors &arg
 }
 
 void moec::host::addElementwise(Handlers &h) {
-  for (const char *name :
-       {"Add", "Sub", "Mul", "Div", "And", "Or", "Xor", "BitwiseAnd", "BitwiseOr", "BitwiseXor",
-        "Not", "BitwiseNot", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Where",
-        "Abs", "Neg", "Sign", "Ceil", "Floor", "Round", "Sqrt", "Reciprocal", "Exp", "Log", "Sin",
-        "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Tanh", "Asinh", "Acosh", "Atanh",
-        "Erf", "Sigmoid", "Relu", "PRelu", "HardSwish", "Mish", "Softplus", "Softsign", "IsNaN"})
+  for (const char *name : {"Add",
+                           "Sub",
+                           "Mul",
+                           "Div",
+                           "And",
+                           "Or",
+                           "Xor",
+                           "BitwiseAnd",
+                           "BitwiseOr",
+                           "BitwiseXor",
+                           "Not",
+                           "BitwiseNot",
+                           "Equal",
+                           "Less",
+                           "LessOrEqual",
+                           "Greater",
+                           "GreaterOrEqual",
+                           "Where",
+                           "Abs",
+                           "Neg",
+                           "Sign",
+                           "Ceil",
+                           "Floor",
+                           "Round",
+                           "Sqrt",
+                           "Reciprocal",
+                           "Exp",
+                           "Log",
+                           "Sin",
+                           "Cos",
+                           "Tan",
+                           "Asin",
+                           "Acos",
+                           "Atan",
+                           "Sinh",
+                           "Cosh",
+                           "Tanh",
+                           "Asinh",
+                           "Acosh",
+                           "Atanh",
+                           "Erf",
+                           "Sigmoid",
+                           "Relu",
+                           "PRelu",
+                           "HardSwish",
+                           "Mish",
+                           "Softplus",
+                           "Softsign",
+                           "IsNaN"})
     h[name] = plain;
   for (const char *name : {"LeakyRelu", "Elu", "Celu", "Selu", "ThresholdedRelu", "Swish",
                            "HardSigmoid", "Shrink", "Gelu", "Mod", "BitShift", "IsInf"})

@@ -18,7 +18,8 @@ static llvm::Error failure(const llvm::Twine &message) {
   return llvm::createStringError("internal error: " + message);
 }
 
-static llvm::Expected<std::unique_ptr<llvm::TargetMachine>> makeMachine(const HostOptions &options) {
+static llvm::Expected<std::unique_ptr<llvm::TargetMachine>>
+makeMachine(const HostOptions &options) {
   static std::once_flag once;
   std::call_once(once, [] {
     LLVMInitializeX86TargetInfo();
@@ -32,7 +33,9 @@ static llvm::Expected<std::unique_ptr<llvm::TargetMachine>> makeMachine(const Ho
   if (!target)
     return failure(message);
   llvm::TargetOptions targetOptions;
-  auto level = options.optLevel >= 2 ? llvm::CodeGenOptLevel::Default : llvm::CodeGenOptLevel::None;
+  auto level = options.optLevel >= 2   ? llvm::CodeGenOptLevel::Default
+               : options.optLevel == 1 ? llvm::CodeGenOptLevel::Less
+                                       : llvm::CodeGenOptLevel::None;
   std::unique_ptr<llvm::TargetMachine> machine(
       target->createTargetMachine(triple, options.cpu, options.features, targetOptions,
                                   llvm::Reloc::PIC_, llvm::CodeModel::Small, level));
@@ -62,7 +65,7 @@ static void markFunctions(llvm::Module &module) {
   }
 }
 
-static void optimise(llvm::Module &module, llvm::TargetMachine &machine) {
+static void optimise(llvm::Module &module, llvm::TargetMachine &machine, int level) {
   llvm::LoopAnalysisManager loops;
   llvm::FunctionAnalysisManager functions;
   llvm::CGSCCAnalysisManager components;
@@ -76,7 +79,8 @@ static void optimise(llvm::Module &module, llvm::TargetMachine &machine) {
   builder.registerFunctionAnalyses(functions);
   builder.registerLoopAnalyses(loops);
   builder.crossRegisterProxies(loops, functions, components, modules);
-  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2).run(module, modules);
+  auto pipeline = level >= 2 ? llvm::OptimizationLevel::O2 : llvm::OptimizationLevel::O1;
+  builder.buildPerModuleDefaultPipeline(pipeline).run(module, modules);
 }
 
 llvm::Error moec::host::emitObject(HostResult &result, const HostOptions &options) {
@@ -92,8 +96,8 @@ llvm::Error moec::host::emitObject(HostResult &result, const HostOptions &option
   module.setDataLayout((*machine)->createDataLayout());
   module.setPICLevel(llvm::PICLevel::BigPIC);
   markFunctions(module);
-  if (options.optLevel >= 2)
-    optimise(module, **machine);
+  if (options.optLevel >= 1)
+    optimise(module, **machine, options.optLevel);
   if (!options.emitObject)
     return llvm::Error::success();
   llvm::raw_svector_ostream object(result.object);

@@ -1,8 +1,9 @@
 #include "Emitter.h"
-#include "llvm/IR/Constants.h"
-#include "llvm/IR/MDBuilder.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/Diagnostics.h"
+#include "llvm/IR/Constants.h"
+#include "llvm/IR/MDBuilder.h"
 
 using namespace moec::host;
 using llvm::Value;
@@ -51,7 +52,7 @@ mlir::LogicalResult Emitter::error(const llvm::Twine &message) {
   return mlir::failure();
 }
 
-//===--- integers ------------------------------------------------------------------------------===//
+// --- integers ---
 
 static Value *emitInteger(llvm::IRBuilder<> &b, llvm::StringRef op, Value *x, Value *y) {
   auto truth = [&](Value *c) { return b.CreateZExt(c, b.getInt64Ty()); };
@@ -101,8 +102,8 @@ Value *Emitter::arith(llvm::StringRef op, Value *x, Value *y) {
   bool commutes = op == "add" || op == "mul" || op == "min" || op == "max" || op == "eq";
   if (commutes && cx && !cy)
     std::swap(x, y), std::swap(cx, cy);
-  if (cy && ((*cy == 0 && (op == "add" || op == "sub")) ||
-             (*cy == 1 && (op == "mul" || op == "div"))))
+  if (cy &&
+      ((*cy == 0 && (op == "add" || op == "sub")) || (*cy == 1 && (op == "mul" || op == "div"))))
     return x;
   if (cy && *cy == 0 && op == "mul")
     return i64(0);
@@ -149,11 +150,11 @@ void Emitter::check(Value *condition, const llvm::Twine &message) {
     return;
   auto *fail = llvm::BasicBlock::Create(context, "fail", main);
   auto *next = llvm::BasicBlock::Create(context, "", main);
-  b.CreateCondBr(condition, next, fail,
-                 llvm::MDBuilder(context).createBranchWeights(1 << 20, 1));
+  b.CreateCondBr(condition, next, fail, llvm::MDBuilder(context).createBranchWeights(1 << 20, 1));
   b.SetInsertPoint(fail);
-  std::string text =
-      ("node \"" + nodeName() + "\" (" + op->getName().stripDialect() + "): " + message).str();
+  std::string text = message.str();
+  if (!mlir::isa<mlir::func::FuncOp>(op)) // else about an input, which the message names
+    text = "node \"" + nodeName() + "\" (" + op->getName().stripDialect().str() + "): " + text;
   call("fail", {i32(1), cstring(text)});
   b.CreateUnreachable();
   b.SetInsertPoint(next);
@@ -165,7 +166,7 @@ Value *Emitter::checkEqual(Value *x, Value *y, const llvm::Twine &message) {
   return known(x) ? x : known(y) ? y : x;
 }
 
-//===--- memory --------------------------------------------------------------------------------===//
+// --- memory ---
 
 namespace {
 struct ApiFunction {

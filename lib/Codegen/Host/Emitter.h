@@ -2,11 +2,11 @@
 #pragma once
 #include "Nest.h"
 #include "Tensor.h"
+#include "mlir/IR/Operation.h"
+#include "mlir/IR/Value.h"
 #include "moec/Codegen/Host/Host.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/StringMap.h"
-#include "mlir/IR/Operation.h"
-#include "mlir/IR/Value.h"
 #include "llvm/Support/Error.h"
 #include <functional>
 #include <map>
@@ -27,8 +27,8 @@ public:
   llvm::Value *ctx = nullptr, *api = nullptr, *weightTable = nullptr;
   Nests nests;
   std::vector<std::pair<mlir::Operation *, std::string>> errors; ///< in program order
-  llvm::StringMap<mlir::Value> binds;       ///< weights by name
-  llvm::StringMap<mlir::Operation *> banks; ///< moe.bank by name
+  llvm::StringMap<mlir::Value> binds;                            ///< weights by name
+  llvm::StringMap<mlir::Operation *> banks;                      ///< moe.bank by name
 
   // Types and constants.
   llvm::Type *storageType(DType type); ///< in memory
@@ -63,10 +63,10 @@ public:
   llvm::Value *weightPointer(unsigned slot);
 
   // Forms of a tensor. All keep its shape and ONNX type.
-  Tensor inMemory(Tensor tensor);   ///< a strided view; lazies computed, weights placed plain
-  Tensor dense(Tensor tensor);      ///< contiguous, storage == dtype
-  Tensor denseAs(Tensor tensor, DType type); ///< dense, converted
-  llvm::Value *view(const Tensor &denseTensor); ///< moert_view on the stack
+  Tensor inMemory(Tensor tensor); ///< a strided view; lazies computed, weights placed plain
+  Tensor dense(Tensor tensor);    ///< contiguous, storage == dtype
+  Tensor denseAs(Tensor tensor, DType type);              ///< dense, converted
+  llvm::Value *view(const Tensor &denseTensor);           ///< moert_view on the stack
   mlir::FailureOr<Values> integers(const Tensor &tensor); ///< the elements of a small tensor
   mlir::FailureOr<Values> integersOf(const Tensor &tensor, int64_t count);
   Tensor fromIntegers(DType type, Values values, bool scalar);
@@ -78,7 +78,7 @@ public:
   Tensor lazy(llvm::StringRef op, DType type, std::vector<Tensor> args,
               std::vector<double> numbers = {});
   Tensor cast(Tensor tensor, DType to);
-  Tensor iota(Values dims, size_t axis); ///< i64: the index along `axis`
+  Tensor iota(Values dims, size_t axis);   ///< i64: the index along `axis`
   Tensor scalar(DType type, double value); ///< a constant of rank 0
   Values broadcast(llvm::ArrayRef<Values> shapes);
   Tensor expand(Tensor view, const Values &dims); ///< stride 0 where it broadcasts

@@ -5,7 +5,7 @@
 using namespace moec::host;
 using llvm::Value;
 
-//===--- forms of a tensor ---------------------------------------------------------------------===//
+// --- forms of a tensor ---
 
 Tensor Emitter::fromIntegers(DType type, Values values, bool scalar) {
   Tensor t;
@@ -164,7 +164,7 @@ mlir::FailureOr<Tensor> Emitter::constant(mlir::ElementsAttr attr) {
   return t;
 }
 
-//===--- results -------------------------------------------------------------------------------===//
+// --- results ---
 
 Values Emitter::broadcast(llvm::ArrayRef<Values> shapes) {
   size_t rank = 0;
@@ -180,9 +180,11 @@ Values Emitter::broadcast(llvm::ArrayRef<Values> shapes) {
       if (known(o) == 1) {
         o = d;
       } else if (known(o)) { // d must be 1 or o
-        check(b.CreateOr(b.CreateICmpEQ(d, o), b.CreateICmpEQ(d, i64(1))), "shapes do not broadcast");
+        check(b.CreateOr(b.CreateICmpEQ(d, o), b.CreateICmpEQ(d, i64(1))),
+              "shapes do not broadcast");
       } else if (known(d)) {
-        check(b.CreateOr(b.CreateICmpEQ(d, o), b.CreateICmpEQ(o, i64(1))), "shapes do not broadcast");
+        check(b.CreateOr(b.CreateICmpEQ(d, o), b.CreateICmpEQ(o, i64(1))),
+              "shapes do not broadcast");
         o = d;
       } else {
         Value *isOne = arith("eq", o, i64(1));
@@ -250,8 +252,7 @@ Tensor Emitter::lazy(llvm::StringRef op, DType type, std::vector<Tensor> args,
     if (a.dims == t.dims)
       return true;
     // Work on one value a row leaves the innermost loop; all other broadcasts repeat it.
-    return !a.expr->iota && !a.dims.empty() && known(a.dims.back()) == 1 &&
-           a.rank() == t.rank() &&
+    return !a.expr->iota && !a.dims.empty() && known(a.dims.back()) == 1 && a.rank() == t.rank() &&
            std::equal(a.dims.begin(), a.dims.end() - 1, t.dims.begin());
   };
   Expr &e = *t.expr;

@@ -158,7 +158,8 @@ static mlir::LogicalResult reverseSequence(Emitter &e, mlir::Operation *op, Tens
   spread.strides.assign(t.rank(), e.i64(0));
   spread.strides[*batch] = lengths.strides[0];
   Tensor i = e.iota(t.dims, *time);
-  Tensor mirrored = e.lazy("Sub", DType::I64, {spread, e.lazy("Add", DType::I64, {i, number(e, e.i64(1))})});
+  Tensor mirrored =
+      e.lazy("Sub", DType::I64, {spread, e.lazy("Add", DType::I64, {i, number(e, e.i64(1))})});
   Tensor at = e.lazy("Where", DType::I64, {e.lazy("Less", DType::Bool, {i, spread}), mirrored, i});
   Tensor indices = e.dense(std::move(at));
   Tensor out = e.allocate(t.dtype, t.dims);

@@ -82,8 +82,7 @@ static mlir::LogicalResult gatherND(Emitter &e, mlir::Operation *op, Tensors &ar
   Tensor indices = denseIndices(e, std::move(args[1]));
   int64_t batch = intAttr(op, "batch_dims", 0);
   auto depth = indices.rank() ? known(indices.dims.back()) : std::nullopt;
-  if (!depth || batch < 0 || *depth < 1 ||
-      batch + *depth > static_cast<int64_t>(data.rank()) ||
+  if (!depth || batch < 0 || *depth < 1 || batch + *depth > static_cast<int64_t>(data.rank()) ||
       batch >= static_cast<int64_t>(indices.rank()))
     return e.error("indices whose last dimension is not a constant within the data's rank");
   Values dims(indices.dims.begin(), indices.dims.end() - 1);
@@ -91,8 +90,8 @@ static mlir::LogicalResult gatherND(Emitter &e, mlir::Operation *op, Tensors &ar
     dims[i] = e.checkEqual(dims[i], data.dims[i], "batch dimensions differ");
   dims.insert(dims.end(), data.dims.begin() + batch + *depth, data.dims.end());
   Tensor out = outputLike(e, data, std::move(dims));
-  e.call("op_gather_nd", {e.view(data), e.view(indices), e.i64(batch), out.data,
-                          e.cstring(e.nodeName())});
+  e.call("op_gather_nd",
+         {e.view(data), e.view(indices), e.i64(batch), out.data, e.cstring(e.nodeName())});
   results.push_back(std::move(out));
   return mlir::success();
 }
@@ -120,7 +119,11 @@ static Tensor copyOf(Emitter &e, const Tensor &data) {
 
 static mlir::FailureOr<int> scatterMode(Emitter &e, mlir::Operation *op) {
   int mode = llvm::StringSwitch<int>(stringAttr(op, "reduction", "none"))
-                 .Case("none", 0).Case("add", 1).Case("mul", 2).Case("max", 3).Case("min", 4)
+                 .Case("none", 0)
+                 .Case("add", 1)
+                 .Case("mul", 2)
+                 .Case("max", 3)
+                 .Case("min", 4)
                  .Default(-1);
   if (mode < 0)
     return e.error("this reduction");
@@ -140,9 +143,9 @@ static mlir::LogicalResult scatterElements(Emitter &e, mlir::Operation *op, Tens
   for (size_t i = 0; i < indices.rank(); ++i)
     e.checkEqual(indices.dims[i], updates.dims[i], "indices and updates have different shapes");
   Tensor out = copyOf(e, args[0]);
-  e.call("op_scatter_elements", {e.view(out), e.view(indices), e.view(updates),
-                                 e.i64(static_cast<int64_t>(*axis)), e.i32(*mode),
-                                 e.cstring(e.nodeName())});
+  e.call("op_scatter_elements",
+         {e.view(out), e.view(indices), e.view(updates), e.i64(static_cast<int64_t>(*axis)),
+          e.i32(*mode), e.cstring(e.nodeName())});
   results.push_back(std::move(out));
   return mlir::success();
 }
@@ -165,8 +168,8 @@ static mlir::LogicalResult scatterND(Emitter &e, mlir::Operation *op, Tensors &a
     e.checkEqual(updates.dims[i], d, "the updates' shape does not fit");
   }
   Tensor out = copyOf(e, args[0]);
-  e.call("op_scatter_nd", {e.view(out), e.view(indices), e.view(updates), e.i32(*mode),
-                           e.cstring(e.nodeName())});
+  e.call("op_scatter_nd",
+         {e.view(out), e.view(indices), e.view(updates), e.i32(*mode), e.cstring(e.nodeName())});
   results.push_back(std::move(out));
   return mlir::success();
 }

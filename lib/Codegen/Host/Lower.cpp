@@ -1,9 +1,9 @@
 // The walk over @main: inputs, ops, outputs.
-#include "moec/Dialect/MoE/MoE.h"
 #include "Emitter.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/SymbolTable.h"
+#include "moec/Dialect/MoE/MoE.h"
 #include "llvm/IR/Verifier.h"
 #include "llvm/Linker/Linker.h"
 
@@ -76,7 +76,8 @@ void Lowering::collectSymbols() {
 /// Ops whose results reach an output, and ops with effects.
 void Lowering::findLive() {
   for (mlir::Operation &op : llvm::reverse(main.front())) {
-    bool used = llvm::any_of(op.getUsers(), [&](mlir::Operation *user) { return live.contains(user); });
+    bool used =
+        llvm::any_of(op.getUsers(), [&](mlir::Operation *user) { return live.contains(user); });
     if (used || !mlir::isMemoryEffectFree(&op) || op.hasTrait<mlir::OpTrait::IsTerminator>()) {
       live.insert(&op);
       for (mlir::Value operand : op.getOperands())
@@ -85,7 +86,7 @@ void Lowering::findLive() {
   }
 }
 
-//===--- arguments -----------------------------------------------------------------------------===//
+// --- arguments ---
 
 static constexpr unsigned kMaxRank = 8; // MOERT_MAX_RANK
 
@@ -104,14 +105,16 @@ moec::SignatureEntry Lowering::signature(mlir::Type type, mlir::DictionaryAttr a
   auto shaped = mlir::dyn_cast<mlir::RankedTensorType>(type);
   auto dtype = shaped ? dtypeOf(shaped.getElementType()) : std::nullopt;
   if (!dtype || shaped.getRank() > kMaxRank) {
-    e.errors.emplace_back(main, "unsupported: \"" + entry.name +
-                                    "\" is not a tensor of a known rank (up to 8) and numeric type");
+    e.errors.emplace_back(main,
+                          "unsupported: \"" + entry.name +
+                              "\" is not a tensor of a known rank (up to 8) and numeric type");
     return entry;
   }
   entry.dtype = dtypeName(*dtype);
   for (int64_t i = 0; i < shaped.getRank(); ++i) {
     auto symbol = dims && static_cast<size_t>(i) < dims.size()
-                      ? mlir::dyn_cast<mlir::StringAttr>(dims[i]) : mlir::StringAttr();
+                      ? mlir::dyn_cast<mlir::StringAttr>(dims[i])
+                      : mlir::StringAttr();
     bool named = symbol && !symbol.getValue().empty();
     entry.dims.push_back(!shaped.isDynamicDim(i) ? std::to_string(shaped.getDimSize(i))
                          : named                 ? symbol.str()
@@ -133,7 +136,8 @@ void Lowering::input(unsigned index) {
   t.dtype = t.storage = *dtypeOf(shaped.getElementType());
   t.data = e.b.CreateLoad(e.b.getPtrTy(), argumentField(index, 0));
   for (int64_t i = 0; i < shaped.getRank(); ++i) {
-    Value *size = e.b.CreateLoad(e.b.getInt64Ty(), argumentField(index, static_cast<unsigned>(i) + 1));
+    Value *size =
+        e.b.CreateLoad(e.b.getInt64Ty(), argumentField(index, static_cast<unsigned>(i) + 1));
     std::string where = "dimension " + std::to_string(i) + " of the input \"" + entry.name + "\"";
     if (!shaped.isDynamicDim(i)) {
       size = e.checkEqual(size, e.i64(shaped.getDimSize(i)), where + " is not " + entry.dims[i]);
@@ -165,7 +169,7 @@ void Lowering::begin() {
   e.weightTable = field(1);
 }
 
-//===--- ops -----------------------------------------------------------------------------------===//
+// --- ops ---
 
 /// The operands' tensors; false when one of them was not lowered.
 bool Lowering::take(mlir::Operation *op, std::vector<Tensor> &args) {
@@ -200,7 +204,8 @@ void Lowering::lower(mlir::Operation *op) {
     auto shaped = mlir::dyn_cast<mlir::ShapedType>(type);
     return mlir::isa<mlir::NoneType>(type) || (shaped && dtypeOf(shaped.getElementType()));
   });
-  bool required = llvm::none_of(llvm::ArrayRef(args).take_front(1), [](const Tensor &t) { return t.none; });
+  bool required =
+      llvm::none_of(llvm::ArrayRef(args).take_front(1), [](const Tensor &t) { return t.none; });
   // Unknown operators are all reported, also those behind another one.
   if (name == "custom" && dialect == "onnx")
     (void)e.error("the operator " + stringAttr(op, "domain", "") +
@@ -279,7 +284,7 @@ void Lowering::run() {
   }
 }
 
-//===--- entry points --------------------------------------------------------------------------===//
+// --- entry points ---
 
 static mlir::func::FuncOp findMain(mlir::ModuleOp module) {
   auto main = module.lookupSymbol<mlir::func::FuncOp>("main");

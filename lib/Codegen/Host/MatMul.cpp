@@ -1,5 +1,5 @@
-// Matrix products: packed weights through gemm, run-time operands through bgemm, other element types
-// as loop nests.
+// Matrix products: packed weights through gemm, run-time operands through bgemm, other element
+// types as loop nests.
 #include "Emitter.h"
 #include "moec/Codegen/KernelSpec/KernelSpec.h"
 
@@ -50,8 +50,11 @@ static Tensor gemm(Emitter &e, const Tensor &a, const Tensor &weight, Value *bia
   Value *k = e.checkEqual(a.dims.back(), weight.dims[0], "the inner dimensions differ");
   Value *n = weight.dims[1];
   Rows rows = rowsOf(e, a);
-  moec::WeightEntry entry{weight.weight, weight.transposed ? "panel16_nk" : "panel16",
-                          dtypeName(weight.storage), {}, ""};
+  moec::WeightEntry entry{weight.weight,
+                          weight.transposed ? "panel16_nk" : "panel16",
+                          dtypeName(weight.storage),
+                          {},
+                          ""};
   entry.shape = {*known(weight.dims[0]), *known(weight.dims[1])};
   if (weight.transposed)
     std::swap(entry.shape[0], entry.shape[1]);
@@ -60,13 +63,13 @@ static Tensor gemm(Emitter &e, const Tensor &a, const Tensor &weight, Value *bia
   Values dims = a.dims;
   dims.back() = n;
   Tensor out = e.allocate(DType::F32, dims);
-  e.call("gemm", {e.i32(static_cast<int32_t>(slot)), rows.count, n, k, rows.tensor.data,
-                  rows.stride, e.weightPointer(e.weightSlot(std::move(entry))),
-                  bias ? bias : e.null(), out.data, n});
+  e.call("gemm",
+         {e.i32(static_cast<int32_t>(slot)), rows.count, n, k, rows.tensor.data, rows.stride,
+          e.weightPointer(e.weightSlot(std::move(entry))), bias ? bias : e.null(), out.data, n});
   return out;
 }
 
-//===--- run-time operands ---------------------------------------------------------------------===//
+// --- run-time operands ---
 
 namespace {
 /// One batch dimension of a product.
@@ -133,10 +136,26 @@ static Tensor bgemm(Emitter &e, Tensor a, Tensor b, const Values &batch) {
   size_t r = a.rank();
   Value *matrix = e.mul(m, n);
   unsigned slot = e.kernelSlot(moec::bgemmSpec().text());
-  e.call("bgemm", {e.i32(static_cast<int32_t>(slot)), outer.size, inner.size, m, n, k,
-                   a.data, outer.a, inner.a, a.strides[r - 2], a.strides[r - 1],
-                   b.data, outer.b, inner.b, b.strides[r - 2], b.strides[r - 1],
-                   out.data, e.mul(matrix, inner.size), matrix, n});
+  e.call("bgemm", {e.i32(static_cast<int32_t>(slot)),
+                   outer.size,
+                   inner.size,
+                   m,
+                   n,
+                   k,
+                   a.data,
+                   outer.a,
+                   inner.a,
+                   a.strides[r - 2],
+                   a.strides[r - 1],
+                   b.data,
+                   outer.b,
+                   inner.b,
+                   b.strides[r - 2],
+                   b.strides[r - 1],
+                   out.data,
+                   e.mul(matrix, inner.size),
+                   matrix,
+                   n});
   return out;
 }
 
@@ -159,8 +178,9 @@ static Tensor productNest(Emitter &e, Tensor a, Tensor b, const Values &batch) {
   Value *am = a.strides[ra - 2], *ak = a.strides[ra - 1];
   Value *bk = b.strides[rb - 2], *bn = b.strides[rb - 1];
   DType type = a.dtype;
-  Tensor terms = e.lazy("Mul", type, {spread(std::move(a), am, e.i64(0), ak),
-                                      spread(std::move(b), e.i64(0), bn, bk)});
+  Tensor terms =
+      e.lazy("Mul", type,
+             {spread(std::move(a), am, e.i64(0), ak), spread(std::move(b), e.i64(0), bn, bk)});
   Values outDims = batch;
   outDims.insert(outDims.end(), {m, n, e.i64(1)});
   Tensor out = e.allocate(type, outDims);
@@ -177,9 +197,7 @@ static Tensor product(Emitter &e, Tensor a, Tensor b) {
     return gemm(e, a, b, nullptr);
   e.checkEqual(a.dims.back(), b.dims[b.rank() - 2], "the inner dimensions differ");
   llvm::ArrayRef<Value *> da(a.dims), db(b.dims);
-  auto leading = [](llvm::ArrayRef<Value *> d) {
-    return Values(d.begin(), d.end() - 2);
-  };
+  auto leading = [](llvm::ArrayRef<Value *> d) { return Values(d.begin(), d.end() - 2); };
   Values batch = e.broadcast({leading(da), leading(db)});
   if (kernelType(a.dtype))
     return bgemm(e, e.floats(a), e.floats(b), batch);

@@ -7,7 +7,7 @@ using namespace moec::host;
 using llvm::Value;
 using Tensors = std::vector<Tensor>;
 
-//===--- weights -------------------------------------------------------------------------------===//
+// --- weights ---
 
 /// The narrowest float type that holds every element of a weight value: what a widening cast came
 /// from, seen through steps that only move elements.
@@ -22,12 +22,13 @@ static mlir::Type exactType(mlir::Value value) {
                   from.getIntOrFloatBitWidth() < own.getIntOrFloatBitWidth();
     return widens ? from : own;
   }
-  if (mlir::isa<moec::moe::WeightTransposeOp, moec::moe::WeightReshapeOp,
-                moec::moe::WeightSliceOp, moec::moe::WeightGatherOp>(op))
+  if (mlir::isa<moec::moe::WeightTransposeOp, moec::moe::WeightReshapeOp, moec::moe::WeightSliceOp,
+                moec::moe::WeightGatherOp>(op))
     return exactType(op->getOperand(0));
   if (mlir::isa<moec::moe::WeightConcatOp>(op)) {
     mlir::Type first = exactType(op->getOperand(0));
-    bool same = llvm::all_of(op->getOperands(), [&](mlir::Value v) { return exactType(v) == first; });
+    bool same =
+        llvm::all_of(op->getOperands(), [&](mlir::Value v) { return exactType(v) == first; });
     return same ? first : own;
   }
   return own;
@@ -59,7 +60,7 @@ static mlir::LogicalResult use(Emitter &e, mlir::Operation *op, Tensors &, Tenso
   return mlir::success();
 }
 
-//===--- routing -------------------------------------------------------------------------------===//
+// --- routing ---
 
 /// ids and weights of the k best experts.
 static void route(Emitter &e, mlir::Operation *op, const moec::KernelSpec &spec, Tensor logits,
@@ -106,8 +107,7 @@ static mlir::LogicalResult select(Emitter &e, mlir::Operation *op, Tensors &args
     return e.error("the selection \"" + choice.getKind() + "\" or a k known at run time only");
   Tensor weightScores = args.size() > 1 ? std::move(args[1]) : Tensor();
   bool other = args.size() > 1;
-  moec::KernelSpec spec =
-      moec::routeSpec(moec::RouterScore::Identity, moec::RouterRenorm::None);
+  moec::KernelSpec spec = moec::routeSpec(moec::RouterScore::Identity, moec::RouterRenorm::None);
   route(e, op, spec, std::move(args[0]), nullptr, *choice.getK(), results);
   if (!other)
     return mlir::success();
@@ -120,7 +120,7 @@ static mlir::LogicalResult select(Emitter &e, mlir::Operation *op, Tensors &args
   return mlir::success();
 }
 
-//===--- experts -------------------------------------------------------------------------------===//
+// --- experts ---
 
 namespace {
 /// The packed parameters of a bank.
@@ -170,7 +170,8 @@ static mlir::FailureOr<Bank> packBank(Emitter &e, moec::moe::BankOp bank, int64_
   std::optional<float> limit;
   if (ffn.getLimit())
     limit = static_cast<float>(*ffn.getLimit());
-  auto hidden = static_cast<int64_t>(bank.getHidden()), inter = static_cast<int64_t>(bank.getInter());
+  auto hidden = static_cast<int64_t>(bank.getHidden()),
+       inter = static_cast<int64_t>(bank.getInter());
   llvm::StringRef layout = gated ? "experts_gate_up16" : "experts_panel16_nk";
   auto first = [&](std::optional<llvm::StringRef> g, std::optional<llvm::StringRef> u) {
     return gated ? std::pair(g->str(), u->str()) : std::pair(u->str(), std::string());
@@ -181,8 +182,8 @@ static mlir::FailureOr<Bank> packBank(Emitter &e, moec::moe::BankOp bank, int64_
   b.down = moec::expertsDownSpec(*downKernel);
   auto [name, name2] = first(bank.getGate(), bank.getUp());
   b.gateUp = packed(e, name, layout, upType, {rows, inter, hidden}, name2);
-  b.downWeights = packed(e, bank.getDown()->str(), "experts_panel16_nk", down->storage,
-                         {rows, hidden, inter});
+  b.downWeights =
+      packed(e, bank.getDown()->str(), "experts_panel16_nk", down->storage, {rows, hidden, inter});
   b.gateUpBias = b.downBias = e.null();
   if (bank.getUpBias()) {
     auto [bias, bias2] = first(bank.getGateBias(), bank.getUpBias());

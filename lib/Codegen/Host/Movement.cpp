@@ -5,7 +5,7 @@ using namespace moec::host;
 using llvm::Value;
 using Tensors = std::vector<Tensor>;
 
-//===--- slices --------------------------------------------------------------------------------===//
+// --- slices ---
 
 static Tensor sliceView(Emitter &e, Tensor t, size_t axis, Value *start, Value *size,
                         int64_t step) {
@@ -33,7 +33,8 @@ static void sliceBounds(Emitter &e, Value *dim, Value *&start, Value *end, int64
     return e.arith("min", e.arith("max", v, low), high);
   };
   Value *zero = e.i64(0), *one = e.i64(1);
-  bool whole = known(end) && *known(end) >= (int64_t(1) << 31) - 1 && known(start) == 0 && step == 1;
+  bool whole =
+      known(end) && *known(end) >= (int64_t(1) << 31) - 1 && known(start) == 0 && step == 1;
   if (whole) {
     size = dim;
     return;
@@ -58,7 +59,13 @@ static void sliceBounds(Emitter &e, Value *dim, Value *&start, Value *end, int64
 }
 
 static mlir::LogicalResult slice(Emitter &e, mlir::Operation *op, Tensors &args, Tensors &results) {
-  auto starts = e.integers(args[1]), ends = e.integers(args[2]);
+  std::optional<int64_t> count; // of sliced axes: one of the operands' types knows it
+  for (size_t i = 1; i < args.size() && !count; ++i)
+    if (!args[i].none && args[i].rank() == 1)
+      count = known(args[i].dims[0]);
+  if (!count)
+    return e.error("starts and ends of unknown length");
+  auto starts = e.integersOf(args[1], *count), ends = e.integersOf(args[2], *count);
   if (mlir::failed(starts) || mlir::failed(ends) || starts->size() != ends->size())
     return e.error("starts and ends that are not short vectors of one length");
   std::optional<Values> axes, steps;
@@ -144,7 +151,7 @@ static mlir::LogicalResult split(Emitter &e, mlir::Operation *op, Tensors &args,
   return mlir::success();
 }
 
-//===--- joins ---------------------------------------------------------------------------------===//
+// --- joins ---
 
 static mlir::LogicalResult concat(Emitter &e, mlir::Operation *op, Tensors &args,
                                   Tensors &results) {
@@ -155,7 +162,8 @@ static mlir::LogicalResult concat(Emitter &e, mlir::Operation *op, Tensors &args
     results.push_back(std::move(args[0]));
     return mlir::success();
   }
-  if (args[0].rank() == 1 && llvm::all_of(args, [](const Tensor &t) { return t.ints.has_value(); })) {
+  if (args[0].rank() == 1 &&
+      llvm::all_of(args, [](const Tensor &t) { return t.ints.has_value(); })) {
     Values all;
     for (const Tensor &t : args)
       all.insert(all.end(), t.ints->begin(), t.ints->end());
@@ -212,7 +220,7 @@ static mlir::LogicalResult tile(Emitter &e, mlir::Operation *op, Tensors &args, 
   return mlir::success();
 }
 
-//===--- padding -------------------------------------------------------------------------------===//
+// --- padding ---
 
 /// Where element i of a padded dimension comes from, in the modes that repeat the input.
 static Tensor padIndex(Emitter &e, llvm::StringRef mode, Value *size, Value *before, Value *total) {

@@ -11,7 +11,7 @@ namespace arith = mlir::arith;
 namespace linalg = mlir::linalg;
 using V = mlir::Value;
 
-//===--- writing -------------------------------------------------------------------------------===//
+// --- writing ---
 
 V NestWriter::index(int64_t value) { return arith::ConstantIndexOp::create(b, loc, value); }
 
@@ -105,8 +105,7 @@ struct Generic {
     outputMaps.push_back(map);
   }
   /// The body gets the inputs' and then the outputs' stored elements and yields the outputs.
-  void emit(bool reductions,
-            llvm::function_ref<llvm::SmallVector<V>(mlir::ValueRange)> body) {
+  void emit(bool reductions, llvm::function_ref<llvm::SmallVector<V>(mlir::ValueRange)> body) {
     llvm::SmallVector<mlir::utils::IteratorType> kinds;
     for (size_t i = from; i < w.plan.dims.size(); ++i)
       kinds.push_back(reductions && w.plan.reduced[i] ? mlir::utils::IteratorType::reduction
@@ -163,8 +162,7 @@ static void writeMap(NestWriter &w) {
       return mlir::memref::LoadOp::create(w.b, w.loc, backwards[o], at);
     };
     V result = w.body(leaf, loop);
-    return llvm::SmallVector<V>{
-        w.scalars.store(result, w.bodyType(), w.plan.operands[0].storage)};
+    return llvm::SmallVector<V>{w.scalars.store(result, w.bodyType(), w.plan.operands[0].storage)};
   });
 }
 
@@ -179,7 +177,7 @@ void Emitter::store(const Tensor &source, const Tensor &destination) {
   launch(*this, "map", plan, writeMap);
 }
 
-//===--- reductions ----------------------------------------------------------------------------===//
+// --- reductions ---
 
 static bool hasBackwards(const Plan &plan) {
   return llvm::any_of(plan.operands, [](const Operand &o) {
@@ -224,7 +222,7 @@ void Emitter::reduce(llvm::StringRef kind, const Tensor &source, const std::vect
   launch(*this, ("reduce_" + kind).str(), plan, [&](NestWriter &w) { writeReduce(w, kind); });
 }
 
-//===--- softmax -------------------------------------------------------------------------------===//
+// --- softmax ---
 
 /// One row: t = body, m = max t; t = exp(t - m), s = sum t; out = t / s, or log of it.
 static void writeSoftmaxRow(NestWriter &w, llvm::ArrayRef<V> at, V maximum, V sum, bool log,

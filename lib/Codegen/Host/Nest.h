@@ -1,5 +1,5 @@
-// Loop nests: `func.func @nest_N` over linalg.generic in an MLIR module of their own. moe_main calls
-// them. Nests of equal structure are one function.
+// Loop nests: `func.func @nest_N` over linalg.generic in an MLIR module of their own. moe_main
+// calls them. Nests of equal structure are one function.
 #pragma once
 #include "Tensor.h"
 #include "mlir/IR/Builders.h"
@@ -33,7 +33,7 @@ struct Operand {
 /// One call of a nest. What is constant here and worth it becomes part of the nest's structure.
 struct Plan {
   Values dims;
-  std::vector<bool> reduced; ///< by loop
+  std::vector<bool> reduced;     ///< by loop
   std::vector<Operand> operands; ///< written ones first
   unsigned written = 1;
   Values args; ///< i64

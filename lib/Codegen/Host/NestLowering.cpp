@@ -23,11 +23,10 @@
 using namespace moec::host;
 
 Nests::Nests() : context(mlir::MLIRContext::Threading::DISABLED) {
-  context.loadDialect<mlir::affine::AffineDialect, mlir::arith::ArithDialect,
-                      mlir::cf::ControlFlowDialect, mlir::func::FuncDialect,
-                      mlir::linalg::LinalgDialect, mlir::math::MathDialect,
-                      mlir::memref::MemRefDialect, mlir::scf::SCFDialect,
-                      mlir::LLVM::LLVMDialect>();
+  context.loadDialect<
+      mlir::affine::AffineDialect, mlir::arith::ArithDialect, mlir::cf::ControlFlowDialect,
+      mlir::func::FuncDialect, mlir::linalg::LinalgDialect, mlir::math::MathDialect,
+      mlir::memref::MemRefDialect, mlir::scf::SCFDialect, mlir::LLVM::LLVMDialect>();
   mlir::registerBuiltinDialectTranslation(context);
   mlir::registerLLVMDialectTranslation(context);
   module = mlir::ModuleOp::create(mlir::UnknownLoc::get(&context));
@@ -42,9 +41,8 @@ struct ApproximateMath : mlir::PassWrapper<ApproximateMath, mlir::OperationPass<
   void runOnOperation() override {
     mlir::RewritePatternSet patterns(&getContext());
     mlir::populateMathPolynomialApproximationPatterns(patterns, [](llvm::StringRef name) {
-      return llvm::is_contained({"math.exp", "math.expm1", "math.tanh", "math.erf", "math.log",
-                                 "math.log1p"},
-                                name);
+      return llvm::is_contained(
+          {"math.exp", "math.expm1", "math.tanh", "math.erf", "math.log", "math.log1p"}, name);
     });
     if (mlir::failed(mlir::applyPatternsGreedily(getOperation(), std::move(patterns))))
       signalPassFailure();

@@ -5,7 +5,7 @@
 using namespace moec::host;
 using llvm::Value;
 
-//===--- bodies --------------------------------------------------------------------------------===//
+// --- bodies ---
 
 namespace {
 /// Flattens an expression; shared parts and equal operands appear once.
@@ -53,7 +53,8 @@ struct Flattener {
     const Expr &expr = *t.expr;
     unsigned result;
     if (expr.op == "Iota") {
-      auto loop = static_cast<int64_t>(plan.dims.size()) - 1 - static_cast<int64_t>(expr.numbers[0]);
+      auto loop =
+          static_cast<int64_t>(plan.dims.size()) - 1 - static_cast<int64_t>(expr.numbers[0]);
       result = push({"Iota", DType::I64, loop, {}, {}});
     } else {
       std::vector<unsigned> args;
@@ -82,7 +83,7 @@ void moec::host::addOperand(Emitter &e, Plan &plan, const Tensor &view,
   plan.everywhere.push_back(false);
 }
 
-//===--- loops ---------------------------------------------------------------------------------===//
+// --- loops ---
 
 static bool usesIota(const Plan &plan, size_t loop) {
   return llvm::any_of(plan.body, [&](const BodyNode &n) {
@@ -138,7 +139,7 @@ void moec::host::normalise(Emitter &e, Plan &plan) {
   }
 }
 
-//===--- structure -----------------------------------------------------------------------------===//
+// --- structure ---
 
 /// The innermost size, when it is small and known, lets LLVM drop remainder loops.
 static std::optional<int64_t> fixedSize(const Plan &plan, size_t loop) {
@@ -185,7 +186,7 @@ static std::string structure(llvm::StringRef kind, const Plan &plan) {
   return text;
 }
 
-//===--- the function --------------------------------------------------------------------------===//
+// --- the function ---
 
 mlir::FunctionType NestWriter::functionType() {
   llvm::SmallVector<mlir::Type> types;

@@ -133,7 +133,7 @@ static mlir::LogicalResult reduction(Emitter &e, mlir::Operation *op, Tensors &a
   return mlir::success();
 }
 
-//===--- along one axis ------------------------------------------------------------------------===//
+// --- along one axis ---
 
 /// The view with `axis` and the last dimension swapped.
 static Tensor swapLast(Tensor view, size_t axis) {
@@ -164,8 +164,8 @@ static Tensor argAlong(Emitter &e, const Tensor &source, size_t axis, bool max, 
   Values dims = x.dims;
   dims[axis] = e.i64(1);
   Tensor out = e.allocate(DType::I64, dims);
-  e.call("op_arg", {e.view(x), e.i64(static_cast<int64_t>(axis)), e.i32(max), e.i32(lastWins),
-                    out.data});
+  e.call("op_arg",
+         {e.view(x), e.i64(static_cast<int64_t>(axis)), e.i32(max), e.i32(lastWins), out.data});
   return out;
 }
 

@@ -23,8 +23,14 @@ struct Call {
   double n(size_t i) const { return i < node.numbers.size() ? node.numbers[i] : 0; }
   bool floating() const { return isFloat(t); }
   V c(double value) { return w.constant(t, value, static_cast<int64_t>(value)); }
-  template <class Op> V un(V a) { return Op::create(b, loc, a); }
-  template <class Op> V bin(V a, V c) { return Op::create(b, loc, a, c); }
+  template <class Op>
+  V un(V a) {
+    return Op::create(b, loc, a);
+  }
+  template <class Op>
+  V bin(V a, V c) {
+    return Op::create(b, loc, a, c);
+  }
   V add(V a, V c) { return arith::AddFOp::create(b, loc, a, c, arith::FastMathFlags::contract); }
   V sub(V a, V c) { return arith::SubFOp::create(b, loc, a, c, arith::FastMathFlags::contract); }
   V mul(V a, V c) { return arith::MulFOp::create(b, loc, a, c, arith::FastMathFlags::contract); }
@@ -81,9 +87,8 @@ V mod(Call &k) {
     return r;
   V zero = k.c(0); // the sign of the divisor
   if (k.floating()) {
-    V wrong = k.bin<arith::AndIOp>(
-        k.cmp(arith::CmpFPredicate::UNE, r, zero),
-        k.bin<arith::XOrIOp>(k.below(r, zero), k.below(y, zero)));
+    V wrong = k.bin<arith::AndIOp>(k.cmp(arith::CmpFPredicate::UNE, r, zero),
+                                   k.bin<arith::XOrIOp>(k.below(r, zero), k.below(y, zero)));
     return k.pick(wrong, k.add(r, y), r);
   }
   V wrong = k.bin<arith::AndIOp>(k.cmp(arith::CmpIPredicate::ne, r, zero),
@@ -159,7 +164,8 @@ V infinite(Call &k) { // numbers: detect negative, detect positive
   return k.bin<arith::OrIOp>(negative, positive);
 }
 
-template <class F, class I> V either(Call &k) {
+template <class F, class I>
+V either(Call &k) {
   if (!k.floating())
     return I::create(k.b, k.loc, k.x[0], k.x[1]);
   if constexpr (std::is_same_v<F, arith::DivFOp>)
@@ -168,11 +174,18 @@ template <class F, class I> V either(Call &k) {
     return F::create(k.b, k.loc, k.x[0], k.x[1], arith::FastMathFlags::contract);
 }
 
-template <class Op> V unary(Call &k) { return Op::create(k.b, k.loc, k.x[0]); }
-template <class Op> V binary(Call &k) { return Op::create(k.b, k.loc, k.x[0], k.x[1]); }
+template <class Op>
+V unary(Call &k) {
+  return Op::create(k.b, k.loc, k.x[0]);
+}
+template <class Op>
+V binary(Call &k) {
+  return Op::create(k.b, k.loc, k.x[0], k.x[1]);
+}
 
 /// An op that leaves integers as they are.
-template <class Op> V rounding(Call &k) {
+template <class Op>
+V rounding(Call &k) {
   return k.floating() ? V(Op::create(k.b, k.loc, k.x[0])) : k.x[0];
 }
 
@@ -181,10 +194,14 @@ const llvm::StringMap<Function> &table() {
       {"Add", either<arith::AddFOp, arith::AddIOp>},
       {"Sub", either<arith::SubFOp, arith::SubIOp>},
       {"Mul", either<arith::MulFOp, arith::MulIOp>},
-      {"Div", [](Call &k) { return k.floating() ? k.div(k.x[0], k.x[1]) : integerDivision(k, false); }},
+      {"Div",
+       [](Call &k) { return k.floating() ? k.div(k.x[0], k.x[1]) : integerDivision(k, false); }},
       {"Mod", mod},
       {"Pow", power},
-      {"Square", [](Call &k) { return k.floating() ? k.mul(k.x[0], k.x[0]) : k.bin<arith::MulIOp>(k.x[0], k.x[0]); }},
+      {"Square",
+       [](Call &k) {
+         return k.floating() ? k.mul(k.x[0], k.x[0]) : k.bin<arith::MulIOp>(k.x[0], k.x[0]);
+       }},
       {"Max", [](Call &k) { return k.max(k.x[0], k.x[1]); }},
       {"Min", [](Call &k) { return k.min(k.x[0], k.x[1]); }},
       {"And", binary<arith::AndIOp>},
@@ -194,7 +211,8 @@ const llvm::StringMap<Function> &table() {
       {"BitwiseOr", binary<arith::OrIOp>},
       {"BitwiseXor", binary<arith::XOrIOp>},
       {"Not", [](Call &k) { return k.bin<arith::XOrIOp>(k.x[0], k.w.constant(k.t, 0, 1)); }},
-      {"BitwiseNot", [](Call &k) { return k.bin<arith::XOrIOp>(k.x[0], k.w.constant(k.t, 0, -1)); }},
+      {"BitwiseNot",
+       [](Call &k) { return k.bin<arith::XOrIOp>(k.x[0], k.w.constant(k.t, 0, -1)); }},
       {"BitShift", shift},
       {"Equal", [](Call &k) { return k.equal(k.x[0], k.x[1]); }},
       {"Less", [](Call &k) { return k.below(k.x[0], k.x[1]); }},
@@ -203,11 +221,14 @@ const llvm::StringMap<Function> &table() {
       {"GreaterOrEqual", [](Call &k) { return k.atMost(k.x[1], k.x[0]); }},
       {"Where", [](Call &k) { return k.pick(k.x[0], k.x[1], k.x[2]); }},
       {"Cast", [](Call &k) { return k.w.convert(k.x[0], k.t, k.node.type); }},
-      {"Abs", [](Call &k) {
-         if (k.floating()) return k.un<math::AbsFOp>(k.x[0]);
+      {"Abs",
+       [](Call &k) {
+         if (k.floating())
+           return k.un<math::AbsFOp>(k.x[0]);
          return isUnsigned(k.t) ? k.x[0] : k.un<math::AbsIOp>(k.x[0]);
        }},
-      {"Neg", [](Call &k) { return k.floating() ? k.neg(k.x[0]) : k.bin<arith::SubIOp>(k.c(0), k.x[0]); }},
+      {"Neg",
+       [](Call &k) { return k.floating() ? k.neg(k.x[0]) : k.bin<arith::SubIOp>(k.c(0), k.x[0]); }},
       {"Sign", sign},
       {"Ceil", rounding<math::CeilOp>},
       {"Floor", rounding<math::FloorOp>},
@@ -231,10 +252,10 @@ const llvm::StringMap<Function> &table() {
       {"Erf", unary<math::ErfOp>},
       {"Sigmoid", [](Call &k) { return k.sigmoid(k.x[0]); }},
       {"Relu", [](Call &k) { return k.max(k.x[0], k.c(0)); }},
-      {"LeakyRelu", [](Call &k) {
-         return k.pick(k.below(k.x[0], k.c(0)), k.mul(k.c(k.n(0)), k.x[0]), k.x[0]);
-       }},
-      {"PRelu", [](Call &k) {
+      {"LeakyRelu",
+       [](Call &k) { return k.pick(k.below(k.x[0], k.c(0)), k.mul(k.c(k.n(0)), k.x[0]), k.x[0]); }},
+      {"PRelu",
+       [](Call &k) {
          V low = k.floating() ? k.mul(k.x[1], k.x[0]) : k.bin<arith::MulIOp>(k.x[1], k.x[0]);
          return k.pick(k.below(k.x[0], k.c(0)), low, k.x[0]);
        }},
@@ -246,8 +267,10 @@ const llvm::StringMap<Function> &table() {
       {"HardSwish", [](Call &k) { return k.mul(k.x[0], hardSigmoid(k, 1.0 / 6, 0.5)); }},
       {"Mish", [](Call &k) { return k.mul(k.x[0], k.un<math::TanhOp>(k.softplus(k.x[0]))); }},
       {"Softplus", [](Call &k) { return k.softplus(k.x[0]); }},
-      {"Softsign", [](Call &k) { return k.div(k.x[0], k.add(k.c(1), k.un<math::AbsFOp>(k.x[0]))); }},
-      {"ThresholdedRelu", [](Call &k) { return k.pick(k.below(k.c(k.n(0)), k.x[0]), k.x[0], k.c(0)); }},
+      {"Softsign",
+       [](Call &k) { return k.div(k.x[0], k.add(k.c(1), k.un<math::AbsFOp>(k.x[0]))); }},
+      {"ThresholdedRelu",
+       [](Call &k) { return k.pick(k.below(k.c(k.n(0)), k.x[0]), k.x[0], k.c(0)); }},
       {"Swish", [](Call &k) { return k.mul(k.x[0], k.sigmoid(k.mul(k.c(k.n(0)), k.x[0]))); }},
       {"Shrink", shrink},
       {"IsNaN", [](Call &k) { return k.cmp(arith::CmpFPredicate::UNO, k.x[0], k.x[0]); }},

@@ -34,7 +34,8 @@ V ScalarWriter::constant(DType type, double value, int64_t integer) {
   mlir::Type t = computeType(type);
   if (isFloat(type))
     return arith::ConstantOp::create(b, loc, b.getFloatAttr(t, value));
-  llvm::APInt bits = llvm::APInt(64, static_cast<uint64_t>(integer)).trunc(t.getIntOrFloatBitWidth());
+  llvm::APInt bits =
+      llvm::APInt(64, static_cast<uint64_t>(integer)).trunc(t.getIntOrFloatBitWidth());
   return arith::ConstantOp::create(b, loc, t, b.getIntegerAttr(t, bits));
 }
 
@@ -99,9 +100,9 @@ static V toOdd(mlir::OpBuilder &b, mlir::Location loc, V x) {
   V bits = arith::BitcastOp::create(b, loc, b.getI32Type(), narrow);
   V one = arith::ConstantOp::create(b, loc, b.getI32IntegerAttr(1));
   // The neighbour towards zero when rounding went away from it.
-  V away = arith::CmpFOp::create(
-      b, loc, arith::CmpFPredicate::OGT, mlir::math::AbsFOp::create(b, loc, back).getResult(),
-      mlir::math::AbsFOp::create(b, loc, x).getResult());
+  V away = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGT,
+                                 mlir::math::AbsFOp::create(b, loc, back).getResult(),
+                                 mlir::math::AbsFOp::create(b, loc, x).getResult());
   V lower = arith::SelectOp::create(b, loc, away, arith::SubIOp::create(b, loc, bits, one), bits);
   V odd = arith::OrIOp::create(b, loc, lower, one);
   V inexact = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::ONE, back, x);
@@ -171,7 +172,7 @@ V ScalarWriter::convert(V x, DType from, DType to) {
                           : V(arith::ExtSIOp::create(b, loc, target, x));
 }
 
-//===--- reductions ----------------------------------------------------------------------------===//
+// --- reductions ---
 
 V ScalarWriter::identity(llvm::StringRef kind, DType type) {
   if (kind == "sum")
@@ -184,10 +185,10 @@ V ScalarWriter::identity(llvm::StringRef kind, DType type) {
     return constant(type, max ? -infinity : infinity, 0);
   }
   unsigned width = computeType(type).getIntOrFloatBitWidth();
-  llvm::APInt value = isUnsigned(type)
-                          ? (max ? llvm::APInt::getMinValue(width) : llvm::APInt::getMaxValue(width))
-                          : (max ? llvm::APInt::getSignedMinValue(width)
-                                 : llvm::APInt::getSignedMaxValue(width));
+  llvm::APInt value =
+      isUnsigned(type)
+          ? (max ? llvm::APInt::getMinValue(width) : llvm::APInt::getMaxValue(width))
+          : (max ? llvm::APInt::getSignedMinValue(width) : llvm::APInt::getSignedMaxValue(width));
   return constant(type, 0, static_cast<int64_t>(value.sext(64).getZExtValue()));
 }
 

@@ -5,6 +5,16 @@ using namespace moec::host;
 using llvm::Value;
 using Tensors = std::vector<Tensor>;
 
+/// A shape operand; its length is the result's rank where its own type does not tell.
+static mlir::FailureOr<Values> shapeOperand(Emitter &e, mlir::Operation *op, const Tensor &t) {
+  auto type = mlir::dyn_cast<mlir::RankedTensorType>(op->getResult(0).getType());
+  bool open = !t.ints && t.rank() == 1 && !known(t.dims[0]);
+  auto values = open && type ? e.integersOf(t, type.getRank()) : e.integers(t);
+  if (mlir::failed(values))
+    return e.error("a shape that is not a short vector");
+  return values;
+}
+
 static mlir::LogicalResult shape(Emitter &e, mlir::Operation *op, Tensors &args, Tensors &results) {
   auto rank = static_cast<int64_t>(args[0].rank());
   auto bound = [&](int64_t v) { return std::clamp<int64_t>(v < 0 ? v + rank : v, 0, rank); };
@@ -34,9 +44,9 @@ static mlir::LogicalResult constant(Emitter &e, mlir::Operation *op, Tensors &, 
 
 static mlir::LogicalResult constantOfShape(Emitter &e, mlir::Operation *op, Tensors &args,
                                            Tensors &results) {
-  auto dims = e.integers(args[0]);
+  auto dims = shapeOperand(e, op, args[0]);
   if (mlir::failed(dims))
-    return e.error("a shape that is not a short vector");
+    return mlir::failure();
   Tensor t = e.scalar(resultType(op), 0);
   if (auto value = op->getAttrOfType<mlir::DenseElementsAttr>("value")) {
     if (isFloat(t.dtype)) {
@@ -58,7 +68,7 @@ static mlir::LogicalResult constantOfShape(Emitter &e, mlir::Operation *op, Tens
   return mlir::success();
 }
 
-//===--- reshapes ------------------------------------------------------------------------------===//
+// --- reshapes ---
 
 /// Splits products that moe_main computes into factors, so that equal ones cancel.
 static void addFactors(Value *v, std::vector<Value *> &factors, int64_t &constant) {
@@ -96,9 +106,9 @@ static Value *exactQuotient(Emitter &e, const Values &from, const Values &to) {
 
 static mlir::LogicalResult reshape(Emitter &e, mlir::Operation *op, Tensors &args,
                                    Tensors &results) {
-  auto wanted = e.integers(args[1]);
+  auto wanted = shapeOperand(e, op, args[1]);
   if (mlir::failed(wanted))
-    return e.error("a shape that is not a short vector");
+    return mlir::failure();
   const Values &from = args[0].dims;
   bool allowZero = intAttr(op, "allowzero", 0) != 0;
   Values dims, others;
@@ -124,8 +134,8 @@ static mlir::LogicalResult reshape(Emitter &e, mlir::Operation *op, Tensors &arg
   if (!inferred)
     for (auto [i, v] : llvm::enumerate(dims))
       if (!known(v) && llvm::isa<llvm::LoadInst>(v)) {
-        Value *copied = !allowZero && i < from.size()
-                            ? e.select(e.arith("eq", v, e.i64(0)), from[i], v) : v;
+        Value *copied =
+            !allowZero && i < from.size() ? e.select(e.arith("eq", v, e.i64(0)), from[i], v) : v;
         dims[i] = copied;
       }
   if (inferred) {
@@ -157,8 +167,8 @@ static mlir::LogicalResult flatten(Emitter &e, mlir::Operation *op, Tensors &arg
 }
 
 /// The axes operand or attribute, or nothing.
-static mlir::FailureOr<std::optional<std::vector<int64_t>>>
-axesOf(Emitter &e, mlir::Operation *op, const Tensors &args) {
+static mlir::FailureOr<std::optional<std::vector<int64_t>>> axesOf(Emitter &e, mlir::Operation *op,
+                                                                   const Tensors &args) {
   std::optional<std::vector<int64_t>> axes = intsAttr(op, "axes");
   if (args.size() > 1 && !args[1].none) {
     auto values = e.integers(args[1]);
@@ -301,9 +311,9 @@ static mlir::LogicalResult transpose(Emitter &e, mlir::Operation *op, Tensors &a
 
 static mlir::LogicalResult expand(Emitter &e, mlir::Operation *op, Tensors &args,
                                   Tensors &results) {
-  auto wanted = e.integers(args[1]);
+  auto wanted = shapeOperand(e, op, args[1]);
   if (mlir::failed(wanted))
-    return e.error("a shape that is not a short vector");
+    return mlir::failure();
   Values dims = e.refine(e.broadcast({args[0].dims, *wanted}));
   Tensor t = std::move(args[0]);
   if (t.dims == dims) {

@@ -1,7 +1,7 @@
 // The values that the emitter passes between ops.
 #pragma once
-#include "llvm/IR/IRBuilder.h"
 #include "mlir/IR/BuiltinTypes.h"
+#include "llvm/IR/IRBuilder.h"
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,8 +11,19 @@ namespace moec::host {
 
 /// Element types, with the codes of ONNX TensorProto.
 enum class DType : int {
-  F32 = 1, U8 = 2, I8 = 3, U16 = 4, I16 = 5, I32 = 6, I64 = 7, Bool = 9, F16 = 10, F64 = 11,
-  U32 = 12, U64 = 13, BF16 = 16
+  F32 = 1,
+  U8 = 2,
+  I8 = 3,
+  U16 = 4,
+  I16 = 5,
+  I32 = 6,
+  I64 = 7,
+  Bool = 9,
+  F16 = 10,
+  F64 = 11,
+  U32 = 12,
+  U64 = 13,
+  BF16 = 16
 };
 
 std::optional<DType> dtypeOf(mlir::Type elementType);
@@ -48,7 +59,8 @@ struct Tensor {
   std::optional<Values> ints; ///< the elements as i64, for small integer tensors (may join `data`)
   std::string weight;         ///< symbol of the bind
   bool transposed = false;    ///< a weight of rank 2 seen with its dimensions swapped
-  std::optional<double> splat; ///< every element is this constant (a state of its own without `data`)
+  std::optional<double>
+      splat; ///< every element is this constant (a state of its own without `data`)
 
   size_t rank() const { return dims.size(); }
 };

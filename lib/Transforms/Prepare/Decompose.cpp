@@ -41,7 +41,10 @@ std::optional<Value> rotary(OnnxBuilder &b, Value x, Value cos, Value sin,
     return std::nullopt;
   bool flat = type.getRank() == 3;
   int64_t width = type.getShape().back();
-  if ((!flat && type.getRank() != 4) || width < 0 ||
+  // The heads are as wide as the rotated part unless a part is named.
+  if (width < 0 && options.wholeHead && options.rotaryDim > 0)
+    width = flat ? options.heads * options.rotaryDim : options.rotaryDim;
+  if ((!flat && type.getRank() != 4) || width <= 0 ||
       (flat && (options.heads <= 0 || width % options.heads != 0)))
     return std::nullopt;
   int64_t size = flat ? width / options.heads : width;

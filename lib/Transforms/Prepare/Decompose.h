@@ -20,6 +20,7 @@ struct Rotary {
   bool interleaved = false;
   int64_t heads = 0;     // needed when x is [B, S, heads * size]
   int64_t rotaryDim = 0; // 0: the whole head
+  bool wholeHead = false; // rotaryDim is the whole head
 };
 // cos and sin: [B, S, rotaryDim / 2]. x: [B, S, H] or [B, heads, S, size].
 // Nullopt when the shapes are not known well enough.

@@ -96,8 +96,10 @@ bool rotaryEmbedding(const Custom &c, OnnxBuilder &b) {
   int64_t width = rankedType(x).getShape().back();
   if (options.heads == 0 && half > 0 && width > 0)
     options.heads = width / (2 * half);
-  if (options.rotaryDim == 0 && half > 0)
+  if (options.rotaryDim == 0 && half > 0) {
     options.rotaryDim = 2 * half;
+    options.wholeHead = true;
+  }
   auto done = prepare::rotary(b, x, cacheRows(b, cos, positions, x),
                               cacheRows(b, sin, positions, x), options);
   if (!done)
@@ -111,8 +113,8 @@ bool multiHeadAttention(const Custom &c, OnnxBuilder &b) {
   int64_t heads = prepare::intAttr(c.attr("num_heads"), 0);
   for (Value x : {q, k, v})
     if (!isFloatTensor(x) || rankedType(x).getRank() != 3 || heads <= 0 ||
-        rankedType(x).getShape().back() < 0 ||
-        rankedType(x).getShape().back() % heads != 0)
+        (rankedType(x).getShape().back() >= 0 &&
+         rankedType(x).getShape().back() % heads != 0))
       return false;
   // bias, key padding mask, past, cache indirection
   for (unsigned i : {3u, 4u, 6u, 7u, 8u, 9u})
@@ -120,18 +122,21 @@ bool multiHeadAttention(const Custom &c, OnnxBuilder &b) {
       return false;
   if (c.wants(1) || c.wants(2) || c.wants(3))
     return false;
-  int64_t width = rankedType(q).getShape().back();
-  int64_t vWidth = rankedType(v).getShape().back();
-  auto split = [&](Value x) {
-    int64_t size = rankedType(x).getShape().back() / heads;
+  // Queries and keys have one width, the values may have another.
+  int64_t width = std::max(rankedType(q).getShape().back(), rankedType(k).getShape().back());
+  double scale = prepare::floatAttr(c.attr("scale"), 0);
+  if (scale == 0 && width <= 0)
+    return false;
+  auto split = [&](Value x, int64_t all) {
+    int64_t size = all > 0 ? all / heads : -1;
     return b.transpose(b.reshape(x, {0, 0, heads, size}), {0, 2, 1, 3});
   };
+  int64_t vWidth = std::max<int64_t>(rankedType(v).getShape().back(), -1);
   prepare::Scores options;
-  double scale = prepare::floatAttr(c.attr("scale"), 0);
   options.scale = scale != 0 ? scale : 1.0 / std::sqrt(double(width / heads));
   options.mask = c.in(5);
   options.causal = prepare::intAttr(c.attr("unidirectional"), 0) != 0;
-  Value y = prepare::attend(b, split(q), split(k), split(v), options);
+  Value y = prepare::attend(b, split(q, width), split(k, width), split(v, vWidth), options);
   c.replace(0, b.reshape(b.transpose(y, {0, 2, 1, 3}), {0, 0, vWidth}));
   return true;
 }

@@ -1,15 +1,13 @@
 #include "SymbolicShape.h"
+#include "SymbolicInternal.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "mlir/IR/BuiltinAttributes.h"
-#include "mlir/Interfaces/FunctionInterfaces.h"
 
 using namespace mlir;
 
 namespace moec::prepare {
 
 namespace {
-
-constexpr int depthLimit = 32;
 
 StringRef nameOf(Operation *op) {
   StringRef name = op ? op->getName().getStringRef() : StringRef();
@@ -27,105 +25,8 @@ int64_t intAttr(Operation *op, StringRef name, int64_t otherwise) {
   return attr ? attr.getInt() : otherwise;
 }
 
-bool absent(Operation *op, unsigned i) {
+bool absentAt(Operation *op, unsigned i) {
   return op->getNumOperands() <= i || isa<NoneType>(op->getOperand(i).getType());
-}
-
-Sizes vectorOf(Value v, int depth);
-
-std::optional<SmallVector<int64_t>> numbersIn(Value v, int depth) {
-  SmallVector<int64_t> out;
-  for (const Size &size : vectorOf(v, depth)) {
-    if (!size.number)
-      return std::nullopt;
-    out.push_back(*size.number);
-  }
-  return out;
-}
-
-Size dimOf(Value v, int64_t dim, int depth);
-
-// The size a reshape's target gives to a dimension; -1 and 0 say nothing here.
-Size targetSize(Operation *op, int64_t dim, int depth) {
-  Sizes target = vectorOf(op->getOperand(1), depth);
-  if (dim >= static_cast<int64_t>(target.size()))
-    return {};
-  const Size &size = target[dim];
-  return size.isDim() || (size.number && *size.number > 0) ? size : Size();
-}
-
-Size dimOf(Value v, int64_t dim, int depth) {
-  auto type = rankedType(v);
-  if (!type || dim < 0 || dim >= type.getRank())
-    return {};
-  if (!type.isDynamicDim(dim))
-    return number(type.getDimSize(dim));
-  Size self;
-  self.of = v;
-  self.dim = dim;
-  Operation *op = v.getDefiningOp();
-  StringRef n = nameOf(op);
-  if (auto arg = dyn_cast<BlockArgument>(v)) {
-    auto func = dyn_cast<FunctionOpInterface>(arg.getOwner()->getParentOp());
-    auto dims = func ? dyn_cast_or_null<ArrayAttr>(
-                           func.getArgAttr(arg.getArgNumber(), "onnx.dims"))
-                     : ArrayAttr();
-    auto name = dims && dim < static_cast<int64_t>(dims.size())
-                    ? dyn_cast<StringAttr>(dims[dim])
-                    : StringAttr();
-    if (!name || name.getValue().empty())
-      return self;
-    Size named;
-    named.symbol = name;
-    return named;
-  }
-  if (depth > depthLimit)
-    return self;
-  ++depth;
-  if (n == "Cast" || n == "Identity" || n == "Neg" || n == "Sigmoid" ||
-      n == "Softmax" || n == "Not")
-    return dimOf(op->getOperand(0), dim, depth);
-  if (n == "Transpose") {
-    auto perm = op->getAttrOfType<DenseI64ArrayAttr>("perm");
-    if (perm && perm.size() == type.getRank())
-      return dimOf(op->getOperand(0), perm[dim], depth);
-  }
-  if (n == "Concat" && rankedType(op->getOperand(0))) {
-    int64_t axis = intAttr(op, "axis", 0);
-    if (dim != (axis < 0 ? axis + type.getRank() : axis))
-      return dimOf(op->getOperand(0), dim, depth);
-  }
-  if (n == "Reshape")
-    if (Size size = targetSize(op, dim, depth); size.known())
-      return size;
-  if (n == "Unsqueeze") {
-    auto axes = numbersIn(op->getOperand(1), depth);
-    int64_t at = dim;
-    for (int64_t axis : axes.value_or(SmallVector<int64_t>{})) {
-      axis = axis < 0 ? axis + type.getRank() : axis;
-      at -= axis < dim;
-    }
-    if (axes)
-      return dimOf(op->getOperand(0), at, depth);
-  }
-  if (n == "Add" || n == "Mul" || n == "Sub" || n == "Div") {
-    // The operand that is not one there; of two, only when they agree.
-    Size found;
-    for (Value operand : op->getOperands()) {
-      auto from = rankedType(operand);
-      int64_t at = from ? dim - (type.getRank() - from.getRank()) : 0;
-      if (!from)
-        return self;
-      if (at < 0 || from.getDimSize(at) == 1)
-        continue;
-      Size size = dimOf(operand, at, depth);
-      if (found.known() && !(found == size))
-        return self;
-      found = size;
-    }
-    return found.known() ? found : self;
-  }
-  return self;
 }
 
 Sizes constants(Operation *op) {
@@ -159,7 +60,7 @@ Sizes sliced(Operation *op, int depth) {
   Sizes all = vectorOf(op->getOperand(0), depth);
   auto lo = numbersIn(op->getOperand(1), depth);
   auto hi = numbersIn(op->getOperand(2), depth);
-  auto step = absent(op, 4) ? SmallVector<int64_t>{1}
+  auto step = absentAt(op, 4) ? SmallVector<int64_t>{1}
                             : numbersIn(op->getOperand(4), depth);
   if (!lo || !hi || !step || lo->size() != 1 || hi->size() != 1 ||
       *step != SmallVector<int64_t>{1})
@@ -272,6 +173,8 @@ Sizes computed(Value v, int depth) {
   return out;
 }
 
+} // namespace
+
 // What is not understood is at least itself.
 Sizes vectorOf(Value v, int depth) {
   auto type = v ? rankedType(v) : RankedTensorType();
@@ -290,8 +193,6 @@ Sizes vectorOf(Value v, int depth) {
   }
   return out;
 }
-
-} // namespace
 
 Size sizeOf(Value v, int64_t dim) { return dimOf(v, dim, 0); }
 Sizes sizesIn(Value vector) { return vectorOf(vector, 0); }

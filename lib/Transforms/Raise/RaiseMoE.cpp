@@ -33,7 +33,8 @@ struct RaiseMoE : impl::RaiseMoEBase<RaiseMoE> {
       if (func.isExternal())
         continue;
       raiseFused(func.front(), banks, steps);
-      raiseBlock(func.front(), banks);
+      if (!nodesOnly)
+        raiseBlock(func.front(), banks);
     }
     steps.eraseDead();
   }

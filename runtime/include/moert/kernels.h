@@ -12,9 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MOERT_KERNEL_VERSION 1u /* of these tables; checked before a table is used */
+#define MOERT_KERNEL_VERSION 2u /* of these tables; checked before a table is used */
 #define MOERT_COLUMNS 16        /* columns of a panel */
 #define MOERT_TILE_ROWS 6       /* largest row block of a tile kernel */
+#define MOERT_TILE_WIDTHS 3     /* tile kernels of a row block: at most 4, 2 and 1 panels */
 
 /* halide_dimension_t and halide_buffer_t of Halide 21, which generated functions take. */
 typedef struct moert_dim {
@@ -68,9 +69,10 @@ typedef int (*moert_tile_fn)(moert_buf *a, moert_buf *b, moert_buf *bias, moert_
 typedef struct moert_tiles {
   uint32_t weight_bytes; /* of one element of B */
   uint32_t columns;      /* of one panel of B: 16, or 32 for gate and up side by side */
-  uint32_t wide_panels[MOERT_TILE_ROWS];       /* panels that wide[r - 1] takes at a time */
-  moert_tile_fn wide[MOERT_TILE_ROWS];         /* row blocks 1..6 */
-  moert_tile_fn narrow[MOERT_TILE_ROWS];       /* the same, one panel at a time */
+  /* For row blocks r = 1..6 three functions of falling width (equal ones may repeat): the panels
+   * that fn[r - 1][i] takes at a time, the last one 1. */
+  uint32_t panels[MOERT_TILE_ROWS][MOERT_TILE_WIDTHS];
+  moert_tile_fn fn[MOERT_TILE_ROWS][MOERT_TILE_WIDTHS];
 } moert_tiles;
 
 /* out(h, t) = sum over k, in order, of weight(k, t) * rows(h, position(k, t)); position -1 is an empty

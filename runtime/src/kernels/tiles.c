@@ -47,18 +47,17 @@ static int64_t steps_within(int64_t wanted, int64_t stride) {
 // Rows [first, first + rows), a multiple of block, times all panels.
 static void run_blocks(const moert_product *p, int64_t first, int64_t rows, int64_t block) {
   const moert_tiles *t = p->tiles;
-  int64_t wide = t->wide_panels[block - 1];
   int64_t row_step = moert_max(steps_within(rows, moert_max(p->lda, p->ldc)) / block, 1) * block;
   int64_t most = steps_within(p->panels, moert_max(p->b_p, moert_max(p->c_p, p->bias_p)));
   for (int64_t r = 0; r < rows; r += row_step) {
     int64_t now = moert_min(row_step, rows - r);
     for (int64_t panel = 0; panel < p->panels;) {
       int64_t left = moert_min(p->panels - panel, most);
-      int64_t count = left / wide * wide;
-      if (count)
-        call(t->wide[block - 1], p, first + r, now, panel, count);
-      else
-        call(t->narrow[block - 1], p, first + r, now, panel, count = left);
+      int width = 0;
+      while (t->panels[block - 1][width] > left)
+        ++width;
+      int64_t count = left / t->panels[block - 1][width] * t->panels[block - 1][width];
+      call(t->fn[block - 1][width], p, first + r, now, panel, count);
       panel += count;
     }
   }

@@ -62,8 +62,9 @@ Routing reference(const KernelSpec &spec, const Floats &logits, const float *bia
     auto scores = scoresOf(spec.score, &logits[t * E], E);
     std::vector<int32_t> order(E);
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-      return scores[a] + (bias ? bias[a] : 0) > scores[b] + (bias ? bias[b] : 0);
+    auto key = [&](int32_t e) { return scores[e] + (bias ? bias[e] : 0); };
+    std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+      return key(a) > key(b) || (key(a) == key(b) && a < b);
     });
     std::vector<double> w;
     for (int64_t k = 0; k < K; ++k)

@@ -18,8 +18,8 @@ Outcome runCompiled(const std::string &ir, const std::vector<Numbers> &inputs);
 
 /// One op, as in Reference/Run.h, but with results of known rank.
 struct OpCase {
-  std::string name, attributes;
-  std::vector<Numbers> inputs;
+  std::string name = "", attributes = "";
+  std::vector<Numbers> inputs = {};
   std::vector<std::string> results = {"f32"};
   std::vector<size_t> constants = {}; ///< inputs given as onnx.Constant
   double tolerance = 2e-6;

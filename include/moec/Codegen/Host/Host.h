@@ -19,7 +19,7 @@ struct HostOptions {
   /// LLVM CPU and features of the host program.
   std::string cpu = "x86-64-v3";
   std::string features = "+fma,+f16c";
-  /// 0 leaves the code as emitted, 2 and more run LLVM's pipeline with vectorisation.
+  /// 0 leaves the code as emitted, 1 runs LLVM's O1, 2 and more its O2 with vectorisation.
   int optLevel = 2;
   /// Leaves `object` empty (for --emit=llvm).
   bool emitObject = true;

@@ -90,6 +90,31 @@ def DecomposeOnnx : Pass<"decompose-onnx"> {
   let dependentDialects = ["::moec::onnx::OnnxDialect"];
 }
 
+def RefineShapes : Pass<"refine-shapes", "::mlir::ModuleOp"> {
+  let summary = "Put sizes that shape computations fix into the types";
+  let description = [{
+    Shape inference of ONNX leaves a dimension open when it depends on a reshape
+    to a computed shape, such as `[batch, length, -1, 32]`. Here sizes are traced
+    as symbols through the operations and through the vectors that graphs compute
+    from `Shape`: batch and length stand on both sides of the reshape, so that -1
+    is the width divided by 32. Types of function results stay.
+
+    Before:
+    ```mlir
+    %s = onnx.Concat(%batch, %length, %minus_one, %size) {axis = 0 : i64} : ... -> tensor<4xi64>
+    %h = onnx.Reshape(%x, %s) : (tensor<?x?x256xf32>, tensor<4xi64>) -> tensor<?x?x?x32xf32>
+    ```
+    After:
+    ```mlir
+    %h = onnx.Reshape(%x, %s) : (tensor<?x?x256xf32>, tensor<4xi64>) -> tensor<?x?x8x32xf32>
+    ```
+  }];
+  let statistics = [
+    Statistic<"numRefined", "refined", "Dimensions made static">
+  ];
+  let dependentDialects = ["::moec::onnx::OnnxDialect"];
+}
+
 def FuseAttention : Pass<"fuse-attention"> {
   let summary = "Recognise attention that is written out";
   let description = [{

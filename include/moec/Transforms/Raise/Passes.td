@@ -41,6 +41,8 @@ def RaiseMoE : Pass<"raise-moe", "::mlir::ModuleOp"> {
     ```
   }];
   let options = [
+    Option<"nodesOnly", "nodes-only", "bool", /*default=*/"false",
+           "Raise only com.microsoft.MoE nodes, which have no other form here">,
     Option<"remarks", "remarks", "bool", /*default=*/"true",
            "Emit a remark for each layer raised or refused">
   ];

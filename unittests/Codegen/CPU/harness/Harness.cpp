@@ -1,6 +1,8 @@
 #include "harness/Harness.h"
 #include "moec/Codegen/CPU/CPU.h"
+#include "llvm/ADT/SmallString.h"
 #include "llvm/ExecutionEngine/Orc/LLJIT.h"
+#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/TargetSelect.h"
 #include <cstring>
@@ -23,6 +25,20 @@ void check(llvm::Error error) {
     throw std::runtime_error(llvm::toString(std::move(error)));
 }
 
+/// The cache of this process: tests that use equal kernels compile them once.
+class CacheFolder {
+public:
+  CacheFolder() {
+    if (llvm::sys::fs::createUniqueDirectory("moec-kernels", path))
+      path = "-";
+  }
+  ~CacheFolder() {
+    if (path != "-")
+      llvm::sys::fs::remove_directories(path);
+  }
+  llvm::SmallString<128> path;
+};
+
 } // namespace
 
 struct Kernels::Impl {
@@ -40,7 +56,8 @@ Kernels::Kernels(const std::vector<KernelSpec> &specs, const std::string &isa)
     texts.push_back(spec.text());
   moec::cpu::CpuOptions options;
   options.isas = {isa};
-  options.cacheFolder = "-";
+  static const CacheFolder cache;
+  options.cacheFolder = cache.path.str().str();
   auto objects = check(moec::cpu::compileKernels(texts, options));
 
   impl->jit = check(orc::LLJITBuilder().create());

@@ -1,0 +1,297 @@
+#include "SymbolicInternal.h"
+#include "moec/Transforms/Prepare/OnnxBuilder.h"
+#include "mlir/IR/BuiltinAttributes.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
+#include "llvm/ADT/StringSet.h"
+
+using namespace mlir;
+
+namespace moec::prepare {
+
+namespace {
+
+Size number(int64_t n) {
+  Size size;
+  size.number = n;
+  return size;
+}
+
+int64_t intAttr(Operation *op, StringRef name, int64_t otherwise) {
+  auto attr = op->getAttrOfType<IntegerAttr>(name);
+  return attr ? attr.getInt() : otherwise;
+}
+
+// An axis counted from the front.
+int64_t front(int64_t axis, int64_t rank) { return axis < 0 ? axis + rank : axis; }
+
+int64_t rankOf(Value v) {
+  auto type = v ? rankedType(v) : RankedTensorType();
+  return type ? type.getRank() : -1;
+}
+
+Size argumentSize(BlockArgument arg, int64_t dim) {
+  auto func = dyn_cast<FunctionOpInterface>(arg.getOwner()->getParentOp());
+  auto dims = func ? dyn_cast_or_null<ArrayAttr>(
+                         func.getArgAttr(arg.getArgNumber(), "onnx.dims"))
+                   : ArrayAttr();
+  auto name = dims && dim < static_cast<int64_t>(dims.size())
+                  ? dyn_cast<StringAttr>(dims[dim])
+                  : StringAttr();
+  Size size;
+  if (name && !name.getValue().empty())
+    size.symbol = name;
+  return size;
+}
+
+// What broadcasting makes of the operands' sizes, counted from the last axis.
+Size broadcastSize(ValueRange operands, int64_t fromBack, int depth) {
+  Size found;
+  bool agree = true;
+  for (Value operand : operands) {
+    int64_t at = rankOf(operand) - fromBack;
+    if (rankOf(operand) < 0)
+      return {};
+    Size size = at < 0 ? number(1) : dimOf(operand, at, depth);
+    if (size.number == 1)
+      continue;
+    if (size.number)
+      return size; // the others are equal or one
+    agree &= !found.known() || found == size;
+    found = size;
+  }
+  return !agree ? Size() : found.known() ? found : number(1);
+}
+
+// The -1 of a reshape: what is left of the operand when the sizes that stand on
+// both sides are taken away.
+Size inferred(Operation *op, const Sizes &target, int depth) {
+  Value x = op->getOperand(0);
+  SmallVector<Size> left;
+  int64_t above = 1, below = 1;
+  for (int64_t i = 0; i < rankOf(x); ++i) {
+    Size size = dimOf(x, i, depth);
+    if (size.number)
+      above *= *size.number;
+    else
+      left.push_back(size);
+  }
+  for (const Size &size : target) {
+    if (size.number == -1)
+      continue;
+    if (size.number) {
+      below *= *size.number;
+      continue;
+    }
+    auto *it = llvm::find(left, size);
+    if (!size.known() || it == left.end())
+      return {};
+    left.erase(it);
+  }
+  if (below <= 0 || above % below != 0)
+    return {};
+  if (left.empty())
+    return number(above / below);
+  return left.size() == 1 && above == below ? left.front() : Size();
+}
+
+Size reshaped(Operation *op, int64_t dim, int depth) {
+  Sizes target = vectorOf(op->getOperand(1), depth);
+  if (dim >= static_cast<int64_t>(target.size()) || rankOf(op->getOperand(0)) < 0)
+    return {};
+  const Size &size = target[dim];
+  bool keepZero = intAttr(op, "allowzero", 0) != 0;
+  if (size.number == 0 && !keepZero)
+    return dimOf(op->getOperand(0), dim, depth);
+  if (size.number == -1) {
+    for (auto [i, other] : llvm::enumerate(target))
+      if (other.number == 0 && !keepZero)
+        other = dimOf(op->getOperand(0), static_cast<int64_t>(i), depth);
+    return inferred(op, target, depth);
+  }
+  return size.isDim() || (size.number && *size.number > 0) ? size : Size();
+}
+
+Size unsqueezed(Operation *op, int64_t dim, int64_t rank, int depth) {
+  auto axes = numbersIn(op->getOperand(1), depth);
+  if (!axes)
+    return {};
+  int64_t at = dim;
+  for (int64_t axis : *axes) {
+    if (front(axis, rank) == dim)
+      return number(1);
+    at -= front(axis, rank) < dim;
+  }
+  return dimOf(op->getOperand(0), at, depth);
+}
+
+Size squeezed(Operation *op, int64_t dim, int depth) {
+  int64_t rank = rankOf(op->getOperand(0));
+  auto axes = op->getNumOperands() > 1 && rank >= 0
+                  ? numbersIn(op->getOperand(1), depth)
+                  : std::nullopt;
+  if (!axes || axes->empty())
+    return {};
+  for (int64_t at = 0; at < rank; ++at) {
+    bool gone = llvm::any_of(*axes, [&](int64_t a) { return front(a, rank) == at; });
+    if (!gone && dim-- == 0)
+      return dimOf(op->getOperand(0), at, depth);
+  }
+  return {};
+}
+
+Size product(Operation *op, int64_t dim, int64_t rank, int depth) {
+  Value a = op->getOperand(0), b = op->getOperand(1);
+  int64_t ra = rankOf(a), rb = rankOf(b);
+  if (ra < 2 || rb < 2)
+    return {};
+  if (dim == rank - 1)
+    return dimOf(b, rb - 1, depth);
+  if (dim == rank - 2)
+    return dimOf(a, ra - 2, depth);
+  return broadcastSize({a, b}, rank - dim, depth);
+}
+
+Size gathered(Operation *op, int64_t dim, int depth) {
+  Value data = op->getOperand(0), index = op->getOperand(1);
+  int64_t rank = rankOf(data), ri = rankOf(index);
+  if (rank < 0 || ri < 0)
+    return {};
+  int64_t axis = front(intAttr(op, "axis", 0), rank);
+  if (dim < axis)
+    return dimOf(data, dim, depth);
+  if (dim < axis + ri)
+    return dimOf(index, dim - axis, depth);
+  return dimOf(data, dim - ri + 1, depth);
+}
+
+// Axes that the operation does not cut keep their size.
+Size sliced(Operation *op, int64_t dim, int depth) {
+  int64_t rank = rankOf(op->getOperand(0));
+  auto axes = op->getNumOperands() > 3 && rank >= 0
+                  ? numbersIn(op->getOperand(3), depth)
+                  : std::nullopt;
+  if (!axes || axes->empty() ||
+      llvm::any_of(*axes, [&](int64_t a) { return front(a, rank) == dim; }))
+    return {};
+  return dimOf(op->getOperand(0), dim, depth);
+}
+
+Size expanded(Operation *op, int64_t dim, int64_t rank, int depth) {
+  int64_t at = dim - (rank - rankOf(op->getOperand(0)));
+  Size from = at >= 0 ? dimOf(op->getOperand(0), at, depth) : number(1);
+  if (from.number && *from.number != 1)
+    return from;
+  Sizes target = vectorOf(op->getOperand(1), depth);
+  int64_t index = dim - (rank - static_cast<int64_t>(target.size()));
+  if (target.empty() || index < 0)
+    return {};
+  const Size &to = target[index];
+  if (to.number && *to.number > 1)
+    return to;
+  if (to.number == 1)
+    return from;
+  return from.number == 1 && to.isDim() ? to : Size();
+}
+
+Size reduced(Operation *op, int64_t dim, int depth) {
+  int64_t rank = rankOf(op->getOperand(0));
+  auto axes = op->getNumOperands() > 1 && rank >= 0
+                  ? numbersIn(op->getOperand(1), depth)
+                  : std::nullopt;
+  bool keep = intAttr(op, "keepdims", 1) != 0;
+  if (!axes || axes->empty())
+    return {};
+  auto gone = [&](int64_t at) {
+    return llvm::any_of(*axes, [&](int64_t a) { return front(a, rank) == at; });
+  };
+  if (keep)
+    return gone(dim) ? number(1) : dimOf(op->getOperand(0), dim, depth);
+  for (int64_t at = 0; at < rank; ++at)
+    if (!gone(at) && dim-- == 0)
+      return dimOf(op->getOperand(0), at, depth);
+  return {};
+}
+
+// The size of a result's dimension by the meaning of its operation.
+Size byOperation(Operation *op, StringRef n, int64_t dim, int64_t rank, int depth) {
+  static const llvm::StringSet<> same = {
+      "Abs",  "Cast", "Ceil",    "Clip",       "Cos",     "CumSum",   "Erf",
+      "Exp",  "Floor", "Gelu",   "Identity",   "IsNaN",   "LayerNormalization",
+      "Log",  "Neg",  "Not",     "RMSNormalization", "Reciprocal", "Relu", "Round",
+      "Sigmoid", "Sign", "Sin",  "Softmax",    "Softplus", "Sqrt",    "Swish",
+      "Tanh"};
+  static const llvm::StringSet<> broadcasts = {
+      "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less",
+      "LessOrEqual", "Max", "Min", "Mod", "Mul", "Or", "Pow", "Sub", "Where", "Xor"};
+  if (same.contains(n))
+    return dimOf(op->getOperand(0), dim, depth);
+  if (broadcasts.contains(n))
+    return broadcastSize(op->getOperands(), rank - dim, depth);
+  if (n == "Transpose") {
+    auto perm = op->getAttrOfType<DenseI64ArrayAttr>("perm");
+    return perm && perm.size() == rank
+               ? dimOf(op->getOperand(0), perm[dim], depth)
+               : Size();
+  }
+  if (n == "Concat")
+    return dim == front(intAttr(op, "axis", 0), rank)
+               ? Size()
+               : dimOf(op->getOperand(0), dim, depth);
+  if (n == "Split" || n == "TopK")
+    return dim == front(intAttr(op, "axis", n == "TopK" ? -1 : 0), rank)
+               ? Size()
+               : dimOf(op->getOperand(0), dim, depth);
+  if (n == "Reshape")
+    return reshaped(op, dim, depth);
+  if (n == "Unsqueeze")
+    return unsqueezed(op, dim, rank, depth);
+  if (n == "Squeeze")
+    return squeezed(op, dim, depth);
+  if (n == "MatMul")
+    return product(op, dim, rank, depth);
+  if (n == "Gather")
+    return gathered(op, dim, depth);
+  if (n == "Slice")
+    return sliced(op, dim, depth);
+  if (n == "Expand")
+    return expanded(op, dim, rank, depth);
+  if (n == "ReduceMean" || n == "ReduceSum" || n == "ReduceMax" || n == "ReduceMin")
+    return reduced(op, dim, depth);
+  return {};
+}
+
+} // namespace
+
+Size dimOf(Value v, int64_t dim, int depth) {
+  auto type = v ? rankedType(v) : RankedTensorType();
+  if (!type || dim < 0 || dim >= type.getRank())
+    return {};
+  if (!type.isDynamicDim(dim))
+    return number(type.getDimSize(dim));
+  Size size;
+  if (auto arg = dyn_cast<BlockArgument>(v)) {
+    size = argumentSize(arg, dim);
+  } else if (depth < depthLimit) {
+    Operation *op = v.getDefiningOp();
+    StringRef n = op->getName().getStringRef();
+    if (n.consume_front("onnx."))
+      size = byOperation(op, n, dim, type.getRank(), depth + 1);
+  }
+  if (size.known())
+    return size;
+  size.of = v;
+  size.dim = dim;
+  return size;
+}
+
+std::optional<SmallVector<int64_t>> numbersIn(Value v, int depth) {
+  SmallVector<int64_t> out;
+  for (const Size &size : vectorOf(v, depth)) {
+    if (!size.number)
+      return std::nullopt;
+    out.push_back(*size.number);
+  }
+  return out;
+}
+
+} // namespace moec::prepare
