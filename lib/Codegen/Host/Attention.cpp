@@ -17,7 +17,7 @@ static std::optional<Tensor> headsOf(Emitter &e, Tensor t, int64_t heads) {
     Value *width = t.dims[2];
     e.checkEqual(e.arith("rem", width, count), e.i64(0), "the heads do not divide the width");
     Value *size = e.arith("div", width, count);
-    t = e.reshape(std::move(t), {t.dims[0], t.dims[1], count, size});
+    t = e.reshape(t, {t.dims[0], t.dims[1], count, size});
     std::swap(t.dims[1], t.dims[2]);
     std::swap(t.strides[1], t.strides[2]);
   }
@@ -139,7 +139,7 @@ static mlir::LogicalResult attention(Emitter &e, mlir::Operation *op, Tensors &a
   }
   callAttention(e, op, *q, *k, *v, mask, offset, scale, view);
   if (flat)
-    out = e.reshape(std::move(out), {dims[0], dims[2], e.mul(dims[1], dims[3])});
+    out = e.reshape(out, {dims[0], dims[2], e.mul(dims[1], dims[3])});
   results.push_back(e.cast(std::move(out), resultType(op)));
   for (auto [i, present] : {std::pair(1u, &*k), std::pair(2u, &*v)})
     if (op->getNumResults() > i)

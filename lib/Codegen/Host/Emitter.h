@@ -82,7 +82,7 @@ public:
   Tensor scalar(DType type, double value); ///< a constant of rank 0
   Values broadcast(llvm::ArrayRef<Values> shapes);
   Tensor expand(Tensor view, const Values &dims); ///< stride 0 where it broadcasts
-  Tensor reshape(Tensor tensor, Values dims);     ///< same element count, checked by the caller
+  Tensor reshape(const Tensor &tensor, Values dims);     ///< same element count, checked by the caller
   /// Known sizes of the result's type take the place of computed ones (checked at run time).
   Values refine(Values dims, unsigned result = 0);
 

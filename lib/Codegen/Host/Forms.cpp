@@ -216,7 +216,8 @@ Tensor Emitter::expand(Tensor t, const Values &dims) {
   return t;
 }
 
-Tensor Emitter::reshape(Tensor t, Values dims) {
+Tensor Emitter::reshape(const Tensor &source, Values dims) {
+  Tensor t = source; // not moved: callers read its sizes in the same expression
   if (t.ints && dims.size() <= 1) {
     Tensor r = fromIntegers(t.dtype, *t.ints, dims.empty());
     if (t.data) {

@@ -19,7 +19,7 @@ static mlir::LogicalResult range(Emitter &e, mlir::Operation *op, Tensors &args,
   DType type = resultType(op);
   for (Tensor &a : args) // scalars that exporters give as [1]
     if (a.rank() > 0)
-      a = e.reshape(std::move(a), {});
+      a = e.reshape(a, {});
   if (isFloat(type)) {
     Value *start = loadDouble(e, args[0]), *limit = loadDouble(e, args[1]);
     Value *delta = loadDouble(e, args[2]);
@@ -78,8 +78,8 @@ static mlir::LogicalResult trilu(Emitter &e, mlir::Operation *op, Tensors &args,
     return e.error("an input of rank below 2");
   Value *k = e.i64(0);
   if (args.size() > 1 && !args[1].none) {
-    auto given = e.integers(args[1]);
-    if (mlir::failed(given) || given->size() != 1)
+    auto given = e.integersOf(args[1], 1);
+    if (mlir::failed(given))
       return e.error("k is not a scalar");
     k = given->front();
   }
@@ -129,7 +129,7 @@ static mlir::LogicalResult blocks(Emitter &e, mlir::Operation *op, Tensors &args
     perm = {0, 3, 5, 1, 2, 4};
     last = {d[0], e.mul(d[1], area), h, w};
   }
-  Tensor t = e.reshape(std::move(args[0]), std::move(middle));
+  Tensor t = e.reshape(args[0], std::move(middle));
   Tensor turned = t;
   for (size_t i = 0; i < perm.size(); ++i) {
     turned.dims[i] = t.dims[perm[i]];
@@ -172,8 +172,8 @@ static mlir::LogicalResult reverseSequence(Emitter &e, mlir::Operation *op, Tens
 static mlir::LogicalResult oneHot(Emitter &e, mlir::Operation *op, Tensors &args,
                                   Tensors &results) {
   Tensor depthTensor = isFloat(args[1].dtype) ? e.denseAs(args[1], DType::I64) : args[1];
-  auto depth = e.integers(depthTensor);
-  if (mlir::failed(depth) || depth->size() != 1)
+  auto depth = e.integersOf(depthTensor, 1);
+  if (mlir::failed(depth))
     return e.error("a depth that is not a scalar");
   auto axis = normalAxis(intAttr(op, "axis", -1), args[0].rank() + 1);
   if (!axis)

@@ -177,8 +177,8 @@ static mlir::LogicalResult scatterND(Emitter &e, mlir::Operation *op, Tensors &a
 static mlir::LogicalResult topK(Emitter &e, mlir::Operation *op, Tensors &args, Tensors &results) {
   Tensor x = e.dense(std::move(args[0]));
   auto axis = normalAxis(intAttr(op, "axis", -1), x.rank());
-  auto k = e.integers(args[1]);
-  if (!axis || mlir::failed(k) || k->size() != 1)
+  auto k = e.integersOf(args[1], 1);
+  if (!axis || mlir::failed(k))
     return e.error("k is not a scalar or the axis is out of range");
   Values dims = x.dims;
   dims[*axis] = k->front();
@@ -213,7 +213,7 @@ static mlir::LogicalResult nonZero(Emitter &e, mlir::Operation *op, Tensors &arg
                                    Tensors &results) {
   Tensor t = std::move(args[0]);
   if (t.rank() == 0)
-    t = e.reshape(std::move(t), {e.i64(1)});
+    t = e.reshape(t, {e.i64(1)});
   results.push_back(nonZeroOf(e, std::move(t)));
   return mlir::success();
 }
@@ -228,10 +228,10 @@ static mlir::LogicalResult compress(Emitter &e, mlir::Operation *op, Tensors &ar
       return e.error("an axis out of range");
     axis = *given;
   } else {
-    data = e.reshape(std::move(data), {e.product(data.dims)});
+    data = e.reshape(data, {e.product(data.dims)});
   }
   Tensor chosen = nonZeroOf(e, std::move(args[1]));
-  chosen = e.reshape(std::move(chosen), {chosen.dims[1]});
+  chosen = e.reshape(chosen, {chosen.dims[1]});
   Values dims = data.dims;
   dims[axis] = chosen.dims[0];
   Tensor out = outputLike(e, data, std::move(dims));

@@ -188,7 +188,7 @@ static Tensor productNest(Emitter &e, Tensor a, Tensor b, const Values &batch) {
   reduced.back() = true;
   e.reduce("sum", terms, reduced, out);
   outDims.pop_back();
-  return e.reshape(std::move(out), std::move(outDims));
+  return e.reshape(out, std::move(outDims));
 }
 
 /// The product of two tensors of rank >= 2, in f32 for half precision.
@@ -211,9 +211,9 @@ static mlir::LogicalResult matMul(Emitter &e, mlir::Operation *op, Tensors &args
     return e.error("a scalar operand");
   bool row = a.rank() == 1, column = b.rank() == 1;
   if (row)
-    a = e.reshape(std::move(a), {e.i64(1), a.dims[0]});
+    a = e.reshape(a, {e.i64(1), a.dims[0]});
   if (column)
-    b = e.reshape(std::move(b), {b.dims[0], e.i64(1)});
+    b = e.reshape(b, {b.dims[0], e.i64(1)});
   Tensor out = product(e, std::move(a), std::move(b));
   if (row || column) {
     Values dims = out.dims;
@@ -221,7 +221,7 @@ static mlir::LogicalResult matMul(Emitter &e, mlir::Operation *op, Tensors &args
       dims.pop_back();
     if (row)
       dims.erase(dims.end() - (column ? 1 : 2));
-    out = e.reshape(std::move(out), std::move(dims));
+    out = e.reshape(out, std::move(dims));
   }
   results.push_back(e.cast(std::move(out), resultType(op)));
   return mlir::success();

@@ -240,8 +240,8 @@ static Tensor padIndex(Emitter &e, llvm::StringRef mode, Value *size, Value *bef
 }
 
 /// out = along `axis` of t, the elements that `indices` names.
-static Tensor gatherAlong(Emitter &e, Tensor t, size_t axis, const Tensor &indices) {
-  t = e.dense(std::move(t));
+static Tensor gatherAlong(Emitter &e, const Tensor &source, size_t axis, const Tensor &indices) {
+  Tensor t = e.dense(source);
   Tensor at = e.dense(indices);
   Values dims = t.dims;
   dims[axis] = at.dims[0];
@@ -284,8 +284,7 @@ static mlir::LogicalResult pad(Emitter &e, mlir::Operation *op, Tensors &args, T
   if (mode != "constant") {
     for (size_t axis : axes)
       if (t.dims[axis] != dims[axis] || known(starts[axis]) != 0)
-        t = gatherAlong(e, std::move(t), axis,
-                        padIndex(e, mode, t.dims[axis], starts[axis], dims[axis]));
+        t = gatherAlong(e, t, axis, padIndex(e, mode, t.dims[axis], starts[axis], dims[axis]));
     results.push_back(std::move(t));
     return mlir::success();
   }

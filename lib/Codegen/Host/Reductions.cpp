@@ -53,7 +53,7 @@ static Tensor dropReduced(Emitter &e, Tensor t, const std::vector<bool> &reduced
   for (size_t i = 0; i < reduced.size(); ++i)
     if (!reduced[i])
       dims.push_back(t.dims[i]);
-  return e.reshape(std::move(t), std::move(dims));
+  return e.reshape(t, std::move(dims));
 }
 
 static Value *countOf(Emitter &e, const Tensor &t, const std::vector<bool> &reduced) {

@@ -151,7 +151,7 @@ static mlir::LogicalResult reshape(Emitter &e, mlir::Operation *op, Tensors &arg
   Value *one = exactQuotient(e, from, dims);
   if (!one || known(one) != 1)
     e.checkEqual(e.product(from), e.product(dims), "the shape has another number of elements");
-  results.push_back(e.reshape(std::move(args[0]), std::move(dims)));
+  results.push_back(e.reshape(args[0], std::move(dims)));
   return mlir::success();
 }
 
@@ -162,7 +162,7 @@ static mlir::LogicalResult flatten(Emitter &e, mlir::Operation *op, Tensors &arg
   axis = std::clamp<int64_t>(axis < 0 ? axis + rank : axis, 0, rank);
   llvm::ArrayRef<Value *> dims(args[0].dims);
   Values to{e.product(dims.take_front(axis)), e.product(dims.drop_front(axis))};
-  results.push_back(e.reshape(std::move(args[0]), std::move(to)));
+  results.push_back(e.reshape(args[0], std::move(to)));
   return mlir::success();
 }
 

@@ -131,6 +131,21 @@ std::string tensorType(const Numbers &n, bool dynamic) {
   return text + n.type + ">";
 }
 
+/// Elements of dense<...>, from dimension `depth` on.
+std::string literal(const Numbers &n, size_t depth, size_t &next) {
+  if (depth == n.shape.size()) {
+    double v = n.values[next++];
+    bool real = n.type[0] == 'f' || n.type[0] == 'b';
+    return n.type == "i1" ? (v != 0 ? "true" : "false")
+           : real         ? llvm::formatv("{0:E17}", v).str()
+                          : std::to_string(static_cast<int64_t>(v));
+  }
+  std::string list;
+  for (int64_t i = 0; i < n.shape[depth]; ++i)
+    list += (i ? ", " : "") + literal(n, depth + 1, next);
+  return "[" + list + "]";
+}
+
 /// The IR of an op whose results have the types of `results`; "none" is not wanted.
 std::string opModule(const OpCase &op, const std::vector<Numbers> &results, bool dynamic,
                      std::vector<Numbers> &given) {
@@ -143,15 +158,8 @@ std::string opModule(const OpCase &op, const std::vector<Numbers> &results, bool
     std::string value = "%a" + std::to_string(i);
     operands += comma + (n.type == "none" ? "%none" : value);
     if (constant) {
-      std::string list;
-      for (double v : n.values) {
-        std::string text = n.type == "i1" ? (v != 0 ? "true" : "false")
-                           : n.type[0] == 'f' || n.type[0] == 'b'
-                               ? llvm::formatv("{0:E17}", v).str()
-                               : std::to_string(static_cast<int64_t>(v));
-        list += (list.empty() ? "" : ", ") + text;
-      }
-      std::string elements = n.values.empty() ? "" : n.shape.empty() ? list : "[" + list + "]";
+      size_t next = 0;
+      std::string elements = n.values.empty() ? "" : literal(n, 0, next);
       body += "  " + value + " = onnx.Constant {value = dense<" + elements + "> : " + type +
               "} : () -> " + type + "\n";
     } else if (n.type != "none") {
@@ -180,8 +188,10 @@ std::string opModule(const OpCase &op, const std::vector<Numbers> &results, bool
 Lowered lower(const std::string &ir, const HostOptions &options) {
   Lowered out;
   Parsed parsed(ir);
-  if (!parsed.module)
+  if (!parsed.module) {
+    out.error = parsed.messages;
     return out;
+  }
   auto result = lowerToHost(*parsed.module, options);
   out.error = parsed.messages;
   if (mlir::succeeded(result))

@@ -92,12 +92,12 @@ TEST(Movement, JoinsAndRepeats) {
   for (const char *mode : {"constant", "edge", "reflect", "wrap"})
     expectSame({.name = "onnx.Pad",
                 .attributes = std::string("{mode = \"") + mode + "\"}",
-                .inputs = {cube, i64({0, 1, 2, 0, 0, 3})},
+                .inputs = {cube, i64({0, 1, 2, 0, 0, 3}), absent(), absent()},
                 .constants = {1}});
   expectSame({.name = "onnx.Pad",
               .inputs = {cube, i64({-1, 2}), f32({}, {9}), i64({1})},
               .constants = {1, 3}});
-  expectSame({.name = "onnx.Trilu", .attributes = "{upper = 0 : i64}", .inputs = {cube}});
+  expectSame({.name = "onnx.Trilu", .attributes = "{upper = 0 : i64}", .inputs = {cube, absent()}});
   expectSame({.name = "onnx.Trilu", .inputs = {cube, i64({}, {1})}, .constants = {1}});
   expectSame({.name = "onnx.EyeLike",
               .attributes = "{k = -1 : i64, dtype = 1 : i64}",
@@ -132,7 +132,7 @@ TEST(Reductions, AllKinds) {
                     .inputs = {x, i64(axes)},
                     .constants = {1},
                     .tolerance = 1e-5});
-  expectSame({.name = "onnx.ReduceLogSum", .inputs = {iota({2, 3}, 1, 1)}});
+  expectSame({.name = "onnx.ReduceLogSum", .inputs = {iota({2, 3}, 1, 1), absent()}});
   for (const char *type : {"i32", "i64", "f64", "f16"})
     for (const char *name : {"ReduceSum", "ReduceMean", "ReduceMax", "ReduceProd"})
       expectSame({.name = "onnx." + std::string(name),
@@ -143,7 +143,7 @@ TEST(Reductions, AllKinds) {
               .inputs = {boolean({2, 2}, {0, 1, 0, 0}), i64({1})},
               .results = {"i1"},
               .constants = {1}});
-  expectSame({.name = "onnx.ReduceMax", .inputs = {f32({3}, {1, nan, 2})}});
+  expectSame({.name = "onnx.ReduceMax", .inputs = {f32({3}, {1, nan, 2}), absent()}});
   expectSame({.name = "onnx.ReduceSum",
               .attributes = "{keepdims = 0 : i64}",
               .inputs = {iota({0, 3}), i64({0})},
@@ -263,26 +263,38 @@ TEST(Products, MatMul) {
   }
 }
 
+/// Attention's first output, of its first inputs.
+void expectAttention(const std::string &attributes, std::vector<Numbers> inputs) {
+  inputs.resize(7, absent());
+  expectSame({.name = "onnx.Attention",
+              .attributes = attributes,
+              .inputs = std::move(inputs),
+              .results = {"f32", "none", "none", "none"},
+              .tolerance = 1e-5});
+}
+
 TEST(Products, Attention) {
-  Numbers q = iota({2, 4, 3, 8}, 0.01, -1), k = iota({2, 2, 5, 8}, -0.007, 0.5),
-          v = iota({2, 2, 5, 6}, 0.03, -2);
-  expectSame({.name = "onnx.Attention", .inputs = {q, k, v}, .tolerance = 1e-5});
-  expectSame({.name = "onnx.Attention",
-              .attributes = "{scale = 0.5 : f32}",
-              .inputs = {q, k, v, iota({3, 5}, 0.3, -2)},
-              .tolerance = 1e-5});
-  expectSame(
-      {.name = "onnx.Attention",
-       .inputs = {q, k, v, boolean({1, 1, 3, 5}, {1, 0, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1})},
-       .tolerance = 1e-5});
-  expectSame({.name = "onnx.Attention",
-              .attributes = "{is_causal = 1 : i64}",
-              .inputs = {q, k, v},
-              .tolerance = 1e-5});
-  expectSame({.name = "onnx.Attention",
-              .attributes = "{q_num_heads = 2 : i64, kv_num_heads = 2 : i64}",
-              .inputs = {iota({2, 3, 8}, 0.1), iota({2, 5, 8}, -0.05, 1), iota({2, 5, 4}, 0.1, -1)},
-              .tolerance = 1e-5});
+  Numbers q = iota({2, 4, 3, 8}, 0.01, -1), k = iota({2, 2, 5, 8}, -0.007, 0.5);
+  Numbers v = iota({2, 2, 5, 6}, 0.03, -2);
+  Numbers visible = boolean({1, 1, 3, 5}, {1, 0, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1});
+  expectAttention("{scale = 0.5 : f32}", {q, k, v, iota({3, 5}, 0.3, -2)});
+  expectAttention("{scale = 0.5 : f32}", {q, k, v, visible});
+  expectAttention("{scale = 0.25 : f32, is_causal = 1 : i64}", {q, k, v});
+  expectAttention("{scale = 0.25 : f32, q_num_heads = 2 : i64, kv_num_heads = 2 : i64}",
+                  {iota({2, 3, 8}, 0.1), iota({2, 5, 8}, -0.05, 1), iota({2, 5, 4}, 0.1, -1)});
+  // The scale of an absent attribute comes from the size of a head.
+  expectSameModule(
+      R"(
+    func.func @main(%q: tensor<?x2x?x8xf32>, %k: tensor<?x2x?x8xf32>, %p: tensor<?x2x?x8xf32>)
+        -> (tensor<?x2x?x8xf32>, tensor<?x2x?x8xf32>) {
+      %none = onnx.none : () -> none
+      %y:4 = onnx.Attention(%q, %k, %k, %none, %p, %p, %none) {is_causal = 1 : i64}
+          : (tensor<?x2x?x8xf32>, tensor<?x2x?x8xf32>, tensor<?x2x?x8xf32>, none, tensor<?x2x?x8xf32>,
+             tensor<?x2x?x8xf32>, none)
+          -> (tensor<?x2x?x8xf32>, tensor<?x2x?x8xf32>, tensor<?x2x?x8xf32>, none)
+      return %y#0, %y#1 : tensor<?x2x?x8xf32>, tensor<?x2x?x8xf32>
+    })",
+      {iota({1, 2, 2, 8}, 0.02), iota({1, 2, 2, 8}, -0.01, 1), iota({1, 2, 3, 8}, 0.03, -1)}, 1e-5);
 }
 
 } // namespace
