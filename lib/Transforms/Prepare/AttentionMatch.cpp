@@ -148,7 +148,7 @@ Operation *scoreProduct(Value scores, AttentionMatch &m, std::string &why) {
 
 // Reshape(Transpose(Reshape(x, [-1, T, d])), [B, h, d, T]): x with its last two
 // axes swapped. Returns x.
-Value swappedByReshapes(Value v) {
+Value swappedByReshapes(Value v, SymbolicSizes &sizes) {
   Operation *outer = madeBy(v, "Reshape");
   Operation *turn = outer ? madeBy(outer->getOperand(0), "Transpose") : nullptr;
   Operation *inner = turn ? madeBy(turn->getOperand(0), "Reshape") : nullptr;
@@ -157,19 +157,19 @@ Value swappedByReshapes(Value v) {
     return {};
   Value x = inner->getOperand(0);
   auto type = rankedType(x);
-  Sizes flat = sizesIn(inner->getOperand(1)), full = sizesIn(outer->getOperand(1));
+  Sizes flat = sizes.elements(inner->getOperand(1)), full = sizes.elements(outer->getOperand(1));
   if (!type || type.getRank() != 4 || flat.size() != 3 || full.size() != 4)
     return {};
   // -1 in front: the rest is known.
-  bool ok = flat[1] == sizeOf(x, 2) && flat[2] == sizeOf(x, 3) &&
-            full[0] == sizeOf(x, 0) && full[1] == sizeOf(x, 1) &&
-            full[2] == sizeOf(x, 3) && full[3] == sizeOf(x, 2);
+  bool ok = flat[1] == sizes.of(x, 2) && flat[2] == sizes.of(x, 3) &&
+            full[0] == sizes.of(x, 0) && full[1] == sizes.of(x, 1) &&
+            full[2] == sizes.of(x, 3) && full[3] == sizes.of(x, 2);
   return ok ? x : Value();
 }
 
 // Reshape(Expand(Unsqueeze(x, 2), [B, n, g, T, d]), [B, n * g, T, d]): every
 // head repeated g times. Returns x, or `v` itself.
-Value unrepeated(Value v) {
+Value unrepeated(Value v, SymbolicSizes &sizes) {
   Operation *merge = madeBy(v, "Reshape");
   Operation *repeat = merge ? madeBy(merge->getOperand(0), "Expand") : nullptr;
   Operation *split = repeat ? madeBy(repeat->getOperand(0), "Unsqueeze") : nullptr;
@@ -178,7 +178,7 @@ Value unrepeated(Value v) {
   Value x = split->getOperand(0);
   auto from = rankedType(x), wide = rankedType(repeat->getResult(0)),
        to = rankedType(v);
-  Sizes axes = sizesIn(split->getOperand(1));
+  Sizes axes = sizes.elements(split->getOperand(1));
   bool axis = axes.size() == 1 && (axes[0].number == 2 || axes[0].number == -3);
   if (!axis || !from || !wide || !to || from.getRank() != 4 ||
       wide.getRank() != 5 || to.getRank() != 4)
@@ -195,8 +195,8 @@ Value unrepeated(Value v) {
     return v;
   // The merge keeps batch and length apart: when one of them is what it was, so
   // is the other, as their product is.
-  Sizes expanded = sizesIn(repeat->getOperand(1));
-  Sizes merged = sizesIn(merge->getOperand(1));
+  Sizes expanded = sizes.elements(repeat->getOperand(1));
+  Sizes merged = sizes.elements(merge->getOperand(1));
   auto kept = [&](size_t before, size_t after) {
     if (wide.getDimSize(before) > 0)
       return wide.getDimSize(before) == to.getDimSize(after);
@@ -207,9 +207,9 @@ Value unrepeated(Value v) {
 }
 
 // The keys behind k^T, [B, h, d, T].
-void keys(Value turned, AttentionMatch &m) {
+void keys(Value turned, SymbolicSizes &sizes, AttentionMatch &m) {
   m.k = unscaled(turned, m.scale);
-  if (Value x = swappedByReshapes(m.k)) {
+  if (Value x = swappedByReshapes(m.k, sizes)) {
     m.k = x;
     return;
   }
@@ -293,6 +293,7 @@ bool fits(const AttentionMatch &m, std::string &why) {
 } // namespace
 
 std::optional<AttentionMatch> matchAttention(Operation *product,
+                                             SymbolicSizes &sizes,
                                              std::string &why) {
   AttentionMatch m;
   if (nameOf(product) != "MatMul")
@@ -308,10 +309,10 @@ std::optional<AttentionMatch> matchAttention(Operation *product,
   if (!scores)
     return std::nullopt;
   m.q = unscaled(scores->getOperand(0), m.scale);
-  keys(scores->getOperand(1), m);
+  keys(scores->getOperand(1), sizes, m);
   m.v = product->getOperand(1);
   if (m.kPerm.empty()) {
-    Value k = unrepeated(m.k), v = unrepeated(m.v);
+    Value k = unrepeated(m.k, sizes), v = unrepeated(m.v, sizes);
     // Grouped heads only when keys and values are grouped alike.
     if (k != m.k && v != m.v && rankedType(k).getDimSize(1) ==
                                     rankedType(v).getDimSize(1)) {

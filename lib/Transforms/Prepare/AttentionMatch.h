@@ -1,6 +1,7 @@
 // Attention as exporters spell it out: softmax(q k^T * scale + mask) v.
 #pragma once
 
+#include "SymbolicShape.h"
 #include "mlir/IR/Operation.h"
 #include "mlir/IR/Value.h"
 #include "llvm/ADT/SmallVector.h"
@@ -30,6 +31,7 @@ struct AttentionMatch {
 // `product` is a MatMul. Nullopt without a reason when it multiplies no softmax;
 // otherwise `why` says what is not attention about it.
 std::optional<AttentionMatch> matchAttention(mlir::Operation *product,
+                                             SymbolicSizes &sizes,
                                              std::string &why);
 
 } // namespace moec::prepare

@@ -43,12 +43,16 @@ struct FuseAttention : impl::FuseAttentionBase<FuseAttention> {
         products.push_back(op);
     });
     SetVector<Block *> blocks;
+    for (Operation *product : products)
+      blocks.insert(product->getBlock());
+    prepare::SymbolicSizes sizes;
+    for (Block *block : blocks)
+      sizes.visit(*block);
     for (Operation *product : products) {
       std::string why;
-      auto match = prepare::matchAttention(product, why);
+      auto match = prepare::matchAttention(product, sizes, why);
       if (match) {
         fuse(product, *match);
-        blocks.insert(product->getBlock());
         continue;
       }
       if (why.empty())

@@ -19,12 +19,13 @@ struct RefineShapes : impl::RefineShapesBase<RefineShapes> {
     for (auto func : getOperation().getOps<func::FuncOp>()) {
       if (func.isExternal())
         continue;
+      prepare::SymbolicSizes sizes;
       // In order: what is found early ends the search for what comes later.
       for (Operation &op : func.front())
         if (op.getName().getStringRef().starts_with("onnx.") &&
             op.getNumRegions() == 0)
           for (Value result : op.getResults())
-            refine(result);
+            refine(result, sizes);
     }
   }
 
@@ -36,7 +37,7 @@ private:
     });
   }
 
-  void refine(Value v) {
+  void refine(Value v, prepare::SymbolicSizes &sizes) {
     auto type = rankedType(v);
     if (!type || type.hasStaticShape() || !isFree(v))
       return;
@@ -44,7 +45,7 @@ private:
     for (auto [i, d] : llvm::enumerate(dims)) {
       if (!ShapedType::isDynamic(d))
         continue;
-      prepare::Size size = prepare::sizeOf(v, static_cast<int64_t>(i));
+      prepare::Size size = sizes.of(v, static_cast<int64_t>(i));
       if (!size.number || *size.number < 0)
         continue;
       d = *size.number;

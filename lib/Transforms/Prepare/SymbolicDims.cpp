@@ -44,14 +44,14 @@ Size argumentSize(BlockArgument arg, int64_t dim) {
 }
 
 // What broadcasting makes of the operands' sizes, counted from the last axis.
-Size broadcastSize(ValueRange operands, int64_t fromBack, int depth) {
+Size broadcastSize(ValueRange operands, int64_t fromBack, SymbolicSizes &sizes) {
   Size found;
   bool agree = true;
   for (Value operand : operands) {
     int64_t at = rankOf(operand) - fromBack;
     if (rankOf(operand) < 0)
       return {};
-    Size size = at < 0 ? number(1) : dimOf(operand, at, depth);
+    Size size = at < 0 ? number(1) : dimOf(operand, at, sizes);
     if (size.number == 1)
       continue;
     if (size.number)
@@ -64,12 +64,12 @@ Size broadcastSize(ValueRange operands, int64_t fromBack, int depth) {
 
 // The -1 of a reshape: what is left of the operand when the sizes that stand on
 // both sides are taken away.
-Size inferred(Operation *op, const Sizes &target, int depth) {
+Size inferred(Operation *op, const Sizes &target, SymbolicSizes &sizes) {
   Value x = op->getOperand(0);
   SmallVector<Size> left;
   int64_t above = 1, below = 1;
   for (int64_t i = 0; i < rankOf(x); ++i) {
-    Size size = dimOf(x, i, depth);
+    Size size = dimOf(x, i, sizes);
     if (size.number)
       above *= *size.number;
     else
@@ -94,25 +94,25 @@ Size inferred(Operation *op, const Sizes &target, int depth) {
   return left.size() == 1 && above == below ? left.front() : Size();
 }
 
-Size reshaped(Operation *op, int64_t dim, int depth) {
-  Sizes target = vectorOf(op->getOperand(1), depth);
+Size reshaped(Operation *op, int64_t dim, SymbolicSizes &sizes) {
+  Sizes target = vectorOf(op->getOperand(1), sizes);
   if (dim >= static_cast<int64_t>(target.size()) || rankOf(op->getOperand(0)) < 0)
     return {};
   const Size &size = target[dim];
   bool keepZero = intAttr(op, "allowzero", 0) != 0;
   if (size.number == 0 && !keepZero)
-    return dimOf(op->getOperand(0), dim, depth);
+    return dimOf(op->getOperand(0), dim, sizes);
   if (size.number == -1) {
     for (auto [i, other] : llvm::enumerate(target))
       if (other.number == 0 && !keepZero)
-        other = dimOf(op->getOperand(0), static_cast<int64_t>(i), depth);
-    return inferred(op, target, depth);
+        other = dimOf(op->getOperand(0), static_cast<int64_t>(i), sizes);
+    return inferred(op, target, sizes);
   }
   return size.isDim() || (size.number && *size.number > 0) ? size : Size();
 }
 
-Size unsqueezed(Operation *op, int64_t dim, int64_t rank, int depth) {
-  auto axes = numbersIn(op->getOperand(1), depth);
+Size unsqueezed(Operation *op, int64_t dim, int64_t rank, SymbolicSizes &sizes) {
+  auto axes = numbersIn(op->getOperand(1), sizes);
   if (!axes)
     return {};
   int64_t at = dim;
@@ -121,67 +121,67 @@ Size unsqueezed(Operation *op, int64_t dim, int64_t rank, int depth) {
       return number(1);
     at -= front(axis, rank) < dim;
   }
-  return dimOf(op->getOperand(0), at, depth);
+  return dimOf(op->getOperand(0), at, sizes);
 }
 
-Size squeezed(Operation *op, int64_t dim, int depth) {
+Size squeezed(Operation *op, int64_t dim, SymbolicSizes &sizes) {
   int64_t rank = rankOf(op->getOperand(0));
   auto axes = op->getNumOperands() > 1 && rank >= 0
-                  ? numbersIn(op->getOperand(1), depth)
+                  ? numbersIn(op->getOperand(1), sizes)
                   : std::nullopt;
   if (!axes || axes->empty())
     return {};
   for (int64_t at = 0; at < rank; ++at) {
     bool gone = llvm::any_of(*axes, [&](int64_t a) { return front(a, rank) == at; });
     if (!gone && dim-- == 0)
-      return dimOf(op->getOperand(0), at, depth);
+      return dimOf(op->getOperand(0), at, sizes);
   }
   return {};
 }
 
-Size product(Operation *op, int64_t dim, int64_t rank, int depth) {
+Size product(Operation *op, int64_t dim, int64_t rank, SymbolicSizes &sizes) {
   Value a = op->getOperand(0), b = op->getOperand(1);
   int64_t ra = rankOf(a), rb = rankOf(b);
   if (ra < 2 || rb < 2)
     return {};
   if (dim == rank - 1)
-    return dimOf(b, rb - 1, depth);
+    return dimOf(b, rb - 1, sizes);
   if (dim == rank - 2)
-    return dimOf(a, ra - 2, depth);
-  return broadcastSize({a, b}, rank - dim, depth);
+    return dimOf(a, ra - 2, sizes);
+  return broadcastSize({a, b}, rank - dim, sizes);
 }
 
-Size gathered(Operation *op, int64_t dim, int depth) {
+Size gathered(Operation *op, int64_t dim, SymbolicSizes &sizes) {
   Value data = op->getOperand(0), index = op->getOperand(1);
   int64_t rank = rankOf(data), ri = rankOf(index);
   if (rank < 0 || ri < 0)
     return {};
   int64_t axis = front(intAttr(op, "axis", 0), rank);
   if (dim < axis)
-    return dimOf(data, dim, depth);
+    return dimOf(data, dim, sizes);
   if (dim < axis + ri)
-    return dimOf(index, dim - axis, depth);
-  return dimOf(data, dim - ri + 1, depth);
+    return dimOf(index, dim - axis, sizes);
+  return dimOf(data, dim - ri + 1, sizes);
 }
 
 // Axes that the operation does not cut keep their size.
-Size sliced(Operation *op, int64_t dim, int depth) {
+Size sliced(Operation *op, int64_t dim, SymbolicSizes &sizes) {
   int64_t rank = rankOf(op->getOperand(0));
   auto axes = op->getNumOperands() > 3 && rank >= 0
-                  ? numbersIn(op->getOperand(3), depth)
+                  ? numbersIn(op->getOperand(3), sizes)
                   : std::nullopt;
   if (!axes || axes->empty() ||
       llvm::any_of(*axes, [&](int64_t a) { return front(a, rank) == dim; }))
     return {};
-  return dimOf(op->getOperand(0), dim, depth);
+  return dimOf(op->getOperand(0), dim, sizes);
 }
 
-Size expanded(Operation *op, int64_t dim, int64_t rank, int depth) {
+Size expanded(Operation *op, int64_t dim, int64_t rank, SymbolicSizes &sizes) {
   int64_t at = dim - (rank - rankOf(op->getOperand(0)));
-  Size from = at >= 0 ? dimOf(op->getOperand(0), at, depth) : number(1);
+  Size from = at >= 0 ? dimOf(op->getOperand(0), at, sizes) : number(1);
   if (from.number && *from.number != 1)
     return from;
-  Sizes target = vectorOf(op->getOperand(1), depth);
+  Sizes target = vectorOf(op->getOperand(1), sizes);
   int64_t index = dim - (rank - static_cast<int64_t>(target.size()));
   if (target.empty() || index < 0)
     return {};
@@ -193,10 +193,10 @@ Size expanded(Operation *op, int64_t dim, int64_t rank, int depth) {
   return from.number == 1 && to.isDim() ? to : Size();
 }
 
-Size reduced(Operation *op, int64_t dim, int depth) {
+Size reduced(Operation *op, int64_t dim, SymbolicSizes &sizes) {
   int64_t rank = rankOf(op->getOperand(0));
   auto axes = op->getNumOperands() > 1 && rank >= 0
-                  ? numbersIn(op->getOperand(1), depth)
+                  ? numbersIn(op->getOperand(1), sizes)
                   : std::nullopt;
   bool keep = intAttr(op, "keepdims", 1) != 0;
   if (!axes || axes->empty())
@@ -205,15 +205,15 @@ Size reduced(Operation *op, int64_t dim, int depth) {
     return llvm::any_of(*axes, [&](int64_t a) { return front(a, rank) == at; });
   };
   if (keep)
-    return gone(dim) ? number(1) : dimOf(op->getOperand(0), dim, depth);
+    return gone(dim) ? number(1) : dimOf(op->getOperand(0), dim, sizes);
   for (int64_t at = 0; at < rank; ++at)
     if (!gone(at) && dim-- == 0)
-      return dimOf(op->getOperand(0), at, depth);
+      return dimOf(op->getOperand(0), at, sizes);
   return {};
 }
 
 // The size of a result's dimension by the meaning of its operation.
-Size byOperation(Operation *op, StringRef n, int64_t dim, int64_t rank, int depth) {
+Size byOperation(Operation *op, StringRef n, int64_t dim, int64_t rank, SymbolicSizes &sizes) {
   static const llvm::StringSet<> same = {
       "Abs",  "Cast", "Ceil",    "Clip",       "Cos",     "CumSum",   "Erf",
       "Exp",  "Floor", "Gelu",   "Identity",   "IsNaN",   "LayerNormalization",
@@ -224,69 +224,81 @@ Size byOperation(Operation *op, StringRef n, int64_t dim, int64_t rank, int dept
       "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less",
       "LessOrEqual", "Max", "Min", "Mod", "Mul", "Or", "Pow", "Sub", "Where", "Xor"};
   if (same.contains(n))
-    return dimOf(op->getOperand(0), dim, depth);
+    return dimOf(op->getOperand(0), dim, sizes);
   if (broadcasts.contains(n))
-    return broadcastSize(op->getOperands(), rank - dim, depth);
+    return broadcastSize(op->getOperands(), rank - dim, sizes);
   if (n == "Transpose") {
     auto perm = op->getAttrOfType<DenseI64ArrayAttr>("perm");
     return perm && perm.size() == rank
-               ? dimOf(op->getOperand(0), perm[dim], depth)
+               ? dimOf(op->getOperand(0), perm[dim], sizes)
                : Size();
   }
   if (n == "Concat")
     return dim == front(intAttr(op, "axis", 0), rank)
                ? Size()
-               : dimOf(op->getOperand(0), dim, depth);
+               : dimOf(op->getOperand(0), dim, sizes);
   if (n == "Split" || n == "TopK")
     return dim == front(intAttr(op, "axis", n == "TopK" ? -1 : 0), rank)
                ? Size()
-               : dimOf(op->getOperand(0), dim, depth);
+               : dimOf(op->getOperand(0), dim, sizes);
+  // Contributed normalisations and rotations keep the shape of what they take.
+  if (n == "custom") {
+    auto type = op->getAttrOfType<StringAttr>("op_type");
+    bool keeps = type && (type == "RotaryEmbedding" ||
+                          type == "SimplifiedLayerNormalization" ||
+                          type == "SkipSimplifiedLayerNormalization");
+    bool sameRank = keeps && rankOf(op->getOperand(0)) == rank;
+    return sameRank ? dimOf(op->getOperand(0), dim, sizes) : Size();
+  }
   if (n == "Reshape")
-    return reshaped(op, dim, depth);
+    return reshaped(op, dim, sizes);
   if (n == "Unsqueeze")
-    return unsqueezed(op, dim, rank, depth);
+    return unsqueezed(op, dim, rank, sizes);
   if (n == "Squeeze")
-    return squeezed(op, dim, depth);
+    return squeezed(op, dim, sizes);
   if (n == "MatMul")
-    return product(op, dim, rank, depth);
+    return product(op, dim, rank, sizes);
   if (n == "Gather")
-    return gathered(op, dim, depth);
+    return gathered(op, dim, sizes);
   if (n == "Slice")
-    return sliced(op, dim, depth);
+    return sliced(op, dim, sizes);
   if (n == "Expand")
-    return expanded(op, dim, rank, depth);
+    return expanded(op, dim, rank, sizes);
   if (n == "ReduceMean" || n == "ReduceSum" || n == "ReduceMax" || n == "ReduceMin")
-    return reduced(op, dim, depth);
+    return reduced(op, dim, sizes);
   return {};
 }
 
 } // namespace
 
-Size dimOf(Value v, int64_t dim, int depth) {
+Size dimOf(Value v, int64_t dim, SymbolicSizes &sizes) {
   auto type = v ? rankedType(v) : RankedTensorType();
   if (!type || dim < 0 || dim >= type.getRank())
     return {};
   if (!type.isDynamicDim(dim))
     return number(type.getDimSize(dim));
+  if (auto it = sizes.known.find({v, dim}); it != sizes.known.end())
+    return it->second;
   Size size;
   if (auto arg = dyn_cast<BlockArgument>(v)) {
     size = argumentSize(arg, dim);
-  } else if (depth < depthLimit) {
+  } else if (Descent descent(sizes); descent.allowed()) {
     Operation *op = v.getDefiningOp();
     StringRef n = op->getName().getStringRef();
     if (n.consume_front("onnx."))
-      size = byOperation(op, n, dim, type.getRank(), depth + 1);
+      size = byOperation(op, n, dim, type.getRank(), sizes);
   }
-  if (size.known())
-    return size;
-  size.of = v;
-  size.dim = dim;
+  if (!size.known()) {
+    size.of = v;
+    size.dim = dim;
+  }
+  sizes.known[{v, dim}] = size;
   return size;
 }
 
-std::optional<SmallVector<int64_t>> numbersIn(Value v, int depth) {
+std::optional<SmallVector<int64_t>> numbersIn(Value v, SymbolicSizes &sizes) {
   SmallVector<int64_t> out;
-  for (const Size &size : vectorOf(v, depth)) {
+  for (const Size &size : vectorOf(v, sizes)) {
     if (!size.number)
       return std::nullopt;
     out.push_back(*size.number);

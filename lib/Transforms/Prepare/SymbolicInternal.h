@@ -7,10 +7,21 @@
 
 namespace moec::prepare {
 
-inline constexpr int depthLimit = 32;
+// Guards the native stack: beyond the limit a size is only known as itself.
+class Descent {
+public:
+  explicit Descent(SymbolicSizes &sizes) : level(sizes.level) { ++level; }
+  ~Descent() { --level; }
+  Descent(const Descent &) = delete;
+  bool allowed() const { return level < 512; }
 
-Size dimOf(mlir::Value v, int64_t dim, int depth);
-Sizes vectorOf(mlir::Value v, int depth);
-std::optional<llvm::SmallVector<int64_t>> numbersIn(mlir::Value v, int depth);
+private:
+  int &level;
+};
+
+Size dimOf(mlir::Value v, int64_t dim, SymbolicSizes &sizes);
+Sizes vectorOf(mlir::Value v, SymbolicSizes &sizes);
+std::optional<llvm::SmallVector<int64_t>> numbersIn(mlir::Value v,
+                                                    SymbolicSizes &sizes);
 
 } // namespace moec::prepare

@@ -42,7 +42,7 @@ Sizes constants(Operation *op) {
   return out;
 }
 
-Sizes shapeVector(Operation *op, int depth) {
+Sizes shapeVector(Operation *op, SymbolicSizes &sizes) {
   Sizes out;
   auto type = rankedType(op->getOperand(0));
   if (!type)
@@ -52,16 +52,16 @@ Sizes shapeVector(Operation *op, int depth) {
   lo = std::clamp<int64_t>(lo < 0 ? lo + rank : lo, 0, rank);
   hi = std::clamp<int64_t>(hi < 0 ? hi + rank : hi, lo, rank);
   for (int64_t i = lo; i < hi; ++i)
-    out.push_back(dimOf(op->getOperand(0), i, depth));
+    out.push_back(dimOf(op->getOperand(0), i, sizes));
   return out;
 }
 
-Sizes sliced(Operation *op, int depth) {
-  Sizes all = vectorOf(op->getOperand(0), depth);
-  auto lo = numbersIn(op->getOperand(1), depth);
-  auto hi = numbersIn(op->getOperand(2), depth);
+Sizes sliced(Operation *op, SymbolicSizes &sizes) {
+  Sizes all = vectorOf(op->getOperand(0), sizes);
+  auto lo = numbersIn(op->getOperand(1), sizes);
+  auto hi = numbersIn(op->getOperand(2), sizes);
   auto step = absentAt(op, 4) ? SmallVector<int64_t>{1}
-                            : numbersIn(op->getOperand(4), depth);
+                            : numbersIn(op->getOperand(4), sizes);
   if (!lo || !hi || !step || lo->size() != 1 || hi->size() != 1 ||
       *step != SmallVector<int64_t>{1})
     return {};
@@ -73,9 +73,9 @@ Sizes sliced(Operation *op, int depth) {
   return from < to ? Sizes(all.begin() + from, all.begin() + to) : Sizes();
 }
 
-Sizes elementwise(Operation *op, StringRef n, int depth) {
-  Sizes a = vectorOf(op->getOperand(0), depth);
-  Sizes b = vectorOf(op->getOperand(1), depth);
+Sizes elementwise(Operation *op, StringRef n, SymbolicSizes &sizes) {
+  Sizes a = vectorOf(op->getOperand(0), sizes);
+  Sizes b = vectorOf(op->getOperand(1), sizes);
   size_t length = std::max(a.size(), b.size());
   if (a.empty() || b.empty() || (a.size() != length && a.size() != 1) ||
       (b.size() != length && b.size() != 1))
@@ -105,10 +105,10 @@ Sizes elementwise(Operation *op, StringRef n, int depth) {
   return out;
 }
 
-Sizes chosen(Operation *op, int depth) {
-  Sizes c = vectorOf(op->getOperand(0), depth);
-  Sizes a = vectorOf(op->getOperand(1), depth);
-  Sizes b = vectorOf(op->getOperand(2), depth);
+Sizes chosen(Operation *op, SymbolicSizes &sizes) {
+  Sizes c = vectorOf(op->getOperand(0), sizes);
+  Sizes a = vectorOf(op->getOperand(1), sizes);
+  Sizes b = vectorOf(op->getOperand(2), sizes);
   if (c.size() != a.size() || c.size() != b.size())
     return {};
   Sizes out;
@@ -117,10 +117,10 @@ Sizes chosen(Operation *op, int depth) {
   return out;
 }
 
-Sizes gathered(Operation *op, int depth) {
+Sizes gathered(Operation *op, SymbolicSizes &sizes) {
   auto type = rankedType(op->getOperand(0));
-  Sizes all = vectorOf(op->getOperand(0), depth);
-  auto index = numbersIn(op->getOperand(1), depth);
+  Sizes all = vectorOf(op->getOperand(0), sizes);
+  auto index = numbersIn(op->getOperand(1), sizes);
   if (!type || type.getRank() != 1 || !index)
     return {};
   Sizes out;
@@ -133,35 +133,34 @@ Sizes gathered(Operation *op, int depth) {
   return out;
 }
 
-Sizes computed(Value v, int depth) {
+Sizes computed(Value v, SymbolicSizes &sizes) {
   Operation *op = v ? v.getDefiningOp() : nullptr;
   auto type = v ? rankedType(v) : RankedTensorType();
-  if (!op || !type || depth > depthLimit)
+  if (!op || !type)
     return {};
-  ++depth;
   StringRef n = nameOf(op);
   Sizes out;
   if (n == "Constant")
     return constants(op);
   if (n == "Shape")
-    return shapeVector(op, depth);
+    return shapeVector(op, sizes);
   if (n == "Slice")
-    return sliced(op, depth);
+    return sliced(op, sizes);
   if (n == "Gather")
-    return gathered(op, depth);
+    return gathered(op, sizes);
   if (n == "Where")
-    return chosen(op, depth);
+    return chosen(op, sizes);
   if (n == "Squeeze" || n == "Unsqueeze" || n == "Reshape" || n == "Identity" ||
       n == "Cast")
-    return vectorOf(op->getOperand(0), depth);
+    return vectorOf(op->getOperand(0), sizes);
   if (n == "Add" || n == "Mul" || n == "Div" || n == "Equal")
-    return elementwise(op, n, depth);
+    return elementwise(op, n, sizes);
   if (n == "Concat")
     for (Value part : op->getOperands()) {
-      Sizes sizes = vectorOf(part, depth);
-      if (sizes.empty())
+      Sizes elements = vectorOf(part, sizes);
+      if (elements.empty())
         return {};
-      out.append(sizes);
+      out.append(elements);
     }
   if (n == "ConstantOfShape" && type.hasStaticShape() &&
       type.getNumElements() <= 16) {
@@ -176,12 +175,14 @@ Sizes computed(Value v, int depth) {
 } // namespace
 
 // What is not understood is at least itself.
-Sizes vectorOf(Value v, int depth) {
+Sizes vectorOf(Value v, SymbolicSizes &sizes) {
   auto type = v ? rankedType(v) : RankedTensorType();
   if (!type || type.getRank() > 1 || !type.hasStaticShape() ||
       type.getNumElements() > 16)
     return {};
-  Sizes out = computed(v, depth);
+  Sizes out;
+  if (Descent descent(sizes); descent.allowed())
+    out = computed(v, sizes);
   if (out.empty())
     out.resize(type.getNumElements());
   for (auto [i, size] : llvm::enumerate(out)) {
@@ -194,7 +195,15 @@ Sizes vectorOf(Value v, int depth) {
   return out;
 }
 
-Size sizeOf(Value v, int64_t dim) { return dimOf(v, dim, 0); }
-Sizes sizesIn(Value vector) { return vectorOf(vector, 0); }
+Size SymbolicSizes::of(Value v, int64_t dim) { return dimOf(v, dim, *this); }
+Sizes SymbolicSizes::elements(Value vector) { return vectorOf(vector, *this); }
+
+void SymbolicSizes::visit(Block &block) {
+  for (Operation &op : block)
+    for (Value v : op.getResults())
+      if (auto type = rankedType(v))
+        for (int64_t i = 0; i < type.getRank(); ++i)
+          of(v, i);
+}
 
 } // namespace moec::prepare

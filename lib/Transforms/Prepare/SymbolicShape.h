@@ -2,7 +2,9 @@
 // that two shape computations of a graph give the same size.
 #pragma once
 
+#include "mlir/IR/Block.h"
 #include "mlir/IR/Value.h"
+#include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/SmallVector.h"
 #include <optional>
 
@@ -29,10 +31,24 @@ struct Size {
 
 using Sizes = llvm::SmallVector<Size, 5>;
 
-// Dimension `dim` of a ranked tensor, traced to where its size is decided.
-Size sizeOf(mlir::Value v, int64_t dim);
-// Elements of an integer vector (or scalar) that a graph computes from shapes;
-// empty when its length is unknown.
-Sizes sizesIn(mlir::Value vector);
+// Remembers every size it was asked for, so that tracing a graph is linear. Values
+// that were asked for must live as long as this does. One thread.
+class SymbolicSizes {
+public:
+  // Dimension `dim` of a ranked tensor, traced to where its size is decided.
+  Size of(mlir::Value v, int64_t dim);
+  // Elements of an integer vector (or scalar) that a graph computes from shapes;
+  // empty when its length is unknown.
+  Sizes elements(mlir::Value vector);
+  // Asks for all sizes in a block, first to last: later questions find answers
+  // close by, however deep the graph is.
+  void visit(mlir::Block &block);
+
+private:
+  friend class Descent;
+  friend Size dimOf(mlir::Value v, int64_t dim, SymbolicSizes &sizes);
+  llvm::DenseMap<std::pair<mlir::Value, int64_t>, Size> known;
+  int level = 0;
+};
 
 } // namespace moec::prepare

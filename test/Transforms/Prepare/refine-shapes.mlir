@@ -55,3 +55,19 @@ module {
     return %v4 : tensor<?x?x32xf32>
   }
 }
+
+// -----
+
+// A contributed rotation keeps the shape.
+//
+// CHECK: onnx.custom{{.*}} -> tensor<?x?x256xf32>
+module {
+  moe.weights @weights {
+  }
+  func.func @main(%x: tensor<?x?x256xf32>, %p: tensor<?x?xi64>, %c: tensor<64x16xf32>) -> tensor<?x?x256xf32> {
+    %y = onnx.custom(%x, %p, %c, %c) {attributes = {num_heads = 8 : i64}, domain = "com.microsoft", op_type = "RotaryEmbedding"}
+        : (tensor<?x?x256xf32>, tensor<?x?xi64>, tensor<64x16xf32>, tensor<64x16xf32>) -> tensor<?x?x?xf32>
+    %z = onnx.Neg(%y) : (tensor<?x?x?xf32>) -> tensor<?x?x256xf32>
+    return %z : tensor<?x?x256xf32>
+  }
+}
