@@ -100,7 +100,7 @@ private:
       if (f.bias)
         remark << ", selection bias";
       if (f.scale != 1)
-        remark << ", scale " << llvm::formatv("{0:g}", f.scale).str();
+        remark << ", scale " << f.scale;
     }
   }
 
