@@ -38,7 +38,8 @@ public:
   const std::string &folder() const { return base; }
 
   /// Decomposes, folds weights and, unless `level` is 0, raises MoE layers and fuses their gating;
-  /// from level 2 on also fuses attention.
+  /// from level 2 on also fuses attention. Level 0 raises com.microsoft.MoE nodes only, which have no
+  /// other lowering.
   llvm::Error optimise(int level);
 
   /// Runs a textual pass pipeline, such as "builtin.module(canonicalize)".
