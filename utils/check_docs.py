@@ -48,7 +48,9 @@ def check_file(file, faults):
 
     for name in kinds.get("Op", []) + kinds.get("AttrDef", []) + kinds.get("TypeDef", []):
         record = data[name]
-        if not any(where.startswith(str(file)) for where in record.get("!locs", [])):
+        # A location is the file's name and the line; definitions of included files have another.
+        if not any(pathlib.Path(where).name.rsplit(":", 1)[0] == file.name
+                   for where in record.get("!locs", [])):
             continue
         dialect = (record.get("opDialect") or record.get("dialect") or {}).get("def", "")
         if not dialect.lower().startswith(("moe", "onnx")):
@@ -126,7 +128,7 @@ def check_links(faults):
 def main():
     faults, count = [], 0
     for file in sorted((ROOT / "include/moec").rglob("*.td")):
-        if file.name.endswith(("Ops.td", "Passes.td")):
+        if file.name.endswith(("Ops.td", "Attrs.td", "Passes.td")):
             count += check_file(file, faults)
     check_constraints(faults)
     check_messages(faults)
