@@ -78,7 +78,15 @@ static Tensor apply(Emitter &e, llvm::StringRef op, DType type, Tensors args,
 
 // --- handlers ---
 
+/// The importer's files are type-correct; other IR may not be.
+static bool sameTypes(llvm::ArrayRef<Tensor> args) {
+  return llvm::all_of(args, [&](const Tensor &t) { return t.dtype == args[0].dtype; });
+}
+
 static mlir::LogicalResult plain(Emitter &e, mlir::Operation *op, Tensors &args, Tensors &results) {
+  bool where = op->getName().stripDialect() == "Where";
+  if (!sameTypes(llvm::ArrayRef(args).drop_front(where)) || (where && args[0].dtype != DType::Bool))
+    return e.error("operands of different element types");
   results.push_back(apply(e, op->getName().stripDialect(), resultType(op), std::move(args)));
   return mlir::success();
 }
@@ -115,6 +123,8 @@ static mlir::LogicalResult withNumbers(Emitter &e, mlir::Operation *op, Tensors 
 /// Max, Min, Sum and Mean of any number of tensors.
 static mlir::LogicalResult variadic(Emitter &e, mlir::Operation *op, Tensors &args,
                                     Tensors &results) {
+  if (!sameTypes(args))
+    return e.error("operands of different element types");
   llvm::StringRef name = op->getName().stripDialect();
   bool mean = name == "Mean";
   llvm::StringRef step = mean || name == "Sum" ? "Add" : name;

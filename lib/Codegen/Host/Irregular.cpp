@@ -117,7 +117,9 @@ static Tensor copyOf(Emitter &e, const Tensor &data) {
   return out;
 }
 
-static mlir::FailureOr<int> scatterMode(Emitter &e, mlir::Operation *op) {
+static mlir::FailureOr<int> scatterMode(Emitter &e, mlir::Operation *op, const Tensors &args) {
+  if (args[0].dtype != args[2].dtype)
+    return e.error("data and updates of different element types");
   int mode = llvm::StringSwitch<int>(stringAttr(op, "reduction", "none"))
                  .Case("none", 0)
                  .Case("add", 1)
@@ -132,7 +134,7 @@ static mlir::FailureOr<int> scatterMode(Emitter &e, mlir::Operation *op) {
 
 static mlir::LogicalResult scatterElements(Emitter &e, mlir::Operation *op, Tensors &args,
                                            Tensors &results) {
-  auto mode = scatterMode(e, op);
+  auto mode = scatterMode(e, op, args);
   auto axis = normalAxis(intAttr(op, "axis", 0), args[0].rank());
   if (mlir::failed(mode))
     return mlir::failure();
@@ -152,7 +154,7 @@ static mlir::LogicalResult scatterElements(Emitter &e, mlir::Operation *op, Tens
 
 static mlir::LogicalResult scatterND(Emitter &e, mlir::Operation *op, Tensors &args,
                                      Tensors &results) {
-  auto mode = scatterMode(e, op);
+  auto mode = scatterMode(e, op, args);
   if (mlir::failed(mode))
     return mlir::failure();
   Tensor indices = denseIndices(e, std::move(args[1]));

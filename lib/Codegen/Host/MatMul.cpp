@@ -206,6 +206,8 @@ static Tensor product(Emitter &e, Tensor a, Tensor b) {
 
 static mlir::LogicalResult matMul(Emitter &e, mlir::Operation *op, Tensors &args,
                                   Tensors &results) {
+  if (args[0].dtype != args[1].dtype)
+    return e.error("operands of different element types");
   Tensor a = std::move(args[0]), b = std::move(args[1]);
   if (a.rank() == 0 || b.rank() == 0)
     return e.error("a scalar operand");
@@ -241,6 +243,8 @@ static Tensor transposed(Emitter &e, Tensor t) {
 
 static mlir::LogicalResult gemmOp(Emitter &e, mlir::Operation *op, Tensors &args,
                                   Tensors &results) {
+  if (args[0].dtype != args[1].dtype)
+    return e.error("operands of different element types");
   Tensor a = std::move(args[0]), b = std::move(args[1]);
   if (a.rank() != 2 || b.rank() != 2)
     return e.error("an operand that is not a matrix");

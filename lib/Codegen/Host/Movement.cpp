@@ -156,8 +156,10 @@ static mlir::LogicalResult split(Emitter &e, mlir::Operation *op, Tensors &args,
 static mlir::LogicalResult concat(Emitter &e, mlir::Operation *op, Tensors &args,
                                   Tensors &results) {
   auto axis = normalAxis(intAttr(op, "axis", 0), args[0].rank());
-  if (!axis)
-    return e.error("an axis out of range");
+  if (!axis || llvm::any_of(args, [&](const Tensor &t) {
+        return t.rank() != args[0].rank() || t.dtype != args[0].dtype;
+      }))
+    return e.error("inputs of different ranks or types, or an axis out of range");
   if (args.size() == 1) {
     results.push_back(std::move(args[0]));
     return mlir::success();

@@ -150,6 +150,11 @@ TEST(Unsupported, Reasons) {
                        "axis out of range"));
   EXPECT_TRUE(contains(reason("onnx.ReduceSum(%x, %i)", "(tensor<2x3xf32>, tensor<?xi64>)"),
                        "not constant"));
+  EXPECT_TRUE(
+      contains(reason("onnx.Concat(%x, %i) {axis = 0 : i64}", "(tensor<2x3xf32>, tensor<?xi64>)"),
+               "different ranks"));
+  EXPECT_TRUE(contains(reason("onnx.Add(%x, %i)", "(tensor<2x3xf32>, tensor<?xi64>)"),
+                       "different element types"));
   EXPECT_TRUE(contains(reason("onnx.Transpose(%x) {perm = array<i64: 0, 0>}", "(tensor<2x3xf32>)"),
                        "permutation"));
   EXPECT_TRUE(contains(lower("func.func private @other()").error, "no function @main"));
