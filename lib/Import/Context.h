@@ -8,6 +8,7 @@
 #include "mlir/IR/OwningOpRef.h"
 #include "onnx/onnx_pb.h"
 #include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
 #include "llvm/ADT/Twine.h"
 
 #include <string>
@@ -31,6 +32,7 @@ struct Context {
   std::vector<TensorSource> sources;
   llvm::ArrayRef<uint8_t> bytes; // of the .onnx file
   unsigned errors = 0;
+  llvm::StringSet<> faultyFiles; // of external data, reported once each
   llvm::StringMap<int> ranks; // that the file declares for values of the main graph
   std::vector<::onnx::ValueInfoProto> outputs; // of the main graph, as declared
 

@@ -190,7 +190,13 @@ private:
     } else if (good) {
       good = readElements(context, tensor, why).has_value();
     }
-    if (!good)
+    if (good)
+      return false;
+    // A file that is missing or cut off fails every initializer in it: one line says so.
+    bool inFile = source && source->kind == TensorSource::Kind::external;
+    if (inFile && !context.faultyFiles.insert(source->location).second)
+      ++context.errors;
+    else
       context.error(what + " " + why);
     return false;
   }
