@@ -2,6 +2,7 @@
 #include "Activations.h"
 #include "Call.h"
 #include "Shapes.h"
+#include <algorithm>
 #include <cmath>
 
 using namespace llvm;
@@ -224,7 +225,7 @@ void addActivations(Registry &r) {
   });
   r.add("onnx.HardSigmoid", [](Call &c) {
     double alpha = c.f64("alpha", 0.2f), beta = c.f64("beta", 0.5);
-    floats(c, [=](double x) { return std::fmax(0.0, std::fmin(1.0, alpha * x + beta)); });
+    floats(c, [=](double x) { return std::clamp(alpha * x + beta, 0.0, 1.0); });
   });
   r.add("onnx.Shrink", [](Call &c) {
     double bias = c.f64("bias", 0), lambd = c.f64("lambd", 0.5);

@@ -24,8 +24,6 @@ TEST(Elementwise, FloatFunctions) {
     Numbers x = points;
     if (std::string(name) == "Sin" || std::string(name) == "Cos" || name == std::string("Mish"))
       x.values[0] = 4000, x.values[19] = 12345;
-    if (name == std::string("HardSigmoid")) // the interpreter clamps NaN away
-      x.values[20] = 0;
     expectSame({.name = "onnx." + std::string(name), .inputs = {x}, .results = {result}});
   }
   Numbers unit = f32({5}, {-1, -0.5, 0, 0.25, 1});
