@@ -10,17 +10,6 @@ namespace moec::prepare {
 
 namespace {
 
-Size number(int64_t n) {
-  Size size;
-  size.number = n;
-  return size;
-}
-
-int64_t intAttr(Operation *op, StringRef name, int64_t otherwise) {
-  auto attr = op->getAttrOfType<IntegerAttr>(name);
-  return attr ? attr.getInt() : otherwise;
-}
-
 // An axis counted from the front.
 int64_t front(int64_t axis, int64_t rank) { return axis < 0 ? axis + rank : axis; }
 

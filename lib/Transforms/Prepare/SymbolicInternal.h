@@ -3,9 +3,21 @@
 #pragma once
 
 #include "SymbolicShape.h"
+#include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/Operation.h"
 
 namespace moec::prepare {
+
+inline Size number(int64_t n) {
+  Size size;
+  size.number = n;
+  return size;
+}
+
+inline int64_t intAttr(mlir::Operation *op, llvm::StringRef name, int64_t otherwise) {
+  auto attr = op->getAttrOfType<mlir::IntegerAttr>(name);
+  return attr ? attr.getInt() : otherwise;
+}
 
 // Guards the native stack: beyond the limit a size is only known as itself.
 class Descent {

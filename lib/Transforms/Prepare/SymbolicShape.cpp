@@ -14,17 +14,6 @@ StringRef nameOf(Operation *op) {
   return name.consume_front("onnx.") ? name : StringRef();
 }
 
-Size number(int64_t n) {
-  Size size;
-  size.number = n;
-  return size;
-}
-
-int64_t intAttr(Operation *op, StringRef name, int64_t otherwise) {
-  auto attr = op->getAttrOfType<IntegerAttr>(name);
-  return attr ? attr.getInt() : otherwise;
-}
-
 bool absentAt(Operation *op, unsigned i) {
   return op->getNumOperands() <= i || isa<NoneType>(op->getOperand(i).getType());
 }

@@ -269,6 +269,15 @@ Expr *zipLevel(Analysis &analysis, ArrayRef<Expr *> exprs, int linears,
 
 } // namespace
 
+bool isIdentity(const Expr *e) {
+  if (e->kind != Expr::IdTable)
+    return false;
+  for (auto [i, v] : llvm::enumerate(e->nums))
+    if (v != static_cast<double>(i))
+      return false;
+  return true;
+}
+
 bool same(const Expr *a, const Expr *b) { return sameUpTo(a, b, 0); }
 
 Expr *zipExperts(Analysis &analysis, ArrayRef<Expr *> exprs, std::string &why) {

@@ -128,6 +128,8 @@ private:
   llvm::DenseMap<mlir::Operation *, Dim> sortedFrom_; // sort -> its slots
 };
 
+// A table that maps every expert id to itself.
+bool isIdentity(const Expr *e);
 // Structural equality (shared nodes are equal at once).
 bool same(const Expr *a, const Expr *b);
 // One expression for all experts from one for each (nullptr: they differ in

@@ -56,15 +56,6 @@ bool fits(const Layout &layout, Value v) {
   return true;
 }
 
-bool isIdentity(const Expr *e) {
-  if (e->kind != Expr::IdTable)
-    return false;
-  for (auto [i, v] : llvm::enumerate(e->nums))
-    if (v != static_cast<double>(i))
-      return false;
-  return true;
-}
-
 } // namespace
 
 Analysis::Result Analysis::cast(Operation *op) {

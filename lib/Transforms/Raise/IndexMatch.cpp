@@ -23,15 +23,6 @@ int indicator(const Expr *e) {
   return found;
 }
 
-bool isIdentity(const Expr *e) {
-  if (e->kind != Expr::IdTable)
-    return false;
-  for (auto [i, v] : llvm::enumerate(e->nums))
-    if (v != static_cast<double>(i))
-      return false;
-  return true;
-}
-
 } // namespace
 
 // Parameters of the expert that each slot chose.
