@@ -1,5 +1,6 @@
 #include "Decompose.h"
 #include "mlir/IR/BuiltinAttributes.h"
+#include <cmath>
 #include <limits>
 
 using namespace mlir;
@@ -31,6 +32,28 @@ Value rmsNorm(OnnxBuilder &b, Value x, Value scale, int64_t axis,
       b.unary("Sqrt", b.binary("Add", mean, b.scalar(f32, epsilon)));
   Value normal = b.cast(b.binary("Div", wide, root), element);
   return b.binary("Mul", normal, b.cast(scale, element));
+}
+
+Value gelu(OnnxBuilder &b, Value x, bool tanh) {
+  Type t = rankedType(x).getElementType();
+  Value inner;
+  if (tanh) {
+    Value cube = b.binary("Mul", b.binary("Mul", x, x), x);
+    Value poly =
+        b.binary("Add", x, b.binary("Mul", cube, b.scalar(t, 0.044715)));
+    inner = b.unary("Tanh", b.binary("Mul", poly,
+                                     b.scalar(t, 0.7978845608028654)));
+  } else {
+    inner = b.unary("Erf", b.binary("Mul", x, b.scalar(t, M_SQRT1_2)));
+  }
+  Value half = b.binary("Mul", x, b.scalar(t, 0.5));
+  return b.binary("Mul", half, b.binary("Add", inner, b.scalar(t, 1.0)));
+}
+
+Value swish(OnnxBuilder &b, Value x, double alpha) {
+  Type t = rankedType(x).getElementType();
+  Value arg = alpha == 1.0 ? x : b.binary("Mul", x, b.scalar(t, alpha));
+  return b.binary("Mul", x, b.unary("Sigmoid", arg));
 }
 
 std::optional<Value> rotary(OnnxBuilder &b, Value x, Value cos, Value sin,

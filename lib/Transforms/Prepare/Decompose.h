@@ -16,6 +16,15 @@ inline bool absent(mlir::Value v) {
 mlir::Value rmsNorm(OnnxBuilder &b, mlir::Value x, mlir::Value scale,
                     int64_t axis, double epsilon);
 
+// x * Phi(x) with the error function, or its approximation with tanh.
+mlir::Value gelu(OnnxBuilder &b, mlir::Value x, bool tanh);
+// x * sigmoid(alpha x).
+mlir::Value swish(OnnxBuilder &b, mlir::Value x, double alpha);
+
+// Replaces the uses of an onnx.Einsum by sums and products; false when the
+// equation has an ellipsis or a diagonal, or the operands are not floats.
+bool einsum(mlir::Operation *op, OnnxBuilder &b);
+
 struct Rotary {
   bool interleaved = false;
   int64_t heads = 0;     // needed when x is [B, S, heads * size]

@@ -141,6 +141,50 @@ bool multiHeadAttention(const Custom &c, OnnxBuilder &b) {
   return true;
 }
 
+// FastGelu approximates with tanh; its bias is optional.
+bool gelu(const Custom &c, OnnxBuilder &b, bool tanh) {
+  Value x = c.in(0);
+  if (!isFloatTensor(x) || (c.in(1) && !isFloatTensor(c.in(1))))
+    return false;
+  if (Value bias = c.in(1))
+    x = b.binary("Add", x, bias);
+  c.replace(0, prepare::gelu(b, x, tanh));
+  return true;
+}
+bool exactGelu(const Custom &c, OnnxBuilder &b) { return gelu(c, b, false); }
+bool fastGelu(const Custom &c, OnnxBuilder &b) { return gelu(c, b, true); }
+
+bool quickGelu(const Custom &c, OnnxBuilder &b) {
+  if (!isFloatTensor(c.in(0)))
+    return false;
+  c.replace(0, prepare::swish(b, c.in(0), prepare::floatAttr(c.attr("alpha"), 1.702)));
+  return true;
+}
+
+Value lastTwoSwapped(OnnxBuilder &b, Value x) {
+  auto perm = llvm::to_vector(llvm::seq<int64_t>(0, rankedType(x).getRank()));
+  std::swap(perm[perm.size() - 1], perm[perm.size() - 2]);
+  return b.transpose(x, perm);
+}
+
+bool fusedMatMul(const Custom &c, OnnxBuilder &b) {
+  Value x = c.in(0), y = c.in(1);
+  if (!isFloatTensor(x) || !isFloatTensor(y) || rankedType(x).getRank() < 2 ||
+      rankedType(y).getRank() < 2 || prepare::intAttr(c.attr("transBatchA"), 0) != 0 ||
+      prepare::intAttr(c.attr("transBatchB"), 0) != 0)
+    return false;
+  if (prepare::intAttr(c.attr("transA"), 0) != 0)
+    x = lastTwoSwapped(b, x);
+  if (prepare::intAttr(c.attr("transB"), 0) != 0)
+    y = lastTwoSwapped(b, y);
+  Value product = b.matmul(x, y);
+  double alpha = prepare::floatAttr(c.attr("alpha"), 1.0);
+  if (alpha != 1.0)
+    product = b.binary("Mul", product, b.scalar(rankedType(x).getElementType(), alpha));
+  c.replace(0, product);
+  return true;
+}
+
 struct DecomposeContrib : impl::DecomposeContribBase<DecomposeContrib> {
   using DecomposeContribBase::DecomposeContribBase;
 
@@ -151,6 +195,11 @@ struct DecomposeContrib : impl::DecomposeContribBase<DecomposeContrib> {
         {"SkipSimplifiedLayerNormalization", skipSimplifiedLayerNorm},
         {"RotaryEmbedding", rotaryEmbedding},
         {"MultiHeadAttention", multiHeadAttention},
+        {"Gelu", exactGelu},
+        {"BiasGelu", exactGelu},
+        {"FastGelu", fastGelu},
+        {"QuickGelu", quickGelu},
+        {"FusedMatMul", fusedMatMul},
     };
     SmallVector<Operation *> ops;
     getOperation()->walk([&](Operation *op) {

@@ -68,21 +68,8 @@ bool gelu(Operation *op, OnnxBuilder &b) {
   Value x = in(op, 0);
   if (!isFloatTensor(x))
     return false;
-  Type t = rankedType(x).getElementType();
   auto mode = op->getAttrOfType<StringAttr>("approximate");
-  Value inner;
-  if (mode && mode == "tanh") {
-    Value cube = b.binary("Mul", b.binary("Mul", x, x), x);
-    Value poly =
-        b.binary("Add", x, b.binary("Mul", cube, b.scalar(t, 0.044715)));
-    inner = b.unary("Tanh", b.binary("Mul", poly,
-                                     b.scalar(t, 0.7978845608028654)));
-  } else {
-    inner = b.unary("Erf", b.binary("Mul", x, b.scalar(t, M_SQRT1_2)));
-  }
-  Value half = b.binary("Mul", x, b.scalar(t, 0.5));
-  Value y = b.binary("Mul", half, b.binary("Add", inner, b.scalar(t, 1.0)));
-  op->getResult(0).replaceAllUsesWith(y);
+  op->getResult(0).replaceAllUsesWith(prepare::gelu(b, x, mode && mode == "tanh"));
   return true;
 }
 
@@ -91,10 +78,7 @@ bool swish(Operation *op, OnnxBuilder &b) {
   if (!isFloatTensor(x))
     return false;
   double alpha = prepare::floatAttr(op->getAttr("alpha"), 1.0);
-  Type t = rankedType(x).getElementType();
-  Value arg = alpha == 1.0 ? x : b.binary("Mul", x, b.scalar(t, alpha));
-  Value y = b.binary("Mul", x, b.unary("Sigmoid", arg));
-  op->getResult(0).replaceAllUsesWith(y);
+  op->getResult(0).replaceAllUsesWith(prepare::swish(b, x, alpha));
   return true;
 }
 
@@ -273,6 +257,7 @@ struct DecomposeOnnx : impl::DecomposeOnnxBase<DecomposeOnnx> {
         {"onnx.Gelu", gelu},
         {"onnx.Swish", swish},
         {"onnx.RotaryEmbedding", rotaryEmbedding},
+        {"onnx.Einsum", prepare::einsum},
     };
     SmallVector<Operation *> ops;
     getOperation()->walk([&](Operation *op) {

@@ -104,3 +104,31 @@ module {
     return %v0 : tensor<?x?x8xf32>
   }
 }
+
+// -----
+
+// alpha is 1: no factor.
+//
+// CHECK-LABEL: func.func @fused
+// CHECK-NOT: onnx.custom
+// CHECK: %[[S:.*]] = onnx.Sigmoid(%arg0)
+// CHECK: onnx.Mul(%arg0, %[[S]])
+// CHECK: onnx.Transpose(%arg1) {perm = array<i64: 0, 2, 1>}
+// CHECK: onnx.MatMul
+// CHECK: onnx.Mul
+// CHECK: onnx.Tanh
+// CHECK-NOT: onnx.custom
+// CHECK: return
+module {
+  moe.weights @weights {
+  }
+  func.func @fused(%x: tensor<?x4x8xf32>, %y: tensor<?x4x8xf32>) -> tensor<?x4x4xf32> {
+    %v0 = onnx.custom(%x) {attributes = {alpha = 1.000000e+00 : f32}, domain = "com.microsoft", op_type = "QuickGelu"}
+        : (tensor<?x4x8xf32>) -> tensor<?x4x8xf32>
+    %v1 = onnx.custom(%v0, %y) {attributes = {alpha = 2.500000e-01 : f32, transB = 1 : i64}, domain = "com.microsoft", op_type = "FusedMatMul"}
+        : (tensor<?x4x8xf32>, tensor<?x4x8xf32>) -> tensor<?x4x4xf32>
+    %v2 = onnx.custom(%v1) {attributes = {}, domain = "com.microsoft", op_type = "FastGelu"}
+        : (tensor<?x4x4xf32>) -> tensor<?x4x4xf32>
+    return %v2 : tensor<?x4x4xf32>
+  }
+}

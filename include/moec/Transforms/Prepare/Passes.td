@@ -36,7 +36,8 @@ def DecomposeContrib : Pass<"decompose-contrib"> {
     `onnx.custom` operators of the domain `com.microsoft` (and
     `SimplifiedLayerNormalization` in the default domain) become standard ops:
     `SimplifiedLayerNormalization`, `SkipSimplifiedLayerNormalization`,
-    `RotaryEmbedding`, `MultiHeadAttention`. A node that uses an input or output
+    `RotaryEmbedding`, `MultiHeadAttention`, `Gelu`, `BiasGelu`, `FastGelu`,
+    `QuickGelu`, `FusedMatMul` (not `transBatchA` and `transBatchB`). A node that uses an input or output
     the formula does not cover stays as it is and is reported by code
     generation. `com.microsoft.MoE` is left to `raise-moe`.
 
@@ -58,6 +59,13 @@ def DecomposeOnnx : Pass<"decompose-onnx"> {
   let description = [{
     `RotaryEmbedding`, `RMSNormalization`, `LayerNormalization`, `Gelu` and
     `Swish` are written out by the function bodies of the ONNX standard.
+
+    `Einsum` over floats becomes `MatMul` (`Mul` when nothing is contracted) with
+    `Transpose`, `Unsqueeze` and `ReduceSum` around it, operands joined from the
+    left: shared labels that the result shows are batch axes, and so are all but
+    the last of the labels that one operand has alone. Several contracted labels
+    become one axis by `Reshape`. An ellipsis, a label twice in one operand and
+    sizes that broadcast stay and are counted.
 
     `Attention` takes the form of the attention kernel: queries, keys and values
     of f32 or f16 with heads as an axis, `[batch, heads, length, size]`, the past

@@ -1,0 +1,275 @@
+// Einsum as sums, transposes and matrix products.
+//
+// Operands are joined from the left, two at a time. A label of both operands
+// that is still needed is a batch axis, one that is not is contracted. MatMul
+// broadcasts its batch axes, so that of the labels of one operand only the last
+// is a row or column and the others are batch axes of size one in the other
+// operand: parameters keep their layout, nothing is flattened but contractions
+// over several labels.
+#include "Decompose.h"
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
+#include <map>
+
+using namespace mlir;
+
+namespace moec::prepare {
+
+namespace {
+
+using Labels = std::string; // one letter an axis
+
+bool has(StringRef labels, char label) { return labels.contains(label); }
+
+struct Term {
+  Value value;
+  Labels labels;
+};
+
+struct Equation {
+  SmallVector<Term> terms;
+  Labels result;
+};
+
+bool lettersOnce(StringRef labels) {
+  for (auto [i, c] : llvm::enumerate(labels))
+    if (!llvm::isAlpha(c) || has(labels.drop_front(i + 1), c))
+      return false;
+  return true;
+}
+
+// Without "->" the result has the labels that occur once, in alphabetical order.
+Labels impliedResult(StringRef terms) {
+  Labels result;
+  for (char c : terms)
+    if (llvm::isAlpha(c) && terms.count(c) == 1)
+      result.push_back(c);
+  llvm::sort(result);
+  return result;
+}
+
+// A label has one size: static sizes that differ would be a broadcast.
+bool sizesAgree(ArrayRef<Term> terms) {
+  std::map<char, int64_t> sizes;
+  for (const Term &term : terms)
+    for (auto [label, size] : llvm::zip(term.labels, rankedType(term.value).getShape()))
+      if (!ShapedType::isDynamic(size) && sizes.try_emplace(label, size).first->second != size)
+        return false;
+  return true;
+}
+
+// False for what is not covered: an ellipsis, a diagonal, types that are not
+// floats of one width, axes that do not match the equation.
+bool readEquation(Operation *op, Equation &e) {
+  auto attr = op->getAttrOfType<StringAttr>("equation");
+  if (!attr || op->getNumOperands() == 0 || !rankedType(op->getResult(0)))
+    return false;
+  std::string text = attr.str();
+  llvm::erase(text, ' ');
+  auto [left, right] = StringRef(text).split("->");
+  SmallVector<StringRef> parts;
+  left.split(parts, ',');
+  e.result = StringRef(text).contains("->") ? right.str() : impliedResult(left);
+  if (parts.size() != op->getNumOperands() || !lettersOnce(e.result))
+    return false;
+  Type element = rankedType(op->getResult(0)).getElementType();
+  for (auto [part, value] : llvm::zip(parts, op->getOperands())) {
+    auto type = rankedType(value);
+    if (!type || type.getElementType() != element || !isa<FloatType>(element) ||
+        type.getRank() != static_cast<int64_t>(part.size()) || !lettersOnce(part))
+      return false;
+    e.terms.push_back({value, part.str()});
+  }
+  if (rankedType(op->getResult(0)).getRank() != static_cast<int64_t>(e.result.size()))
+    return false;
+  auto known = [&](char c) { return has(left, c); };
+  return llvm::all_of(e.result, known) && sizesAgree(e.terms);
+}
+
+SmallVector<int64_t> permutation(StringRef from, StringRef to) {
+  SmallVector<int64_t> perm;
+  for (char c : to)
+    perm.push_back(static_cast<int64_t>(from.find(c)));
+  return perm;
+}
+
+Term permuted(OnnxBuilder &b, Term x, StringRef labels) {
+  if (x.labels == labels)
+    return x;
+  return {b.transpose(x.value, permutation(x.labels, labels)), labels.str()};
+}
+
+// Sums over the labels outside of `kept`.
+Term summed(OnnxBuilder &b, Term x, StringRef kept) {
+  SmallVector<int64_t> axes;
+  Labels rest;
+  for (auto [i, c] : llvm::enumerate(x.labels)) {
+    if (has(kept, c))
+      rest.push_back(c);
+    else
+      axes.push_back(static_cast<int64_t>(i));
+  }
+  if (axes.empty())
+    return x;
+  return {b.reduce("ReduceSum", x.value, axes, /*keep=*/false), rest};
+}
+
+// Axes [first, first + count) of x as one. Sizes that are not known are computed
+// without -1, which says nothing about an empty tensor.
+Value flattened(OnnxBuilder &b, Value x, int64_t first, int64_t count) {
+  auto type = rankedType(x);
+  ArrayRef<int64_t> dims = type.getShape();
+  SmallVector<int64_t> to(dims.take_front(first));
+  int64_t product = 1;
+  for (int64_t d : dims.slice(first, count))
+    product = d < 0 || product < 0 ? ShapedType::kDynamic : product * d;
+  to.push_back(product);
+  to.append(dims.begin() + first + count, dims.end());
+  auto size = [&](int64_t i) { return dims[i] >= 0 ? b.ints(dims[i]) : b.shape(x, i, i + 1); };
+  Value shape;
+  if (llvm::all_of(to, [](int64_t d) { return d >= 0; })) {
+    shape = b.ints(to);
+  } else {
+    Value joint = product >= 0 ? b.ints(product) : size(first);
+    for (int64_t i = first + 1; product < 0 && i < first + count; ++i)
+      joint = b.binary("Mul", joint, size(i));
+    SmallVector<Value> parts;
+    for (int64_t i = 0; i < type.getRank(); ++i)
+      if (i <= first || i >= first + count)
+        parts.push_back(i == first ? joint : size(i));
+    shape = b.concat(parts, 0);
+  }
+  return b.op("Reshape", {x, shape}, RankedTensorType::get(to, type.getElementType()),
+              {b.attr("allowzero", int64_t(1))});
+}
+
+// x with axes in the order of `labels`; axes it lacks have size one.
+Value spread(OnnxBuilder &b, Term x, StringRef labels) {
+  Labels own;
+  SmallVector<int64_t> missing;
+  for (auto [i, c] : llvm::enumerate(labels)) {
+    if (has(x.labels, c))
+      own.push_back(c);
+    else
+      missing.push_back(static_cast<int64_t>(i));
+  }
+  Value y = permuted(b, x, own).value;
+  return missing.empty() ? y : b.unsqueeze(y, missing);
+}
+
+// How MatMul joins two terms.
+struct Product {
+  Term left, right;
+  Labels batch;        // in the order of the result
+  Labels row, column;  // one label or none
+  Labels contracted;
+
+  Labels leftOrder() const { return own(left) + row + contracted; }
+  Labels rightOrder() const { return own(right) + contracted + column; }
+  Labels result() const { return batch + row + column; }
+  Labels own(const Term &term) const {
+    Labels out;
+    llvm::copy_if(batch, std::back_inserter(out), [&](char c) { return has(term.labels, c); });
+    return out;
+  }
+  int transposes(StringRef wanted) const {
+    return (left.labels != leftOrder()) + (right.labels != rightOrder()) + (result() != wanted);
+  }
+};
+
+// `result`: the labels of the joined term, in order.
+Product planProduct(Term left, Term right, StringRef result) {
+  Product p{left, right, {}, {}, {}, {}};
+  for (char c : left.labels)
+    if (has(right.labels, c) && !has(result, c))
+      p.contracted.push_back(c);
+  for (char c : result) {
+    bool inLeft = has(left.labels, c), inRight = has(right.labels, c);
+    if (inLeft && !inRight)
+      p.row = c;
+    if (inRight && !inLeft)
+      p.column = c;
+  }
+  for (char c : result)
+    if (!has(p.row, c) && !has(p.column, c))
+      p.batch.push_back(c);
+  return p;
+}
+
+// [batch axes, own axes] with size-one axes for what the operand lacks.
+Value productOperand(OnnxBuilder &b, const Product &p, const Term &term, bool isLeft) {
+  Value x = permuted(b, term, isLeft ? p.leftOrder() : p.rightOrder()).value;
+  Labels own = p.own(term);
+  const Labels &edge = isLeft ? p.row : p.column;
+  auto leading = static_cast<int64_t>(own.size()), count = static_cast<int64_t>(p.contracted.size());
+  if (count > 1)
+    x = flattened(b, x, leading + (isLeft ? edge.size() : 0), count);
+  SmallVector<int64_t> missing;
+  for (auto [i, c] : llvm::enumerate(p.batch))
+    if (!has(own, c))
+      missing.push_back(static_cast<int64_t>(i));
+  if (own.empty()) // broadcast anyway
+    missing.clear();
+  if (edge.empty())
+    missing.push_back((own.empty() ? 0 : static_cast<int64_t>(p.batch.size())) + (isLeft ? 0 : 1));
+  return missing.empty() ? x : b.unsqueeze(x, missing);
+}
+
+Term multiplied(OnnxBuilder &b, const Product &p) {
+  Value y = b.matmul(productOperand(b, p, p.left, true), productOperand(b, p, p.right, false));
+  auto rank = static_cast<int64_t>(p.batch.size());
+  SmallVector<int64_t> extra;
+  if (p.row.empty())
+    extra.push_back(rank);
+  if (p.column.empty())
+    extra.push_back(rank + 1);
+  if (extra.empty())
+    return {y, p.result()};
+  auto type = rankedType(y);
+  SmallVector<int64_t> dims;
+  for (auto [i, d] : llvm::enumerate(type.getShape()))
+    if (!llvm::is_contained(extra, static_cast<int64_t>(i)))
+      dims.push_back(d);
+  y = b.op("Squeeze", {y, b.ints(extra)}, RankedTensorType::get(dims, type.getElementType()));
+  return {y, p.result()};
+}
+
+// `needed`: labels that the result or a later operand has.
+Term joined(OnnxBuilder &b, Term left, Term right, StringRef needed) {
+  left = summed(b, left, needed.str() + right.labels);
+  right = summed(b, right, needed.str() + left.labels);
+  Labels result;
+  for (char c : needed)
+    if ((has(left.labels, c) || has(right.labels, c)) && !has(result, c))
+      result.push_back(c);
+  Product p = planProduct(left, right, result);
+  if (p.contracted.empty())
+    return {b.binary("Mul", spread(b, left, result), spread(b, right, result)), result};
+  Product swapped = planProduct(right, left, result);
+  return multiplied(b, swapped.transposes(result) < p.transposes(result) ? swapped : p);
+}
+
+} // namespace
+
+bool einsum(Operation *op, OnnxBuilder &b) {
+  Equation e;
+  if (!readEquation(op, e))
+    return false;
+  Term y = e.terms.front();
+  for (size_t i = 1; i < e.terms.size(); ++i) {
+    Labels needed = e.result;
+    for (const Term &later : ArrayRef(e.terms).drop_front(i + 1))
+      needed += later.labels;
+    y = joined(b, y, e.terms[i], needed);
+  }
+  y = permuted(b, summed(b, y, e.result), e.result);
+  Type type = op->getResult(0).getType();
+  if (e.terms.size() == 1 && y.value == e.terms.front().value)
+    y.value = b.op("Identity", y.value, type);
+  else // its uses, a return among them, were made for this type
+    y.value.setType(type);
+  op->getResult(0).replaceAllUsesWith(y.value);
+  return true;
+}
+
+} // namespace moec::prepare
