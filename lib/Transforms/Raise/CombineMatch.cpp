@@ -26,15 +26,6 @@ bool isOne(const Fact &f) {
   return number && *number == 1;
 }
 
-bool isIdentity(const Expr *e) {
-  if (e->kind != Expr::IdTable)
-    return false;
-  for (auto [i, v] : llvm::enumerate(e->nums))
-    if (v != static_cast<double>(i))
-      return false;
-  return true;
-}
-
 // Factors of a product tree.
 void factors(Expr *e, SmallVectorImpl<Expr *> &out) {
   if (e->kind == Expr::Binary && e->name == "Mul") {
