@@ -22,6 +22,22 @@ Value flatRows(OnnxBuilder &b, Value v) {
   return type.getRank() == 2 ? v : b.reshape(v, {-1, type.getShape().back()});
 }
 
+// The shape of a layer's result: the rows of x, or what its type says where it
+// has other axes, such as [T, 1, hidden] for rows [T, hidden].
+Value resultShape(OnnxBuilder &b, Value x, RankedTensorType type, int64_t hidden) {
+  auto xType = rankedType(x);
+  if (type.getShape().drop_back() != xType.getShape().drop_back() &&
+      type.getNumDynamicDims() <= 1) {
+    SmallVector<int64_t> dims;
+    for (int64_t d : type.getShape())
+      dims.push_back(ShapedType::isDynamic(d) ? -1 : d);
+    return b.ints(dims);
+  }
+  SmallVector<int64_t> last(std::max<int64_t>(type.getRank() - xType.getRank(), 0), 1);
+  last.push_back(hidden);
+  return b.concat({b.shape(x, 0, xType.getRank() - 1), b.ints(last)}, 0);
+}
+
 struct RaiseMoE : impl::RaiseMoEBase<RaiseMoE> {
   using RaiseMoEBase::RaiseMoEBase;
 
@@ -184,9 +200,7 @@ private:
     Value y = createExperts(b, bank, flatRows(b, x), ids, w);
     y = b.cast(y, type.getElementType());
     if (type.getRank() != 2) {
-      Value rows = b.shape(x, 0, rankedType(x).getRank() - 1);
-      Value shape = b.concat({rows, b.ints(layer.shape.hidden)}, 0);
-      y = b.reshapeLike(y, shape, type);
+      y = b.reshapeLike(y, resultShape(b, x, type, layer.shape.hidden), type);
     } else if (y.getType() != type) {
       y = b.op("Identity", y, type);
     }
