@@ -122,6 +122,16 @@ Operation *outsideUser(Analysis &analysis, Value result,
   return nullptr;
 }
 
+// The sizes of a result are those of x's rows, with axes of one after them, or
+// its type leaves at most one of them open.
+bool shapeFollows(RankedTensorType x, RankedTensorType result) {
+  if (result.getRank() <= 2 || result.getNumDynamicDims() <= 1)
+    return true;
+  auto rows = x.getShape().drop_back(), dims = result.getShape().drop_back();
+  return dims.size() >= rows.size() && dims.take_front(rows.size()) == rows &&
+         llvm::all_of(dims.drop_front(rows.size()), [](int64_t d) { return d == 1; });
+}
+
 } // namespace
 
 std::optional<Layer> prove(Analysis &analysis, BankBuilder &banks,
@@ -174,6 +184,10 @@ std::optional<Layer> prove(Analysis &analysis, BankBuilder &banks,
   if (!type || type.getShape().back() != layer.shape.hidden ||
       !isTokenRows(dropUnits(candidate->originLayout))) {
     no.reason = "the layer's result is not one row for each token";
+    return std::nullopt;
+  }
+  if (!shapeFollows(ranked(layer.x), type)) {
+    no.reason = "the shape of the layer's result does not follow from its tokens";
     return std::nullopt;
   }
   SmallVector<Expr *> stops(layer.ffn.weights.begin(), layer.ffn.weights.end());
