@@ -9,15 +9,10 @@ namespace moec::prepare {
 
 namespace {
 
-StringRef nameOf(Operation *op) {
-  StringRef name = op ? op->getName().getStringRef() : StringRef();
-  return name.consume_front("onnx.") ? name : StringRef();
-}
-
 // The operation `name` that makes `v`, or null.
 Operation *madeBy(Value v, StringRef name) {
   Operation *op = v ? v.getDefiningOp() : nullptr;
-  return nameOf(op) == name ? op : nullptr;
+  return onnxName(op) == name ? op : nullptr;
 }
 
 std::optional<double> number(Value v) {
@@ -37,7 +32,7 @@ std::optional<double> number(Value v) {
 // in f32 whatever they round to.
 Value plain(Value v) {
   while (Operation *op = v.getDefiningOp()) {
-    StringRef n = nameOf(op);
+    StringRef n = onnxName(op);
     auto from = op->getNumOperands() ? rankedType(op->getOperand(0))
                                      : RankedTensorType();
     bool cast = n == "Cast" && from && isa<FloatType>(from.getElementType()) &&
@@ -52,7 +47,7 @@ Value plain(Value v) {
 // Takes constant factors off: v == factor * result.
 Value unscaled(Value v, double &factor) {
   while (Operation *op = plain(v).getDefiningOp()) {
-    StringRef n = nameOf(op);
+    StringRef n = onnxName(op);
     if (n == "Mul") {
       auto a = number(op->getOperand(0)), b = number(op->getOperand(1));
       if (!a && !b)
@@ -103,7 +98,7 @@ bool conditional(Operation *where, AttentionMatch &m, Value &scores) {
 bool reachesProduct(Value v, int depth = 0) {
   double factor = 1;
   Operation *op = plain(unscaled(v, factor)).getDefiningOp();
-  StringRef n = nameOf(op);
+  StringRef n = onnxName(op);
   if (n == "MatMul")
     return rankedType(op->getOperand(0)) && rankedType(op->getOperand(1)) &&
            rankedType(op->getOperand(0)).getRank() == 4 &&
@@ -119,7 +114,7 @@ bool reachesProduct(Value v, int depth = 0) {
 Operation *scoreProduct(Value scores, AttentionMatch &m, std::string &why) {
   while (true) {
     Operation *op = plain(unscaled(scores, m.scale)).getDefiningOp();
-    StringRef n = nameOf(op);
+    StringRef n = onnxName(op);
     if (n == "MatMul")
       return op;
     // A factor outside of a mask would scale the mask too.
@@ -251,7 +246,7 @@ bool onlyWay(Operation *from, Operation *to) {
   while (!work.empty()) {
     Operation *op = work.pop_back_val();
     for (Operation *user : op->getUsers()) {
-      StringRef n = nameOf(user);
+      StringRef n = onnxName(user);
       if (user == to)
         continue;
       if (n != "Cast" && n != "Identity" && n != "IsNaN" && n != "Where")
@@ -296,7 +291,7 @@ std::optional<AttentionMatch> matchAttention(Operation *product,
                                              SymbolicSizes &sizes,
                                              std::string &why) {
   AttentionMatch m;
-  if (nameOf(product) != "MatMul")
+  if (onnxName(product) != "MatMul")
     return std::nullopt;
   m.softmax = probabilities(product->getOperand(0), m);
   if (!m.softmax)

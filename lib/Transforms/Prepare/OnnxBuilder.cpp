@@ -6,6 +6,11 @@ using namespace mlir;
 
 namespace moec {
 
+StringRef onnxName(Operation *op) {
+  StringRef name = op ? op->getName().getStringRef() : StringRef();
+  return name.consume_front("onnx.") ? name : StringRef();
+}
+
 RankedTensorType rankedType(Value v) {
   return v ? dyn_cast<RankedTensorType>(v.getType()) : RankedTensorType();
 }

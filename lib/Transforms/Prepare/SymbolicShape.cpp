@@ -9,11 +9,6 @@ namespace moec::prepare {
 
 namespace {
 
-StringRef nameOf(Operation *op) {
-  StringRef name = op ? op->getName().getStringRef() : StringRef();
-  return name.consume_front("onnx.") ? name : StringRef();
-}
-
 bool absentAt(Operation *op, unsigned i) {
   return op->getNumOperands() <= i || isa<NoneType>(op->getOperand(i).getType());
 }
@@ -127,7 +122,7 @@ Sizes computed(Value v, SymbolicSizes &sizes) {
   auto type = v ? rankedType(v) : RankedTensorType();
   if (!op || !type)
     return {};
-  StringRef n = nameOf(op);
+  StringRef n = onnxName(op);
   Sizes out;
   if (n == "Constant")
     return constants(op);

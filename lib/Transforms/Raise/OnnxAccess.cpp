@@ -6,13 +6,6 @@ using namespace mlir;
 
 namespace moec::raise {
 
-StringRef onnxName(Operation *op) {
-  if (!op)
-    return {};
-  StringRef name = op->getName().getStringRef();
-  return name.consume_front("onnx.") ? name : StringRef();
-}
-
 bool isOnnx(Operation *op, StringRef name) { return onnxName(op) == name; }
 
 bool isAbsent(Value v) { return !v || isa<NoneType>(v.getType()); }

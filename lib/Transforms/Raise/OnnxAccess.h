@@ -1,6 +1,7 @@
 // Reading onnx ops by name and position (the dialect's stable contract).
 #pragma once
 
+#include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/Operation.h"
 #include "llvm/ADT/SmallVector.h"
@@ -8,8 +9,6 @@
 
 namespace moec::raise {
 
-// "MatMul" for onnx.MatMul; empty for ops of other dialects.
-llvm::StringRef onnxName(mlir::Operation *op);
 bool isOnnx(mlir::Operation *op, llvm::StringRef name);
 bool isAbsent(mlir::Value v);
 int64_t intAttr(mlir::Operation *op, llvm::StringRef name, int64_t otherwise);

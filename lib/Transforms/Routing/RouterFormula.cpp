@@ -1,4 +1,5 @@
 #include "RouterFormula.h"
+#include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/BuiltinTypes.h"
 
@@ -8,13 +9,8 @@ namespace moec::routing {
 
 namespace {
 
-StringRef nameOf(Operation *op) {
-  StringRef name = op ? op->getName().getStringRef() : StringRef();
-  return name.consume_front("onnx.") ? name : StringRef();
-}
-
 bool is(Value v, StringRef name) {
-  return v && nameOf(v.getDefiningOp()) == name;
+  return v && onnxName(v.getDefiningOp()) == name;
 }
 
 RankedTensorType ranked(Value v) {
@@ -59,7 +55,7 @@ bool keepsRows(Operation *reshape) {
 // Looks through what does not change the numbers of [T, n] rows.
 Value core(Value v) {
   while (Operation *op = v.getDefiningOp()) {
-    StringRef n = nameOf(op);
+    StringRef n = onnxName(op);
     bool through = n == "Identity" || (n == "Cast" && widens(op)) ||
                    (n == "Reshape" && keepsRows(op));
     if (!through)
@@ -106,7 +102,7 @@ Operation *onlyUser(Value v) {
 }
 
 bool sumsLastAxis(Operation *op, Value v) {
-  if (nameOf(op) != "ReduceSum" || op->getOperand(0) != v ||
+  if (onnxName(op) != "ReduceSum" || op->getOperand(0) != v ||
       op->getNumOperands() < 2)
     return false;
   auto axis = number(op->getOperand(1));
@@ -122,7 +118,7 @@ Value renormalised(Value v, Formula &f) {
   for (Operation *user : v.getUsers()) {
     if (sumsLastAxis(user, v) && !sum)
       sum = user;
-    else if (nameOf(user) == "Div" && user->getOperand(0) == v && !div)
+    else if (onnxName(user) == "Div" && user->getOperand(0) == v && !div)
       div = user;
     else
       return {};
@@ -135,7 +131,7 @@ Value renormalised(Value v, Formula &f) {
     Operation *next = onlyUser(d);
     if (next == div)
       break;
-    StringRef n = nameOf(next);
+    StringRef n = onnxName(next);
     if (n == "Cast" || n == "Identity") {
       d = next->getResult(0);
       continue;
@@ -164,7 +160,7 @@ Value renormalised(Value v, Formula &f) {
 // next; `shape` is the shape of the result when it is not [T, k].
 Value ahead(Value v, Value &shape) {
   while (Operation *user = onlyUser(v)) {
-    StringRef n = nameOf(user);
+    StringRef n = onnxName(user);
     if (n == "Reshape" && user->getOperand(0) == v && keepsRows(user)) {
       auto from = ranked(v), to = ranked(user->getResult(0));
       if (to.getRank() != 2 && from.getRank() != 2)
@@ -181,7 +177,7 @@ Value ahead(Value v, Value &shape) {
 // v times a number, when that is all that happens to v.
 Value scaled(Value v, double &factor) {
   Operation *user = onlyUser(v);
-  if (nameOf(user) != "Mul" || user->getOperand(0) == user->getOperand(1))
+  if (onnxName(user) != "Mul" || user->getOperand(0) == user->getOperand(1))
     return {};
   Value other = user->getOperand(user->getOperand(0) == v ? 1 : 0);
   auto c = number(other);
@@ -196,9 +192,9 @@ Value scaled(Value v, double &factor) {
 Value activated(Value v, Formula &f) {
   Operation *user = onlyUser(v);
   auto type = ranked(v);
-  if (nameOf(user) == "Softmax" && type && lastAxis(user, type.getRank()))
+  if (onnxName(user) == "Softmax" && type && lastAxis(user, type.getRank()))
     f.renorm = Formula::SoftmaxChosen;
-  else if (nameOf(user) == "Sigmoid")
+  else if (onnxName(user) == "Sigmoid")
     f.renorm = Formula::SigmoidChosen;
   else
     return {};
@@ -228,7 +224,7 @@ Value gatherOf(Operation *select, Value scores) {
   SmallVector<Value> ids = {select->getResult(0)};
   for (size_t i = 0; i < ids.size(); ++i)
     for (Operation *user : ids[i].getUsers()) {
-      StringRef n = nameOf(user);
+      StringRef n = onnxName(user);
       if (n == "Cast" || n == "Identity")
         ids.push_back(user->getResult(0));
       auto type = user->getNumOperands() ? ranked(user->getOperand(0))
@@ -244,7 +240,7 @@ Value gatherOf(Operation *select, Value scores) {
 // gathered from the scores without it: those weights, or null.
 Value biased(Operation *select, Value scores, Formula &f) {
   Operation *add = scores.getDefiningOp();
-  if (nameOf(add) != "Add" || !select->getResult(1).use_empty())
+  if (onnxName(add) != "Add" || !select->getResult(1).use_empty())
     return {};
   for (unsigned i : {0u, 1u}) {
     Value p = add->getOperand(i), b = add->getOperand(1 - i);

@@ -56,6 +56,8 @@ public:
 // ONNX TensorProto code of an element type (0: none).
 int64_t onnxTypeCode(mlir::Type element);
 mlir::RankedTensorType rankedType(mlir::Value v);
+// "MatMul" for onnx.MatMul; empty for null and for ops of other dialects.
+llvm::StringRef onnxName(mlir::Operation *op);
 
 // Erases the block's operations without effect and without a use, last first.
 void eraseDeadOps(mlir::Block &block,
