@@ -194,18 +194,26 @@ void readFloats(Type from, const char *in, double *out, int64_t n) {
     return widen<double>(in, out, n);
   if (from.isF16())
     return widen<_Float16>(in, out, n);
+  if (from.isBF16()) {
+    for (int64_t i = 0; i < n; ++i)
+      out[i] = static_cast<double>(fromBf16(load<uint16_t>(in + 2 * i)));
+    return;
+  }
+  // Few numbers exist in the small types: each is converted once.
   const llvm::fltSemantics &semantics = llvm::cast<mlir::FloatType>(from).getFloatSemantics();
   unsigned width = from.getIntOrFloatBitWidth();
+  double known[256];
+  bool have[256] = {};
   for (int64_t i = 0; i < n; ++i) {
-    if (from.isBF16()) {
-      out[i] = static_cast<double>(fromBf16(load<uint16_t>(in + 2 * i)));
-      continue;
+    unsigned bits = static_cast<uint8_t>(in[i]) & ((1u << width) - 1);
+    if (!have[bits]) {
+      llvm::APFloat value(semantics, llvm::APInt(width, bits));
+      bool inexact;
+      value.convert(llvm::APFloat::IEEEdouble(), llvm::APFloat::rmNearestTiesToEven, &inexact);
+      known[bits] = value.convertToDouble();
+      have[bits] = true;
     }
-    uint64_t bits = static_cast<uint8_t>(in[i]) & ((1u << width) - 1);
-    llvm::APFloat value(semantics, llvm::APInt(width, bits));
-    bool inexact;
-    value.convert(llvm::APFloat::IEEEdouble(), llvm::APFloat::rmNearestTiesToEven, &inexact);
-    out[i] = value.convertToDouble();
+    out[i] = known[bits];
   }
 }
 

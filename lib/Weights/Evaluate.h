@@ -8,6 +8,7 @@
 
 #include <cstring>
 #include <memory>
+#include <vector>
 
 namespace moec::weights {
 
@@ -67,6 +68,12 @@ struct moec::WeightEvaluator::Data {
   llvm::Error concat(const Step &step, char *out);
   llvm::Error combine(const Step &step, char *out);
   llvm::Error lowRank(const Step &step, char *out);
+  llvm::Error unpack(const Step &step, char *out);
+  llvm::Error dequantize(const Step &step, char *out);
+  template <typename T> llvm::Error dequantizeAs(const Step &step, char *out);
+  /// Elements of any type as numbers of type T (float or double).
+  template <typename T>
+  llvm::Error numbers(mlir::Value value, int64_t first, int64_t count, std::vector<T> &out);
   /// Reads `value` in pieces of at most about kChunkBytes and hands each to `use`(first element,
   /// number, bytes). Pieces begin and end at multiples of `unit` elements.
   llvm::Error stream(mlir::Value value, int64_t first, int64_t count, int64_t unit,

@@ -149,7 +149,8 @@ llvm::Expected<Piece> WeightEvaluator::Data::written(const Step &step, StringRef
       {"moe.weight.literal", &Data::literal}, {"moe.weight.cast", &Data::cast},
       {"moe.weight.transpose", &Data::transpose}, {"moe.weight.slice", &Data::slice},
       {"moe.weight.gather", &Data::gather},   {"moe.weight.concat", &Data::concat},
-      {"moe.weight.combine", &Data::combine}, {"moe.weight.low_rank", &Data::lowRank}};
+      {"moe.weight.combine", &Data::combine}, {"moe.weight.low_rank", &Data::lowRank},
+      {"moe.weight.unpack", &Data::unpack},   {"moe.weight.dequantize", &Data::dequantize}};
   auto method = methods.find(name);
   if (method == methods.end())
     return fault(step.value, "is unsupported as a step of a weight");
@@ -217,6 +218,11 @@ llvm::Error WeightEvaluator::Data::literal(const Step &step, char *out) {
                   static_cast<size_t>(step.count * step.bytes));
     for (int64_t i = 0; splat && i < step.count; ++i)
       std::memcpy(out + i * step.bytes, raw.data(), static_cast<size_t>(step.bytes));
+    // Attributes keep small numbers zero-extended.
+    auto integer = llvm::dyn_cast<mlir::IntegerType>(element);
+    if (unsigned width = integer && !integer.isUnsigned() ? integer.getWidth() : 8; width < 8)
+      for (int64_t i = 0; i < step.count; ++i)
+        out[i] = static_cast<char>(llvm::SignExtend64(static_cast<uint8_t>(out[i]), width));
     return llvm::Error::success();
   }
   auto it = value.value_begin<bool>() + step.first;

@@ -50,6 +50,8 @@ public:
       return {};
     if (name == "Concat")
       return concat();
+    if (name == "DequantizeLinear")
+      return dequantize();
     Value use = op->getOperand(0);
     auto type = rankedType(use);
     if (!type || !type.hasStaticShape() || type.getRank() == 0 ||
@@ -217,6 +219,42 @@ private:
       v = steps.reshape(v, dims);
     }
     return {v};
+  }
+
+  // Per tensor, per position of an axis, or per block along it.
+  SmallVector<Value> dequantize() {
+    auto type = rankedType(op->getOperand(0)), result = resultType();
+    in = steps.of(op->getOperand(0));
+    Value scale = steps.of(op->getOperand(1)), zero;
+    bool hasZero = op->getNumOperands() > 2 && !isa<NoneType>(op->getOperand(2).getType());
+    if (hasZero)
+      zero = steps.of(op->getOperand(2));
+    if (!in || !scale || (hasZero && !zero) || !type || !result || !type.hasStaticShape())
+      return {};
+    ArrayRef<int64_t> dims = type.getShape();
+    Ints scales(rankedType(scale).getShape()), blocks;
+    for (int64_t dim : dims)
+      blocks.push_back(std::max<int64_t>(1, dim));
+    int64_t axis = intAttr(op, "axis", 1), block = intAttr(op, "block_size", 0);
+    bool single = scales.size() <= 1 && rankedType(scale).getNumElements() == 1;
+    if (!single) {
+      if (!normalise(axis, dims.size()))
+        return {};
+      if (block == 0 && scales != Ints{dims[axis]})
+        return {};
+      if (block != 0)
+        blocks.assign(dims.size(), 1);
+      blocks[axis] = block == 0 ? 1 : block;
+    }
+    Ints wanted;
+    for (auto [dim, size] : llvm::zip(dims, blocks))
+      wanted.push_back(size < 1 ? 0 : dim / size + (dim % size != 0));
+    if ((block != 0 && !single && scales != wanted) || llvm::is_contained(wanted, 0) ||
+        (zero && rankedType(zero).getShape() != ArrayRef(scales)))
+      return {};
+    return {steps.dequantize(in, steps.reshape(scale, wanted),
+                             zero ? steps.reshape(zero, wanted) : Value(), blocks,
+                             result.getElementType())};
   }
 
   SmallVector<Value> concat() {

@@ -185,6 +185,24 @@ Value WeightSteps::concat(ValueRange vs, int64_t axis) {
       ->getResult(0);
 }
 
+Value WeightSteps::unpack(Value v, Type element) {
+  SmallVector<int64_t> dims(shapeOf(v));
+  dims.back() *= 8 / element.getIntOrFloatBitWidth();
+  if (elementOf(v) == element)
+    return v;
+  return make("moe.weight.unpack", v, RankedTensorType::get(dims, element), {})->getResult(0);
+}
+
+Value WeightSteps::dequantize(Value v, Value scale, Value zeroPoint, ArrayRef<int64_t> blocks,
+                              Type element) {
+  SmallVector<Value> operands = {v, scale};
+  if (zeroPoint)
+    operands.push_back(zeroPoint);
+  return make("moe.weight.dequantize", operands, RankedTensorType::get(shapeOf(v), element),
+              {builder.getNamedAttr("blocks", builder.getDenseI64ArrayAttr(blocks))})
+      ->getResult(0);
+}
+
 FlatSymbolRefAttr WeightSteps::bind(Value v, StringRef hint) {
   for (Operation *op : steps[v])
     if (isNamed(op, "moe.weight.bind"))

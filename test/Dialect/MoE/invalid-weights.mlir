@@ -228,3 +228,75 @@ moe.weights @weights {
   // expected-error @+1 {{multiplies floats only}}
   %2 = moe.weight.low_rank %0, %1 : (tensor<4x3xi8>, tensor<3x2xi8>) -> tensor<4x2xi8>
 }
+
+// -----
+
+moe.weights @weights {
+  %0 = moe.weight.literal dense<1> : tensor<4xi16>
+  // expected-error @+1 {{reads bytes as elements of 2, 4 or 8 bits, not 'i16' as 'ui4'}}
+  %1 = moe.weight.unpack %0 : tensor<4xi16> -> tensor<8xui4>
+}
+
+// -----
+
+moe.weights @weights {
+  %0 = moe.weight.literal dense<1> : tensor<2x4xui8>
+  // expected-error @+1 {{makes the shape [2, 16], not [2, 8]}}
+  %1 = moe.weight.unpack %0 : tensor<2x4xui8> -> tensor<2x8xi2>
+}
+
+// -----
+
+moe.weights @weights {
+  %0 = moe.weight.literal dense<1> : tensor<2x4xui8>
+  %1 = moe.weight.literal dense<1.0> : tensor<2xf32>
+  // expected-error @+1 {{needs scales and zero points of its input's rank, 2}}
+  %2 = moe.weight.dequantize %0, %1 blocks [1, 4] : (tensor<2x4xui8>, tensor<2xf32>) -> tensor<2x4xf32>
+}
+
+// -----
+
+moe.weights @weights {
+  %0 = moe.weight.literal dense<1> : tensor<2x4xui8>
+  %1 = moe.weight.literal dense<1.0> : tensor<2x1xf32>
+  // expected-error @+1 {{needs a block size of at least 1 for each of 2 axes}}
+  %2 = moe.weight.dequantize %0, %1 blocks [1, 0] : (tensor<2x4xui8>, tensor<2x1xf32>) -> tensor<2x4xf32>
+}
+
+// -----
+
+moe.weights @weights {
+  %0 = moe.weight.literal dense<1> : tensor<2x5xui8>
+  %1 = moe.weight.literal dense<1.0> : tensor<2x1xf32>
+  // expected-error @+1 {{has scales [2, 1] for blocks [2, 2]}}
+  %2 = moe.weight.dequantize %0, %1 blocks [1, 4] : (tensor<2x5xui8>, tensor<2x1xf32>) -> tensor<2x5xf32>
+}
+
+// -----
+
+moe.weights @weights {
+  %0 = moe.weight.literal dense<1> : tensor<2x4xui8>
+  %1 = moe.weight.literal dense<1.0> : tensor<2x2xf32>
+  %2 = moe.weight.literal dense<1> : tensor<2x1xui8>
+  // expected-error @+1 {{has zero points [2, 1] beside scales [2, 2]}}
+  %3 = moe.weight.dequantize %0, %1 zero_point %2 blocks [1, 2]
+      : (tensor<2x4xui8>, tensor<2x2xf32>, tensor<2x1xui8>) -> tensor<2x4xf32>
+}
+
+// -----
+
+moe.weights @weights {
+  %0 = moe.weight.literal dense<1> : tensor<4xui8>
+  %1 = moe.weight.literal dense<1> : tensor<1xui8>
+  // expected-error @+1 {{makes floats of integers or floats with scales that are floats}}
+  %2 = moe.weight.dequantize %0, %1 blocks [4] : (tensor<4xui8>, tensor<1xui8>) -> tensor<4xf32>
+}
+
+// -----
+
+moe.weights @weights {
+  %0 = moe.weight.literal dense<1> : tensor<4xui8>
+  %1 = moe.weight.literal dense<1.0> : tensor<1xf32>
+  // expected-error @+1 {{makes the shape [4], not [2, 2]}}
+  %2 = moe.weight.dequantize %0, %1 blocks [4] : (tensor<4xui8>, tensor<1xf32>) -> tensor<2x2xf32>
+}

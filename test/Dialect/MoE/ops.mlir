@@ -29,6 +29,18 @@ moe.weights @weights {
   %b = moe.weight.literal dense<2.0> : tensor<4x32xf32>
   // CHECK: %[[P:.*]] = moe.weight.low_rank %[[A]], %[[B]] : (tensor<96x4xf32>, tensor<4x32xf32>) -> tensor<96x32xf32>
   %product = moe.weight.low_rank %a, %b : (tensor<96x4xf32>, tensor<4x32xf32>) -> tensor<96x32xf32>
+  // CHECK: %[[BYTES:.*]] = moe.weight.load
+  %bytes = moe.weight.load "w.bin" at 0 : tensor<96x16xui8>
+  // CHECK: %[[Q:.*]] = moe.weight.unpack %[[BYTES]] : tensor<96x16xui8> -> tensor<96x32xui4>
+  %q = moe.weight.unpack %bytes : tensor<96x16xui8> -> tensor<96x32xui4>
+  %scales = moe.weight.literal dense<1.0> : tensor<96x2xf16>
+  %zero = moe.weight.literal dense<8> : tensor<1x1xui8>
+  // CHECK: moe.weight.dequantize %[[Q]], %[[SCALES:.*]] zero_point %{{.*}} blocks [1, 16] : (tensor<96x32xui4>, tensor<96x2xf16>, tensor<1x1xui8>) -> tensor<96x32xf32>
+  %dequantized = moe.weight.dequantize %q, %scales zero_point %zero blocks [1, 16]
+      : (tensor<96x32xui4>, tensor<96x2xf16>, tensor<1x1xui8>) -> tensor<96x32xf32>
+  // CHECK: moe.weight.dequantize %[[Q]], %[[SCALES]] blocks [1, 16] : (tensor<96x32xui4>, tensor<96x2xf16>) -> tensor<96x32xf32>
+  %symmetric = moe.weight.dequantize %q, %scales blocks [1, 16]
+      : (tensor<96x32xui4>, tensor<96x2xf16>) -> tensor<96x32xf32>
   // CHECK: moe.weight.bind @product %[[P]] : tensor<96x32xf32>
   moe.weight.bind @product %product : tensor<96x32xf32>
   // CHECK: moe.weight.bind @"a name/with marks" %[[A]]
@@ -76,6 +88,27 @@ moe.bank @region experts(8) hidden(32) inter(0) parameters([@down_bias]) {
 moe.bank @one experts(1) hidden(32) inter(0) {
 ^bb0(%x: tensor<?x32xf32>):
   moe.yield %x : tensor<?x32xf32>
+}
+
+// CHECK: moe.bank @kinds experts(3) hidden(0) inter(0) parameters({{\[}}[@bias], []]) kinds([1, 0, 1]) slabs([2, 0, -1])
+// CHECK-SAME: storage(["dense", "dense", "zero"]) coupled {
+moe.bank @kinds experts(3) hidden(0) inter(0) parameters([[@bias], []]) kinds([1, 0, 1]) slabs([2, 0, -1])
+    storage(["dense", "dense", "zero"]) coupled {
+^bb0(%x: tensor<?x4x96xf32>, %b: tensor<96xf32>, %c: tensor<?xf32>):
+  %y = onnx.Add(%x, %b) : (tensor<?x4x96xf32>, tensor<96xf32>) -> tensor<?x4x96xf32>
+  moe.yield %y : tensor<?x4x96xf32>
+// CHECK: }, {
+}, {
+^bb0(%x: tensor<?x4x96xf32>, %c: tensor<?xf32>):
+  moe.yield %x : tensor<?x4x96xf32>
+}
+
+// CHECK-LABEL: func.func @contexts
+func.func @contexts(%x: tensor<?x4x96xf32>, %w: tensor<?x3xf32>, %c: tensor<5xf32>) {
+  // CHECK: moe.experts @kinds(%{{.*}}, %{{.*}}, %{{.*}}) {contexts = ["whole"]}
+  %0 = moe.experts @kinds(%x, %w, %c) {contexts = ["whole"]}
+      : (tensor<?x4x96xf32>, tensor<?x3xf32>, tensor<5xf32>) -> tensor<?x4x96xf32>
+  return
 }
 
 // CHECK-LABEL: func.func @use

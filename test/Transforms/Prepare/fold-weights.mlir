@@ -154,3 +154,35 @@ module {
     return %v0 : tensor<2x8x6xf32>
   }
 }
+
+// -----
+
+// Quantised parameters: per tensor, per row, in blocks.
+//
+// CHECK: moe.weight.dequantize %{{.*}}, %{{.*}} blocks [4, 8] : (tensor<4x8xi8>, tensor<1x1xf32>) -> tensor<4x8xf32>
+// CHECK: moe.weight.dequantize %{{.*}}, %{{.*}} zero_point %{{.*}} blocks [1, 8] : (tensor<4x8xi8>, tensor<4x1xf32>, tensor<4x1xi8>)
+// CHECK: moe.weight.dequantize %{{.*}}, %{{.*}} blocks [1, 4] : (tensor<4x8xi8>, tensor<4x2xf32>)
+// CHECK-NOT: onnx.DequantizeLinear
+module {
+  moe.weights @weights {
+    %w0 = moe.weight.load "w.bin" at 0 : tensor<4x8xi8>
+    %w1 = moe.weight.load "w.bin" at 32 : tensor<4x2xf32>
+    moe.weight.bind @w %w0 : tensor<4x8xi8>
+    moe.weight.bind @s %w1 : tensor<4x2xf32>
+  }
+  func.func @main() -> (tensor<4x8xf32>, tensor<4x8xf32>, tensor<4x8xf32>) {
+    %w = moe.weight.use @w : tensor<4x8xi8>
+    %s = moe.weight.use @s : tensor<4x2xf32>
+    %none = onnx.none : () -> none
+    %one = onnx.Constant {value = dense<0.5> : tensor<f32>} : () -> tensor<f32>
+    %rows = onnx.Constant {value = dense<0.5> : tensor<4xf32>} : () -> tensor<4xf32>
+    %zeros = onnx.Constant {value = dense<[1, 2, 3, -4]> : tensor<4xi8>} : () -> tensor<4xi8>
+    %a = onnx.DequantizeLinear(%w, %one, %none) {axis = 1 : i64, block_size = 0 : i64}
+        : (tensor<4x8xi8>, tensor<f32>, none) -> tensor<4x8xf32>
+    %b = onnx.DequantizeLinear(%w, %rows, %zeros) {axis = 0 : i64, block_size = 0 : i64}
+        : (tensor<4x8xi8>, tensor<4xf32>, tensor<4xi8>) -> tensor<4x8xf32>
+    %c = onnx.DequantizeLinear(%w, %s, %none) {axis = 1 : i64, block_size = 4 : i64}
+        : (tensor<4x8xi8>, tensor<4x2xf32>, none) -> tensor<4x8xf32>
+    return %a, %b, %c : tensor<4x8xf32>, tensor<4x8xf32>, tensor<4x8xf32>
+  }
+}

@@ -237,6 +237,57 @@ def MoE_WeightLowRankOp : MoE_Step<"low_rank"> {
   let hasVerifier = 1;
 }
 
+def MoE_WeightUnpackOp : MoE_Step<"unpack"> {
+  let summary = "bytes read as elements of 8 bits or less";
+  let description = [{
+    The same bits as elements of 2, 4 or 8 bits: the last axis grows by 8 / bits, and of one byte
+    the low bits are the element of the lower index. Nothing is converted.
+
+    Example:
+    ```mlir
+    moe.weights @weights {
+      %0 = moe.weight.load "w.bin" at 0 : tensor<8x96x16xui8>
+      %1 = moe.weight.unpack %0 : tensor<8x96x16xui8> -> tensor<8x96x32xui4>
+    }
+    ```
+  }];
+  let arguments = (ins AnyStaticShapeTensor:$input);
+  let assemblyFormat = "$input attr-dict `:` type($input) `->` type($result)";
+  let hasVerifier = 1;
+  let hasFolder = 1;
+}
+
+def MoE_WeightDequantizeOp : MoE_Step<"dequantize"> {
+  let summary = "quantised numbers times their scales";
+  let description = [{
+    `(input - zero_point) * scale`, computed as if in f64 and rounded once. A scale belongs to a
+    block of elements, `blocks[a]` of them along axis `a` (the last block of an axis may be
+    shorter): the scale of element `i, j, ..` is scale `i / blocks[0], j / blocks[1], ..`. So all
+    of an axis in one block is one scale for it, and blocks of 1 are a scale for each position.
+    Zero points have the shape of the scales, or there is one, for all elements; without them it
+    is 0. A scale may itself be dequantised, as in NVFP4.
+
+    Example:
+    ```mlir
+    moe.weights @weights {
+      // Four bits, a scale for each 16 numbers along the last axis, zero point 8.
+      %0 = moe.weight.load "w.bin" at 0 : tensor<8x96x32xui4>
+      %1 = moe.weight.load "w.bin" at 12288 : tensor<8x96x2xf32>
+      %2 = moe.weight.literal dense<8> : tensor<1x1x1xui4>
+      %3 = moe.weight.dequantize %0, %1 zero_point %2 blocks [1, 1, 16]
+          : (tensor<8x96x32xui4>, tensor<8x96x2xf32>, tensor<1x1x1xui4>) -> tensor<8x96x32xf32>
+    }
+    ```
+  }];
+  let arguments = (ins AnyStaticShapeTensor:$input, AnyStaticShapeTensor:$scale,
+                       Optional<AnyStaticShapeTensor>:$zero_point, DenseI64ArrayAttr:$blocks);
+  let assemblyFormat = [{
+    $input `,` $scale (`zero_point` $zero_point^)? `blocks` $blocks attr-dict `:`
+    functional-type(operands, $result)
+  }];
+  let hasVerifier = 1;
+}
+
 def MoE_WeightBindOp : MoE_Op<"weight.bind", [HasParent<"WeightsOp">, Symbol]> {
   let summary = "names a weight";
   let description = [{

@@ -9,7 +9,8 @@ def FoldWeights : Pass<"fold-weights", "::mlir::ModuleOp"> {
     Exporters leave operations between a parameter and its use: a widening
     `Cast`, `Transpose`, `Reshape` to a constant shape, `Squeeze`, `Unsqueeze`,
     `Flatten`, `Split`, `Slice`, `Gather` with constant indices along one axis,
-    `Concat` of parameters, `Identity`. Each becomes a step of the weight (a
+    `Concat` of parameters, `Identity`, `DequantizeLinear` with constant scales.
+    Each becomes a step of the weight (a
     value of `moe.weights`, evaluated when the model is linked) with a bind of
     its own; binds without a use are erased. Casts that narrow stay: they round.
 

@@ -35,6 +35,11 @@ public:
   mlir::Value gather(mlir::Value v, int64_t axis,
                      llvm::ArrayRef<int64_t> indices);
   mlir::Value concat(mlir::ValueRange vs, int64_t axis);
+  // Bytes as elements of 2, 4 or 8 bits, low bits first.
+  mlir::Value unpack(mlir::Value v, mlir::Type element);
+  // (v - zeroPoint) * scale, a scale for each block (moe.weight.dequantize); no zero point: null.
+  mlir::Value dequantize(mlir::Value v, mlir::Value scale, mlir::Value zeroPoint,
+                         llvm::ArrayRef<int64_t> blocks, mlir::Type element);
 
   // Binds `v` under a fresh name that begins with `hint`.
   mlir::FlatSymbolRefAttr bind(mlir::Value v, llvm::StringRef hint);
