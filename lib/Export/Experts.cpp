@@ -84,30 +84,61 @@ Value Lowering::body(Build &b, moe::BankOp bank, int64_t id, Value x) {
   return linear(b, bank, id, hidden(b, ffn, gate, up), "down", width, false);
 }
 
-Value Lowering::region(Build &b, moe::BankOp bank, int64_t id, Value x) {
-  Block &block = bank.getImplementation().front();
+Contexts Contexts::map(llvm::function_ref<Value(Value)> f) const {
+  Contexts out = *this;
+  for (auto [value, rows] : llvm::zip(out.values, ofRows))
+    if (rows)
+      value = f(value);
+  return out;
+}
+
+Value Lowering::region(Build &b, moe::BankOp bank, int64_t id, Value x, const Contexts &contexts) {
+  Block &block = bank.getRegionOf(id).front();
   IRMapping map;
   map.map(block.getArgument(0), x);
-  auto parameters = bank.getParametersAttr();
-  for (auto [i, argument] : llvm::enumerate(block.getArguments().drop_front())) {
-    StringRef name = cast<FlatSymbolRefAttr>(parameters[i]).getValue();
+  auto parameters = bank.getParametersOf(bank.getKind(id));
+  auto arguments = block.getArguments().drop_front();
+  for (auto [name, argument] : llvm::zip(parameters, arguments)) {
     std::string hint = (bank.getSymName() + "." + name + "." + Twine(id)).str();
     map.map(argument, use(b, steps.row(steps.of(name), bank.getSlab(id)), hint));
   }
+  for (auto [context, argument] :
+       llvm::zip(contexts.values, arguments.drop_front(parameters.size())))
+    map.map(argument, context);
   for (Operation &op : block.without_terminator())
     b.builder.clone(op, map);
   return map.lookupOrDefault(block.getTerminator()->getOperand(0));
 }
 
-Value Lowering::expert(Build &b, moe::BankOp bank, int64_t id, Value x) {
+Value Lowering::expert(Build &b, moe::BankOp bank, int64_t id, Value x, const Contexts &contexts) {
   b.part = ("experts." + Twine(id)).str();
   StringRef storage = bank.getExpertStorage(id);
   Value y = storage == "zero"       ? b.zeros(b.shape(x), rankedType(x))
             : storage == "identity" ? x
             : bank.getBody()        ? body(b, bank, id, x)
-                                    : region(b, bank, id, x);
+                                    : region(b, bank, id, x, contexts);
   b.part.clear();
   return y;
+}
+
+// Rows [T * k, ...] as [T, k, ...].
+static Value splitSlots(Build &b, Value y, int64_t k) {
+  auto type = rankedType(y);
+  SmallVector<int64_t> dims = {ShapedType::kDynamic, k};
+  dims.append(type.getShape().begin() + 1, type.getShape().end());
+  if (llvm::count_if(ArrayRef(dims).drop_front(), ShapedType::isDynamic) == 0) {
+    dims[0] = -1;
+    return b.reshape(y, dims);
+  }
+  Value each = b.slice(b.shape(y), b.ints(1), b.ints(type.getRank()), 0);
+  return b.reshape(y, b.concat({b.ints({-1, k}), each}, 0), b.type(dims, type.getElementType()));
+}
+
+// Weights with axes of one behind them, up to the rank of what they multiply.
+static Value alignWeights(Build &b, Value weights, Value y) {
+  while (rankedType(weights).getRank() < rankedType(y).getRank())
+    weights = b.unsqueeze(weights, rankedType(weights).getRank());
+  return weights;
 }
 
 // Slots that count for each expert. Empty slots are one expert more.
@@ -119,9 +150,10 @@ static Value countSlots(Build &b, Value flat, Value number, int64_t groups) {
               {b.attr("axis", 0), b.attr("reduction", "add")});
 }
 
-Value Lowering::sorted(Build &b, moe::BankOp bank, Value x, const Routing &routing, bool sum) {
-  Type i64 = b.builder.getI64Type(), element = elementOf(x);
-  int64_t experts = bank.getExperts(), hidden = bank.getHidden();
+Value Lowering::sorted(Build &b, moe::BankOp bank, Value x, const Contexts &contexts,
+                       const Routing &routing, bool sum) {
+  Type i64 = b.builder.getI64Type();
+  int64_t experts = bank.getExperts();
   int64_t k = rankedType(routing.ids).getDimSize(1);
   Value ids = routing.ids;
   if (routing.empty)
@@ -130,16 +162,25 @@ Value Lowering::sorted(Build &b, moe::BankOp bank, Value x, const Routing &routi
   Value order = b.topK(flat, number, ShapedType::kDynamic, /*largest=*/false).second;
   Value token = k == 1 ? order : b.binary("Div", order, b.number(i64, k));
   Value rows = b.gather(x, token, 0);
+  Contexts beside = contexts.map([&](Value v) { return b.gather(v, token, 0); });
   int64_t groups = experts + (routing.empty ? 1 : 0);
   Value counts = countSlots(b, flat, number, groups);
   Value ends = b.op("CumSum", {counts, b.index(0)}, counts.getType());
   SmallVector<Value> end = b.unitParts(ends, 0), results;
-  Type type = element;
+  Type type;
   for (int64_t e = 0; e < groups; ++e) {
-    Value part = groups == 1 ? rows : b.slice(rows, e ? end[e - 1] : b.ints(0), end[e], 0);
-    results.push_back(e < experts ? expert(b, bank, e, part)
-                                  : b.zeros(b.shape(part), rankedType(part)));
-    type = wider(type, elementOf(results.back()));
+    auto cut = [&](Value v) {
+      return groups == 1 ? v : b.slice(v, e ? end[e - 1] : b.ints(0), end[e], 0);
+    };
+    if (e < experts) {
+      results.push_back(expert(b, bank, e, cut(rows), beside.map(cut)));
+    } else { // empty slots: rows of zeros like an expert's results
+      Value count = b.slice(b.shape(cut(order)), b.ints(0), b.ints(1), 0);
+      Value like = results.front();
+      Value each = b.slice(b.shape(like), b.ints(1), b.ints(rankedType(like).getRank()), 0);
+      results.push_back(b.zeros(b.concat({count, each}, 0), rankedType(like)));
+    }
+    type = type ? wider(type, elementOf(results.back())) : elementOf(results.back());
   }
   for (Value &result : results)
     result = b.cast(result, type);
@@ -147,44 +188,52 @@ Value Lowering::sorted(Build &b, moe::BankOp bank, Value x, const Routing &routi
   Value y = b.gather(b.concat(results, 0), back, 0);
   type = wider(type, elementOf(routing.weights));
   type = type.isF64() ? type : b.builder.getF32Type();
-  y = b.cast(b.reshape(y, {-1, k, hidden}), type);
-  y = b.binary("Mul", y, b.unsqueeze(b.cast(routing.weights, type), 2));
-  return b.cast(sum ? b.reduce("ReduceSum", y, 1, false) : y, element);
+  y = b.cast(splitSlots(b, y, k), type);
+  y = b.binary("Mul", y, alignWeights(b, b.cast(routing.weights, type), y));
+  return sum ? b.reduce("ReduceSum", y, 1, false) : y;
 }
 
-Value Lowering::dense(Build &b, moe::BankOp bank, Value x, Value weights, bool sum) {
+Value Lowering::dense(Build &b, moe::BankOp bank, Value x, const Contexts &contexts, Value weights,
+                      bool sum) {
   SmallVector<Value> column = b.unitParts(weights, 1), terms;
-  Type element = elementOf(x);
   Value total;
   for (int64_t e = 0; e < static_cast<int64_t>(bank.getExperts()); ++e) {
-    Value y = expert(b, bank, e, x);
+    Value y = expert(b, bank, e, x, contexts);
     Type type = wider(elementOf(y), elementOf(weights));
     type = type.isF64() ? type : b.builder.getF32Type();
-    y = b.binary("Mul", b.cast(y, type), b.cast(column[e], type));
+    Value w = b.cast(column[e], type);
+    w = rankedType(y).getRank() < 2 ? b.reshape(w, {-1}) : alignWeights(b, w, y);
+    y = b.binary("Mul", b.cast(y, type), w);
     if (sum)
       total = total ? b.binary("Add", total, y) : y;
     else
       terms.push_back(b.unsqueeze(y, 1));
   }
-  return b.cast(sum ? total : b.concat(terms, 1), element);
+  return sum ? total : b.concat(terms, 1);
 }
 
 bool Lowering::experts(moe::ExpertsOp op) {
   moe::BankOp bank = moe::findBank(op, op.getBank());
   Build b(op, layerName(op));
   Value x = op.getX(), result;
+  Contexts contexts;
+  for (auto [i, value] : llvm::enumerate(op.getContextValues())) {
+    contexts.values.push_back(value);
+    contexts.ofRows.push_back(op.isContextOfRows(i));
+  }
   bool sum = op.getCombine() == "sum";
   if (op.getIds()) {
     if (ShapedType::isDynamic(rankedType(op.getIds()).getDimSize(1))) {
       op.emitOpError("is unsupported by export: the number of slots is not static");
       return false;
     }
-    result = sorted(b, bank, x, routingOf(b, op.getIds(), op.getWeights()), sum);
+    result = sorted(b, bank, x, contexts, routingOf(b, op.getIds(), op.getWeights()), sum);
   } else if (op.getWeights()) {
-    result = dense(b, bank, x, op.getWeights(), sum);
+    result = dense(b, bank, x, contexts, op.getWeights(), sum);
   } else {
-    result = b.cast(expert(b, bank, 0, x), elementOf(x));
+    result = expert(b, bank, 0, x, contexts);
   }
+  result = b.cast(result, elementOf(op.getResult()));
   if (!sum && !op.getWeights())
     result = b.unsqueeze(result, 1);
   op.getResult().replaceAllUsesWith(result);

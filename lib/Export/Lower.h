@@ -15,6 +15,15 @@ struct Routing {
   bool empty = false;  // slots may be empty: id -1, weight 0
 };
 
+/// What the regions of a bank read besides tokens and parameters.
+struct Contexts {
+  llvm::SmallVector<mlir::Value> values;
+  llvm::SmallVector<bool> ofRows; // whether it has a row for each token
+
+  /// Those of rows replaced by what `f` makes of them.
+  Contexts map(llvm::function_ref<mlir::Value(mlir::Value)> f) const;
+};
+
 class Lowering {
 public:
   Lowering(mlir::ModuleOp module, const ExportOptions &options, ExportReport &report)
@@ -38,12 +47,16 @@ private:
 
   // Experts.cpp
   bool experts(moe::ExpertsOp op);
-  mlir::Value sorted(Build &b, moe::BankOp bank, mlir::Value x, const Routing &routing, bool sum);
-  mlir::Value dense(Build &b, moe::BankOp bank, mlir::Value x, mlir::Value weights, bool sum);
-  /// Expert `id` applied to rows [n, H].
-  mlir::Value expert(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows);
+  mlir::Value sorted(Build &b, moe::BankOp bank, mlir::Value x, const Contexts &contexts,
+                     const Routing &routing, bool sum);
+  mlir::Value dense(Build &b, moe::BankOp bank, mlir::Value x, const Contexts &contexts,
+                    mlir::Value weights, bool sum);
+  /// Expert `id` applied to rows [n, ...].
+  mlir::Value expert(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows,
+                     const Contexts &contexts);
   mlir::Value body(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows);
-  mlir::Value region(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows);
+  mlir::Value region(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows,
+                     const Contexts &contexts);
   mlir::Value linear(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows, llvm::StringRef name,
                      int64_t width, bool narrowRows);
 

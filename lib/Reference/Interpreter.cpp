@@ -3,6 +3,7 @@
 #include "WeightCache.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/SymbolTable.h"
+#include "moec/Dialect/MoE/MoE.h"
 #include "moec/Reference/Reference.h"
 #include <new>
 #include <stdexcept>
@@ -191,8 +192,8 @@ std::vector<std::pair<mlir::Operation *, std::string>> collectUnsupported(mlir::
   auto main = module.lookupSymbol<mlir::func::FuncOp>("main");
   if (!main)
     return out;
-  main->walk([&](mlir::Operation *op) {
-    if (op == main || op->hasTrait<mlir::OpTrait::IsTerminator>())
+  auto look = [&](mlir::Operation *op) {
+    if (op == main || isa<moe::BankOp>(op) || op->hasTrait<mlir::OpTrait::IsTerminator>())
       return;
     const OpEntry *entry = registry.find(op);
     if (!entry) {
@@ -211,7 +212,10 @@ std::vector<std::pair<mlir::Operation *, std::string>> collectUnsupported(mlir::
         out.emplace_back(op, "unsupported element type " + shown);
         return;
       }
-  });
+  };
+  main->walk(look);
+  for (auto bank : module.getOps<moe::BankOp>()) // the regions of experts
+    bank->walk(look);
   return out;
 }
 

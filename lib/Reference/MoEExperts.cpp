@@ -42,52 +42,46 @@ public:
 
   int64_t size() const { return experts; }
 
-  /// Results of expert e for rows [n, H] of element type `type`.
-  std::vector<float> run(int64_t e, ArrayRef<float> rows, int64_t n, Elem type) {
+  /// Whether a layer without a used slot has to ask an expert for the shape of results.
+  bool ofRegions() { return binds.empty(); }
+
+  /// Results [n, ...] of expert e for tokens [n, ...] and their contexts.
+  Tensor run(int64_t e, const Tensor &x, ArrayRef<Tensor> contexts) {
     StringRef storage = bank.getExpertStorage(e);
     if (storage == "identity")
-      return rows.vec();
+      return x;
     if (storage == "zero")
-      return std::vector<float>(rows.size(), 0.0f);
+      return Tensor(x.type, x.shape);
     if (storage != "dense")
       fail("unsupported storage of an expert: " + storage);
     int64_t slab = bank.getSlab(e);
-    if (binds.empty()) {
-      std::vector<Tensor> parameters;
-      for (StringRef bind : regionBinds())
-        parameters.push_back(c.machine.weightRow(bind, slab));
-      return runRegion(rows, n, type, parameters);
-    }
     std::vector<Tensor> parameters;
+    if (binds.empty()) {
+      for (StringRef bind : bank.getParametersOf(bank.getKind(e)))
+        parameters.push_back(c.machine.weightRow(bind, slab));
+      return runRegion(bank.getRegionOf(e), x, parameters, contexts);
+    }
     for (auto &[name, bind] : binds)
       parameters.push_back(c.machine.weightRow(bind, slab));
-    return applyFfn(formula, named(parameters), rows, n, bank.getWidth(e));
+    return runFfn(x, parameters, bank.getWidth(e));
   }
 
   /// Results of the expert whose parameters are the sum of all experts' under `weights`.
-  std::vector<float> runMerged(ArrayRef<double> weights, ArrayRef<float> rows, int64_t n,
-                               Elem type) {
-    std::vector<StringRef> all = regionBinds();
-    for (auto &[name, bind] : binds)
-      all.push_back(bind);
+  Tensor runMerged(ArrayRef<double> weights, const Tensor &x) {
     std::vector<Tensor> parameters;
-    for (StringRef bind : all)
+    if (binds.empty()) {
+      for (StringRef bind : bank.getParametersOf(0))
+        parameters.push_back(mergedRow(bind, weights));
+      return runRegion(bank.getRegionOf(0), x, parameters, {});
+    }
+    for (auto &[name, bind] : binds)
       parameters.push_back(mergedRow(bind, weights));
-    return binds.empty() ? runRegion(rows, n, type, parameters)
-                         : applyFfn(formula, named(parameters), rows, n);
+    return runFfn(x, parameters, -1);
   }
 
 private:
   static constexpr const char *names[] = {"gate",      "up",      "down",
                                           "gate_bias", "up_bias", "down_bias"};
-
-  std::vector<StringRef> regionBinds() {
-    std::vector<StringRef> out;
-    if (auto list = bank->getAttrOfType<mlir::ArrayAttr>("parameters"))
-      for (auto bind : list.getAsRange<mlir::FlatSymbolRefAttr>())
-        out.push_back(bind.getValue());
-    return out;
-  }
 
   FfnParameters named(ArrayRef<Tensor> tensors) {
     FfnParameters p;
@@ -114,17 +108,25 @@ private:
     return pack(row.type, row.shape, sum);
   }
 
-  std::vector<float> runRegion(ArrayRef<float> rows, int64_t n, Elem type,
-                               ArrayRef<Tensor> parameters) {
-    std::vector<std::optional<Tensor>> args = {
-        pack(type, {n, static_cast<int64_t>(rows.size()) / std::max<int64_t>(n, 1)}, rows)};
+  Tensor runFfn(const Tensor &x, ArrayRef<Tensor> parameters, int64_t width) {
+    Elements<float> in(x);
+    if (x.shape[0] == 0)
+      return Tensor(Elem::f32, x.shape);
+    ArrayRef<float> rows(in.data(), in.size());
+    auto y = applyFfn(formula, named(parameters), rows, x.shape[0], width);
+    return pack(Elem::f32, x.shape, y);
+  }
+
+  Tensor runRegion(mlir::Region &region, const Tensor &x, ArrayRef<Tensor> parameters,
+                   ArrayRef<Tensor> contexts) {
+    std::vector<std::optional<Tensor>> args = {x};
     args.insert(args.end(), parameters.begin(), parameters.end());
-    auto results = c.machine.region(bank.getImplementation(), args);
-    if (results.size() != 1 || !results[0] ||
-        results[0]->size() != static_cast<int64_t>(rows.size()))
+    args.insert(args.end(), contexts.begin(), contexts.end());
+    auto results = c.machine.region(region, args);
+    if (results.size() != 1 || !results[0] || results[0]->rank() < 1 ||
+        results[0]->shape[0] != x.shape[0])
       fail("the bank's body does not give one result for each token");
-    Elements<float> y(*results[0]);
-    return {y.begin(), y.end()};
+    return *results[0];
   }
 
   Call &c;
@@ -138,18 +140,27 @@ private:
 struct ExpertOperands {
   const Tensor &x;
   std::optional<Tensor> ids, weights;
+  std::vector<Tensor> contexts;
+  std::vector<bool> ofRows; // whether a context has a row for each token
 };
 
 ExpertOperands expertOperands(Call &c) {
   auto op = dyn_cast<moe::ExpertsOp>(c.op);
   if (!op)
     fail("not a moe.experts");
-  ExpertOperands out{c.in(0), std::nullopt, std::nullopt};
+  ExpertOperands out{c.in(0), std::nullopt, std::nullopt, {}, {}};
   int64_t next = 1;
   if (op.getIds())
     out.ids = c.in(next++);
   if (op.getWeights())
     out.weights = c.in(next++);
+  for (size_t i = 0; i < op.getContextValues().size(); ++i) {
+    out.contexts.push_back(c.in(next++));
+    out.ofRows.push_back(op.isContextOfRows(i));
+    const Tensor &context = out.contexts.back();
+    if (out.ofRows.back() && (context.rank() < 1 || context.shape[0] != out.x.shape[0]))
+      fail("context " + Twine(i) + " has no row for each token");
+  }
   return out;
 }
 
@@ -178,40 +189,88 @@ std::vector<Slot> slotsOf(const ExpertOperands &in, int64_t tokens, int64_t expe
   return slots;
 }
 
+// The given rows of axis 0.
+Tensor takeRows(const Tensor &t, ArrayRef<int64_t> rows) {
+  Shape shape = t.shape;
+  shape[0] = static_cast<int64_t>(rows.size());
+  Tensor out(t.type, shape);
+  int64_t width = count(ArrayRef(t.shape).drop_front()) * bytesOf(t.type);
+  for (auto [i, row] : enumerate(rows))
+    if (width)
+      std::memcpy(out.mutableBytes() + i * width, t.bytes() + row * width, width);
+  return out;
+}
+
+// Results of the used slots, each a row.
+struct SlotResults {
+  Shape each; // of one result
+  std::vector<std::vector<float>> rows;
+};
+
+SlotResults runUsed(Bank &bank, const ExpertOperands &in, ArrayRef<Slot> slots) {
+  SlotResults out;
+  out.rows.resize(slots.size());
+  std::vector<std::vector<int64_t>> of(bank.size());
+  for (auto [i, slot] : enumerate(slots))
+    of[slot.expert].push_back(static_cast<int64_t>(i));
+  bool any = !slots.empty();
+  if (!any)
+    out.each.assign(in.x.shape.begin() + 1, in.x.shape.end());
+  for (int64_t e = 0; e < bank.size(); ++e) {
+    // With no slot at all, the first expert says what a result is.
+    if (of[e].empty() && (any || e > 0 || !bank.ofRegions()))
+      continue;
+    std::vector<int64_t> tokens;
+    for (int64_t i : of[e])
+      tokens.push_back(slots[i].token);
+    std::vector<Tensor> contexts;
+    for (auto [i, context] : enumerate(in.contexts))
+      contexts.push_back(in.ofRows[i] ? takeRows(context, tokens) : context);
+    Tensor y = bank.run(e, takeRows(in.x, tokens), contexts);
+    Shape each(y.shape.begin() + 1, y.shape.end());
+    if (any && !out.each.empty() && each != out.each)
+      fail("the experts' results differ in shape: " + text(each) + " and " + text(out.each));
+    out.each = each;
+    Elements<float> values(y);
+    int64_t width = count(each);
+    for (size_t i = 0; i < of[e].size(); ++i)
+      out.rows[of[e][i]].assign(values.begin() + i * width, values.begin() + (i + 1) * width);
+  }
+  return out;
+}
+
 void experts(Call &c) {
   ExpertOperands in = expertOperands(c);
   Bank bank(c);
-  if (in.x.rank() != 2)
+  if (in.x.rank() < 1 || (!bank.ofRegions() && in.x.rank() != 2))
     fail("tokens [T, H] expected, not " + text(in.x.shape));
-  int64_t tokens = in.x.shape[0], hidden = in.x.shape[1];
-  Elements<float> x(in.x);
-  ArrayRef<float> rows(x.data(), x.size());
-  auto run = [&](int64_t e, ArrayRef<float> r, int64_t n) { return bank.run(e, r, n, in.x.type); };
-  if (!in.weights) { // a plain feed-forward layer
+  int64_t tokens = in.x.shape[0];
+  std::vector<Slot> slots;
+  std::vector<int64_t> columns;
+  if (in.weights) {
+    slots = slotsOf(in, tokens, bank.size(), columns);
+  } else { // a plain feed-forward layer
     if (in.ids || bank.size() != 1)
       fail("without weights the bank must have one expert");
-    auto y = tokens ? run(0, rows, tokens) : std::vector<float>();
-    return c.set(0, pack(in.x.type, in.x.shape, y));
+    for (int64_t t = 0; t < tokens; ++t) {
+      slots.push_back({t, 0, 1.0f});
+      columns.push_back(t);
+    }
   }
-  std::vector<int64_t> columns;
-  std::vector<Slot> slots = slotsOf(in, tokens, bank.size(), columns);
-  if (c.str("combine", "sum") == "sum") {
-    auto y = runSlots(slots, rows, tokens, hidden, bank.size(), run);
-    return c.set(0, pack(in.x.type, in.x.shape, y));
-  }
-  // Slots stay apart: each is a token of its own, with its own row of the result.
-  int64_t k = in.weights->shape[1];
-  std::vector<float> own;
+  SlotResults y = runUsed(bank, in, slots);
+  bool apart = c.str("combine", "sum") == "none";
+  int64_t k = in.weights ? in.weights->shape[1] : 1, width = count(y.each);
+  std::vector<float> out(tokens * (apart ? k : 1) * width, 0.0f);
   for (auto [i, slot] : enumerate(slots)) {
-    own.insert(own.end(), rows.begin() + slot.token * hidden,
-               rows.begin() + (slot.token + 1) * hidden);
-    slot.token = static_cast<int64_t>(i);
+    float *to = out.data() + (apart ? columns[i] : slot.token) * width;
+    for (int64_t h = 0; h < width; ++h)
+      to[h] += slot.weight * y.rows[i][h];
   }
-  auto y = runSlots(slots, own, static_cast<int64_t>(slots.size()), hidden, bank.size(), run);
-  std::vector<float> out(tokens * k * hidden, 0.0f);
-  for (size_t i = 0; i < slots.size(); ++i)
-    std::copy_n(y.begin() + i * hidden, hidden, out.begin() + columns[i] * hidden);
-  c.set(0, pack(in.x.type, {tokens, k, hidden}, out));
+  Shape shape = {tokens};
+  if (apart)
+    shape.push_back(k);
+  shape.append(y.each.begin(), y.each.end());
+  c.set(0, pack(c.outType(0), shape, out));
 }
 
 void mergeWeights(Call &c) {
@@ -220,16 +279,15 @@ void mergeWeights(Call &c) {
   if (x.rank() != 2 || weights.rank() != 2 || weights.shape[1] != bank.size() ||
       weights.shape[0] == 0 || x.shape[0] % weights.shape[0] != 0)
     fail("tokens " + text(x.shape) + " and weights " + text(weights.shape) + " do not fit");
-  int64_t groups = weights.shape[0], n = x.shape[0] / groups, hidden = x.shape[1];
-  Elements<float> in(x);
+  int64_t groups = weights.shape[0], n = x.shape[0] / groups;
   Elements<double> w(weights);
-  std::vector<float> out;
-  for (int64_t g = 0; n > 0 && g < groups; ++g) {
-    ArrayRef<float> rows(in.data() + g * n * hidden, n * hidden);
-    auto y = bank.runMerged({w.data() + g * bank.size(), size_t(bank.size())}, rows, n, x.type);
-    out.insert(out.end(), y.begin(), y.end());
+  std::vector<Tensor> out;
+  for (int64_t g = 0; g < groups; ++g) {
+    Tensor y = bank.runMerged({w.data() + g * bank.size(), size_t(bank.size())},
+                              part(x, 0, g * n, n));
+    out.push_back(cast(y, c.outType(0)));
   }
-  c.set(0, pack(x.type, x.shape, out));
+  c.set(0, concat(out, 0));
 }
 
 // Softmax over tokens for each slot, then the mean of the tokens.

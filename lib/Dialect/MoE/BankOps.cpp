@@ -1,4 +1,4 @@
-// moe.bank and the ops that apply it. Constraint numbers are those of docs/moe-dialect.md.
+// moe.bank. Constraint numbers are those of docs/moe-dialect.md.
 #include "Shapes.h"
 
 using namespace mlir;
@@ -6,16 +6,54 @@ using namespace moec::moe;
 
 //===--- bank ------------------------------------------------------------------------------===//
 
-int64_t BankOp::getSlab(int64_t expert) { return getSlabs() ? (*getSlabs())[expert] : expert; }
+int64_t BankOp::getSlab(int64_t expert) {
+  if (auto slabs = getSlabs())
+    return (*slabs)[expert];
+  int64_t row = 0; // its number among the experts of its region
+  for (int64_t e = 0; e < expert; ++e)
+    row += getKind(e) == getKind(expert);
+  return row;
+}
 
-int64_t BankOp::getNumSlabs() {
-  auto slabs = getSlabs();
-  if (!slabs)
-    return getExperts();
+int64_t BankOp::getNumSlabs(int64_t kind) {
   int64_t most = -1;
-  for (int64_t slab : *slabs)
-    most = std::max(most, slab);
+  for (int64_t e = 0; e < static_cast<int64_t>(getExperts()); ++e)
+    if (getKind(e) == kind)
+      most = std::max(most, getSlabs() || getKinds() ? getSlab(e) : e);
   return most + 1;
+}
+
+int64_t BankOp::getKind(int64_t expert) { return getKinds() ? (*getKinds())[expert] : 0; }
+
+Region &BankOp::getRegionOf(int64_t expert) { return getImplementations()[getKind(expert)]; }
+
+SmallVector<StringRef> BankOp::getParametersOf(int64_t kind) {
+  SmallVector<StringRef> out;
+  auto lists = getParameters().value_or(ArrayAttr());
+  auto list = lists && getImplementations().size() > 1 ? dyn_cast<ArrayAttr>(lists[kind]) : lists;
+  for (Attribute symbol : list ? list.getValue() : ArrayRef<Attribute>())
+    out.push_back(cast<FlatSymbolRefAttr>(symbol).getValue());
+  return out;
+}
+
+int64_t BankOp::getNumContexts() {
+  if (getImplementations().empty())
+    return 0;
+  return static_cast<int64_t>(getImplementations().front().getNumArguments()) - 1 -
+         static_cast<int64_t>(getParametersOf(0).size());
+}
+
+RankedTensorType BankOp::getTokenType() {
+  return getImplementations().empty()
+             ? RankedTensorType()
+             : cast<RankedTensorType>(getImplementations().front().getArgument(0).getType());
+}
+
+RankedTensorType BankOp::getResultType() {
+  return getImplementations().empty()
+             ? RankedTensorType()
+             : cast<RankedTensorType>(
+                   getImplementations().front().front().getTerminator()->getOperand(0).getType());
 }
 
 StringRef BankOp::getExpertStorage(int64_t expert) {
@@ -42,8 +80,44 @@ static SmallVector<Parameter, 6> ffnParameters(BankOp bank) {
           {"up_bias", bank.getUpBias(), {i}}, {"down_bias", bank.getDownBias(), {h}}};
 }
 
+// A list of symbols for the only region, or one for each of several.
+static LogicalResult verifyParameterLists(BankOp bank) {
+  auto parameters = bank.getParameters().value_or(ArrayAttr());
+  size_t regions = bank.getImplementations().size();
+  if (!parameters)
+    return success();
+  auto symbols = [](ArrayAttr list) {
+    return llvm::all_of(list, [](Attribute a) { return isa<FlatSymbolRefAttr>(a); });
+  };
+  // bank.C14
+  bool ok = regions > 1 ? parameters.size() == regions &&
+                              llvm::all_of(parameters,
+                                           [&](Attribute a) {
+                                             auto list = dyn_cast<ArrayAttr>(a);
+                                             return list && symbols(list);
+                                           })
+                        : symbols(parameters);
+  if (!ok)
+    return bank.emitOpError("lists 'parameters' that are not the names of ")
+           << (regions > 1 ? "each region's binds, a list for each of " + std::to_string(regions)
+                           : std::string("binds"));
+  return success();
+}
+
 static LogicalResult verifyLists(BankOp bank) {
   size_t experts = bank.getExperts();
+  size_t regions = bank.getImplementations().size();
+  // bank.C13
+  if (bank.getKinds().has_value() != (regions > 1))
+    return bank.emitOpError("has ") << regions << " regions; 'kinds' stands with several";
+  if (auto kinds = bank.getKinds()) {
+    if (kinds->size() != experts)
+      return bank.emitOpError("has kinds for ") << kinds->size() << " of " << experts << " experts";
+    for (auto [e, kind] : llvm::enumerate(*kinds))
+      if (kind < 0 || kind >= static_cast<int64_t>(regions))
+        return bank.emitOpError("gives expert ")
+               << e << " region " << kind << " of " << regions;
+  }
   // bank.C5
   if (auto storage = bank.getStorage()) {
     if (storage->size() != experts)
@@ -83,10 +157,11 @@ static LogicalResult verifyLists(BankOp bank) {
 
 LogicalResult BankOp::verify() {
   auto ffn = getBody();
-  bool region = !getImplementation().empty();
+  bool region = !getImplementations().empty();
   int64_t inter = getInter();
   // bank.C1
-  if (static_cast<int64_t>(getExperts()) < 1 || static_cast<int64_t>(getHidden()) < 1)
+  if (static_cast<int64_t>(getExperts()) < 1 ||
+      static_cast<int64_t>(getHidden()) < (region ? 0 : 1))
     return emitOpError("needs at least one expert and a hidden size of at least 1");
   // bank.C2
   if (ffn.has_value() == region)
@@ -104,8 +179,10 @@ LogicalResult BankOp::verify() {
     if (p.symbol && (!ffn || (ofGate && !ffn->getGated())))
       return emitOpError("has the parameter '") << p.name << "', which its formula does not use";
   }
-  if (ffn && getParameters())
-    return emitOpError("lists 'parameters', which only a region uses");
+  if (ffn && (getParameters() || getCoupled()))
+    return emitOpError("has 'parameters' or 'coupled', which stand with a region only");
+  if (failed(verifyParameterLists(*this)))
+    return failure();
   return verifyLists(*this);
 }
 
@@ -119,7 +196,7 @@ static WeightBindOp lookUpBind(BankOp bank, SymbolTableCollection &symbols, Stri
 
 // A parameter is bound, and its axis 0 has a row for every slab.
 static LogicalResult verifyParameter(BankOp bank, SymbolTableCollection &symbols, StringRef symbol,
-                                     RankedTensorType &type) {
+                                     RankedTensorType &type, int64_t kind = 0) {
   // bank.C8
   WeightBindOp bind = lookUpBind(bank, symbols, symbol);
   if (!bind)
@@ -127,11 +204,10 @@ static LogicalResult verifyParameter(BankOp bank, SymbolTableCollection &symbols
   type = cast<RankedTensorType>(bind.getValue().getType());
   int64_t rows = type.getRank() ? type.getDimSize(0) : 0;
   // bank.C9
-  bool enough = bank.getSlabs() ? rows >= bank.getNumSlabs()
-                                : rows == static_cast<int64_t>(bank.getExperts());
-  if (!enough)
+  int64_t needed = bank.getNumSlabs(kind);
+  if (bank.getSlabs() ? rows < needed : rows != needed)
     return bank.emitOpError("needs parameters for ")
-           << bank.getNumSlabs() << " experts, but @" << symbol << " holds " << rows;
+           << needed << " experts, but @" << symbol << " holds " << rows;
   return success();
 }
 
@@ -148,145 +224,58 @@ LogicalResult BankOp::verifySymbolUses(SymbolTableCollection &symbols) {
              << shapeText(p.shape) << " in '" << p.name << "' for each expert, but @" << *p.symbol
              << " is " << type;
   }
-  if (getImplementation().empty() || !getParameters())
-    return success();
-  auto arguments = getImplementation().front().getArguments().drop_front();
-  for (auto [symbol, argument] :
-       llvm::zip(getParameters()->getAsValueRange<FlatSymbolRefAttr>(), arguments)) {
-    if (failed(verifyParameter(*this, symbols, symbol, type)))
-      return failure();
-    // bank.C12
-    auto slab = RankedTensorType::get(type.getShape().drop_front(), type.getElementType());
-    if (argument.getType() != slab)
-      return emitOpError("passes a slab of @")
-             << symbol << " of type " << slab << " to an argument of type " << argument.getType();
+  for (auto [kind, region] : llvm::enumerate(getImplementations())) {
+    auto arguments = region.getArguments().drop_front();
+    for (auto [symbol, argument] : llvm::zip(getParametersOf(kind), arguments)) {
+      if (failed(verifyParameter(*this, symbols, symbol, type, kind)))
+        return failure();
+      // bank.C12
+      auto slab = RankedTensorType::get(type.getShape().drop_front(), type.getElementType());
+      if (argument.getType() != slab)
+        return emitOpError("passes a slab of @") << symbol << " of type " << slab
+                                                 << " to an argument of type " << argument.getType();
+    }
   }
   return success();
 }
 
-LogicalResult BankOp::verifyRegions() {
-  if (getImplementation().empty())
-    return success();
-  Block &block = getImplementation().front();
-  size_t count = 1 + (getParameters() ? getParameters()->size() : 0);
+static LogicalResult verifyRegion(BankOp bank, Region &region, int64_t kind) {
+  size_t slabs = bank.getParametersOf(kind).size(), count = region.getNumArguments();
+  int64_t hidden = bank.getHidden();
   // bank.C11
-  auto tokens = block.getNumArguments() ? dyn_cast<RankedTensorType>(block.getArgument(0).getType())
-                                        : RankedTensorType();
-  if (block.getNumArguments() != count || !tokens ||
-      !fits(tokens, {ShapedType::kDynamic, static_cast<int64_t>(getHidden())}))
-    return emitOpError("needs a region over tokens [N, ")
-           << getHidden() << "] and one slab for each of its parameters";
-  auto yield = dyn_cast<YieldOp>(block.getTerminator());
-  if (!yield || yield.getValue().getType() != tokens)
-    return emitOpError("needs a region that yields its tokens' type, ") << tokens;
+  auto tokens = count ? dyn_cast<RankedTensorType>(region.getArgument(0).getType())
+                      : RankedTensorType();
+  if (count < 1 + slabs || !tokens || tokens.getRank() < 1 ||
+      (hidden ? !fits(tokens, {ShapedType::kDynamic, hidden}) : tokens.getRank() == 2))
+    return bank.emitOpError("needs a region over tokens [N, ")
+           << (hidden ? std::to_string(hidden) : "...")
+           << "] and one slab for each of its parameters";
+  auto yield = dyn_cast<YieldOp>(region.front().getTerminator());
+  auto result = yield ? dyn_cast<RankedTensorType>(yield.getValue().getType()) : RankedTensorType();
+  if (!result || result.getRank() < 1)
+    return bank.emitOpError("needs a region that yields results [N, ...]");
+  // bank.C15
+  for (int64_t e = 0; e < static_cast<int64_t>(bank.getExperts()); ++e)
+    if (bank.getExpertStorage(e) != "dense" && !compatible(result, tokens))
+      return bank.emitOpError("needs a region that yields its tokens' type, ")
+             << tokens << ", as expert " << e << " is " << bank.getExpertStorage(e);
+  // bank.C16
+  Region &first = bank.getImplementations().front();
+  auto contexts = region.getArguments().drop_front(1 + slabs);
+  auto expected = first.getArguments().drop_front(1 + bank.getParametersOf(0).size());
+  bool alike = compatible(tokens, first.getArgument(0).getType()) &&
+               compatible(result, bank.getResultType()) && contexts.size() == expected.size() &&
+               llvm::all_of(llvm::zip(contexts, expected), [](auto pair) {
+                 return compatible(std::get<0>(pair).getType(), std::get<1>(pair).getType());
+               });
+  if (!alike)
+    return bank.emitOpError("has regions that differ in the types of tokens, contexts or results");
   return success();
 }
 
-//===--- experts ---------------------------------------------------------------------------===//
-
-static bool isIds(Value value) { return rankedType(value).getElementType().isInteger(32); }
-
-Value ExpertsOp::getIds() {
-  return !getRouting().empty() && isIds(getRouting().front()) ? getRouting().front() : Value();
-}
-
-Value ExpertsOp::getWeights() {
-  return !getRouting().empty() && !isIds(getRouting().back()) ? getRouting().back() : Value();
-}
-
-LogicalResult ExpertsOp::verify() {
-  auto x = rankedType(getX());
-  int64_t tokens = x.getDimSize(0), hidden = x.getDimSize(1);
-  // experts.C1
-  size_t known = (getIds() ? 1 : 0) + (getWeights() ? 1 : 0);
-  if (getRouting().size() != known || (getIds() && !getWeights()))
-    return emitOpError("takes tokens, then ids and weights, dense weights, or nothing");
-  // experts.C2
-  for (Value operand : {getIds(), getWeights()})
-    if (operand && !fits(rankedType(operand).getDimSize(0), tokens))
-      return emitOpError("has ") << tokens << " tokens but " << rankedType(operand).getDimSize(0)
-                                 << " rows of ids or weights";
-  int64_t slots = getWeights() ? rankedType(getWeights()).getDimSize(1) : 1;
-  // experts.C3
-  if (getIds() && !fits(rankedType(getIds()).getDimSize(1), slots))
-    return emitOpError("has ") << rankedType(getIds()).getDimSize(1) << " ids but " << slots
-                               << " weights for each token";
-  // experts.C4
-  StringRef combine = getCombine();
-  if (combine != "sum" && combine != "none")
-    return emitOpError("has combine = \"") << combine << "\"; it is sum or none";
-  // experts.C5
-  auto result = rankedType(getResult());
-  SmallVector<int64_t> wanted = {tokens, hidden};
-  if (combine == "none")
-    wanted.insert(wanted.begin() + 1, slots);
-  if (!fits(result, wanted) || result.getElementType() != x.getElementType())
-    return emitOpError("makes ") << shapeText(wanted) << " of " << x.getElementType() << ", not "
-                                 << result;
-  return success();
-}
-
-// The bank of an op over tokens of size `hidden`.
-static FailureOr<BankOp> verifyBank(Operation *op, SymbolTableCollection &symbols,
-                                    FlatSymbolRefAttr name, int64_t hidden) {
-  auto bank = symbols.lookupNearestSymbolFrom<BankOp>(op, name);
-  // experts.C6, merge_weights.C3
-  if (!bank)
-    return op->emitOpError("names the bank ") << name << ", which does not exist";
-  // experts.C7, merge_weights.C4
-  if (!fits(hidden, bank.getHidden()))
-    return op->emitOpError("has tokens of size ")
-           << hidden << ", but the experts of " << name << " take " << bank.getHidden();
-  return bank;
-}
-
-LogicalResult ExpertsOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  auto bank = verifyBank(*this, symbols, getBankAttr(), rankedType(getX()).getDimSize(1));
-  if (failed(bank))
-    return failure();
-  int64_t experts = bank->getExperts();
-  // experts.C8
-  if (!getWeights() && experts != 1)
-    return emitOpError("needs weights, as ") << getBankAttr() << " has " << experts << " experts";
-  // experts.C9
-  if (getWeights() && !getIds() && !fits(rankedType(getWeights()).getDimSize(1), experts))
-    return emitOpError("has dense weights for ")
-           << rankedType(getWeights()).getDimSize(1) << " experts, but " << getBankAttr() << " has "
-           << experts;
-  return success();
-}
-
-LogicalResult MergeWeightsOp::verify() {
-  auto x = rankedType(getX()), weights = rankedType(getWeights());
-  int64_t tokens = x.getDimSize(0), groups = weights.getDimSize(0);
-  // merge_weights.C1
-  if (!x.isDynamicDim(0) && !weights.isDynamicDim(0) && (groups == 0 || tokens % groups != 0))
-    return emitOpError("cannot divide ") << tokens << " tokens into " << groups << " equal groups";
-  // merge_weights.C2
-  auto result = rankedType(getResult());
-  if (!fits(result, x.getShape()) || result.getElementType() != x.getElementType())
-    return emitOpError("makes the type of its tokens, ") << x << ", not " << result;
-  return success();
-}
-
-LogicalResult MergeWeightsOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  auto bank = verifyBank(*this, symbols, getBankAttr(), rankedType(getX()).getDimSize(1));
-  if (failed(bank))
-    return failure();
-  int64_t columns = rankedType(getWeights()).getDimSize(1);
-  // merge_weights.C5
-  if (!fits(columns, bank->getExperts()))
-    return emitOpError("has weights for ")
-           << columns << " experts, but " << getBankAttr() << " has " << bank->getExperts();
-  // merge_weights.C6
-  if (auto storage = bank->getStorage())
-    for (auto [e, kind] : llvm::enumerate(storage->getAsValueRange<StringAttr>()))
-      if (kind != "dense")
-        return emitOpError("merges parameters, and expert ")
-               << e << " of " << getBankAttr() << " has none";
-  // merge_weights.C7
-  if (auto widths = bank->getWidths(); widths && !llvm::all_equal(*widths))
-    return emitOpError("merges parameters, and the experts of ")
-           << getBankAttr() << " differ in width";
+LogicalResult BankOp::verifyRegions() {
+  for (auto [kind, region] : llvm::enumerate(getImplementations()))
+    if (failed(verifyRegion(*this, region, kind)))
+      return failure();
   return success();
 }

@@ -18,6 +18,12 @@ inline bool fits(mlir::RankedTensorType type, llvm::ArrayRef<int64_t> shape) {
                       [](auto pair) { return fits(std::get<0>(pair), std::get<1>(pair)); });
 }
 
+/// Tensors of one element type and rank whose known sizes agree.
+inline bool compatible(mlir::Type a, mlir::Type b) {
+  auto x = mlir::dyn_cast<mlir::RankedTensorType>(a), y = mlir::dyn_cast<mlir::RankedTensorType>(b);
+  return x && y && x.getElementType() == y.getElementType() && fits(x, y.getShape());
+}
+
 /// "[?, 8]" of a shape, for messages.
 std::string shapeText(llvm::ArrayRef<int64_t> shape);
 

@@ -63,7 +63,6 @@ FlatSymbolRefAttr createBank(ModuleOp module, Location loc, StringRef name,
                              {"down_bias", symbols.downBias}})
     if (symbol)
       state.addAttribute(key, symbol);
-  state.addRegion();
   builder.create(state);
   return FlatSymbolRefAttr::get(builder.getStringAttr(name));
 }

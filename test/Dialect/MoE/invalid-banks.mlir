@@ -27,7 +27,7 @@ moe.bank @b experts(4) hidden(8) inter(16) body(#moe.ffn<gated = false, activati
 
 // -----
 
-// expected-error @+1 {{lists 'parameters', which only a region uses}}
+// expected-error @+1 {{has 'parameters' or 'coupled', which stand with a region only}}
 moe.bank @b experts(4) hidden(8) inter(16) body(#moe.ffn<gated = false, activation = "relu">)
     up(@up) down(@down) parameters([@bias])
 
@@ -120,8 +120,8 @@ moe.bank @b experts(2) hidden(8) inter(0) {
 
 // -----
 
-// expected-error @+1 {{needs a region that yields its tokens' type, 'tensor<?x8xf32>'}}
-moe.bank @b experts(2) hidden(8) inter(0) {
+// expected-error @+1 {{needs a region that yields its tokens' type, 'tensor<?x8xf32>', as expert 1 is zero}}
+moe.bank @b experts(2) hidden(8) inter(0) slabs([0, -1]) storage(["dense", "zero"]) {
 ^bb0(%x: tensor<?x8xf32>):
   %y = onnx.Cast(%x) {to = 10 : i64} : (tensor<?x8xf32>) -> tensor<?x8xf16>
   moe.yield %y : tensor<?x8xf16>
@@ -187,7 +187,7 @@ func.func @dense(%x: tensor<?x8xf32>, %w: tensor<?x3xf32>) {
 // -----
 
 func.func @ids_only(%x: tensor<?x8xf32>, %i: tensor<?x2xi32>) {
-  // expected-error @+1 {{takes tokens, then ids and weights, dense weights, or nothing}}
+  // expected-error @+1 {{takes tokens, then ids and weights, dense weights, or nothing, then contexts}}
   %0 = moe.experts @b(%x, %i) : (tensor<?x8xf32>, tensor<?x2xi32>) -> tensor<?x8xf32>
   return
 }
@@ -219,6 +219,10 @@ func.func @combine(%x: tensor<?x8xf32>, %i: tensor<?x2xi32>, %w: tensor<?x2xf32>
 
 // -----
 
+moe.bank @b experts(2) hidden(8) inter(0) {
+^bb0(%x: tensor<?x8xf32>):
+  moe.yield %x : tensor<?x8xf32>
+}
 func.func @result(%x: tensor<?x8xf32>, %i: tensor<?x2xi32>, %w: tensor<?x2xf32>) {
   // expected-error @+1 {{makes [?, 2, 8] of 'f32', not 'tensor<?x8xf32>'}}
   %0 = moe.experts @b(%x, %i, %w) {combine = "none"}
@@ -236,8 +240,12 @@ func.func @groups(%x: tensor<6x8xf32>, %w: tensor<4x2xf32>) {
 
 // -----
 
+moe.bank @b experts(2) hidden(8) inter(0) {
+^bb0(%x: tensor<?x8xf32>):
+  moe.yield %x : tensor<?x8xf32>
+}
 func.func @merge_result(%x: tensor<6x8xf32>, %w: tensor<1x2xf32>) {
-  // expected-error @+1 {{makes the type of its tokens, 'tensor<6x8xf32>', not 'tensor<6x8xf16>'}}
+  // expected-error @+1 {{makes 'tensor<6x8xf32>' of its tokens, not 'tensor<6x8xf16>'}}
   %0 = moe.merge_weights @b(%x, %w) : (tensor<6x8xf32>, tensor<1x2xf32>) -> tensor<6x8xf16>
   return
 }

@@ -12,19 +12,29 @@ def MoE_BankOp : MoE_Op<"bank", [IsolatedFromAbove, Symbol,
     DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "a bank of experts";
   let description = [{
-    `experts` functions from tokens of size `hidden` to tokens of size `hidden`, ids 0, 1, ..., all
-    with one formula and parameters of their own. Several layers may use one bank.
+    `experts` functions of tokens, ids 0, 1, ..., with parameters of their own. Several layers may
+    use one bank.
 
     The formula is `body`, a `#moe.ffn`, whose parameters `gate`, `up`, `down` and `gate_bias`,
     `up_bias`, `down_bias` name binds of `moe.weights` with the expert as axis 0: gate and up are
     `[S, inter, hidden]`, down is `[S, hidden, inter]`, the biases `[S, inter]`, `[S, inter]` and
-    `[S, hidden]`. A missing bias is zero. Or the formula is the region `implementation`: a block
-    over tokens `[N, hidden]` and, for each of the binds that `parameters` lists, the expert's slab
-    of it, which ends with `moe.yield`.
+    `[S, hidden]`. A missing bias is zero.
 
+    Or the formula is a region: a block over tokens `[N, hidden]`, an expert's slab of each of the
+    binds that `parameters` lists, and the layer's contexts, which ends with `moe.yield` of a result
+    `[N, ...]`. A token may be more than a vector, `[N, ...]`; `hidden` is 0 then. A region says what
+    happens to each token by itself. With `coupled` it need not: then it has to be given all of an
+    expert's tokens at once, in order (a quantisation range over all of them, for instance), and no
+    pass splits them. Experts of different kinds have several regions. What all experts read, a
+    region reads by `moe.weight.use`.
+
+    - `implementations` are the regions; none with a body;
+    - `kinds` gives for each expert the number of its region, 0 without it;
+    - `parameters` lists binds, with several regions a list for each;
     - `inter` is the width between the projections (0 with a region);
-    - `slabs` gives for each expert the row of axis 0 of its parameters; without it expert `e` owns
-      row `e`. Experts may share a row; an expert without parameters has row -1;
+    - `slabs` gives for each expert the row of axis 0 of its parameters; without it the experts of
+      one region own rows 0, 1, ... of its parameters, in order of id. Experts may share a row; an
+      expert without parameters has row -1;
     - `storage` says for each expert what it is: `dense` (the formula; the default), `zero` (its
       result is zero) or `identity` (its result is the token itself);
     - `widths` gives for each expert how much of `inter` it uses, counted from the start; without it
@@ -52,27 +62,41 @@ def MoE_BankOp : MoE_Op<"bank", [IsolatedFromAbove, Symbol,
                        OptionalAttr<FlatSymbolRefAttr>:$gate_bias,
                        OptionalAttr<FlatSymbolRefAttr>:$up_bias,
                        OptionalAttr<FlatSymbolRefAttr>:$down_bias,
-                       OptionalAttr<FlatSymbolRefArrayAttr>:$parameters,
+                       OptionalAttr<ArrayAttr>:$parameters,
+                       OptionalAttr<DenseI64ArrayAttr>:$kinds,
                        OptionalAttr<DenseI64ArrayAttr>:$slabs,
                        OptionalAttr<StrArrayAttr>:$storage,
-                       OptionalAttr<DenseI64ArrayAttr>:$widths);
-  let regions = (region MaxSizedRegion<1>:$implementation);
+                       OptionalAttr<DenseI64ArrayAttr>:$widths,
+                       UnitAttr:$coupled);
+  let regions = (region VariadicRegion<SizedRegion<1>>:$implementations);
   let assemblyFormat = [{
     $sym_name `experts` `(` $experts `)` `hidden` `(` $hidden `)` `inter` `(` $inter `)`
     (`body` `(` qualified($body)^ `)`)?
     (`gate` `(` $gate^ `)`)? (`up` `(` $up^ `)`)? (`down` `(` $down^ `)`)?
     (`gate_bias` `(` $gate_bias^ `)`)? (`up_bias` `(` $up_bias^ `)`)?
     (`down_bias` `(` $down_bias^ `)`)? (`parameters` `(` $parameters^ `)`)?
+    (`kinds` `(` $kinds^ `)`)?
     (`slabs` `(` $slabs^ `)`)? (`storage` `(` $storage^ `)`)? (`widths` `(` $widths^ `)`)?
-    attr-dict-with-keyword ($implementation^)?
+    (`coupled` $coupled^)? attr-dict-with-keyword ($implementations^)?
   }];
   let hasVerifier = 1;
   let hasRegionVerifier = 1;
   let extraClassDeclaration = [{
     /// The row of axis 0 of the parameters that holds an expert; -1 for none.
     int64_t getSlab(int64_t expert);
-    /// How many rows axis 0 of the parameters has to have at least.
-    int64_t getNumSlabs();
+    /// How many rows axis 0 of the parameters has to have at least; of those of one region.
+    int64_t getNumSlabs(int64_t kind = 0);
+    /// The number of an expert's region, and the region. Only of a bank of regions.
+    int64_t getKind(int64_t expert);
+    ::mlir::Region &getRegionOf(int64_t expert);
+    /// The binds whose slabs a region is given, in order.
+    ::llvm::SmallVector<::llvm::StringRef> getParametersOf(int64_t kind);
+    /// How many contexts the regions read; 0 with a body.
+    int64_t getNumContexts();
+    /// [N, ...] of the tokens and of the results: of the first region, or [?, hidden] of no
+    /// element type (null) with a body.
+    ::mlir::RankedTensorType getTokenType();
+    ::mlir::RankedTensorType getResultType();
     /// "dense", "zero" or "identity".
     ::llvm::StringRef getExpertStorage(int64_t expert);
     /// How much of `inter` an expert uses.
@@ -83,7 +107,7 @@ def MoE_BankOp : MoE_Op<"bank", [IsolatedFromAbove, Symbol,
 def MoE_YieldOp : MoE_Op<"yield", [Pure, Terminator, HasParent<"BankOp">]> {
   let summary = "ends the region of a bank";
   let description = [{
-    Gives an expert's result for its tokens.
+    Gives an expert's result for its tokens, `[N, ...]`.
 
     Example:
     ```mlir
@@ -211,6 +235,10 @@ def MoE_ExpertsOp : MoE_Op<"experts", [Pure,
     Without ids the weights are dense, `[T, E]`: slot `j` is expert `j`. Without ids and weights the
     bank has one expert, which is applied to every token: a plain (shared) feed-forward layer.
 
+    Of a bank of regions tokens are `[T, ...]` and results `[T, ...]`, as its regions say. The last
+    operands are what the regions read besides, one for each entry of `contexts`: `rows` has a row
+    for each token, of which an expert gets those of its tokens; `whole` is given as it is.
+
     `combine` is `sum` (the default) or `none`: then the weighted results of the slots stay apart,
     `[T, K, H]`, and empty slots are zero.
 
@@ -231,12 +259,13 @@ def MoE_ExpertsOp : MoE_Op<"experts", [Pure,
   }];
   // Not two optional operands: their types tell ids and weights apart, and generic code needs no
   // segment sizes.
-  let arguments = (ins FlatSymbolRefAttr:$bank, MoE_Matrix:$x,
-                       Variadic<AnyTypeOf<[MoE_Ids, MoE_Matrix]>>:$routing,
-                       DefaultValuedStrAttr<StrAttr, "sum">:$combine);
+  let arguments = (ins FlatSymbolRefAttr:$bank, AnyRankedTensor:$x,
+                       Variadic<AnyRankedTensor>:$more,
+                       DefaultValuedStrAttr<StrAttr, "sum">:$combine,
+                       OptionalAttr<StrArrayAttr>:$contexts);
   let results = (outs AnyRankedTensor:$result);
   let assemblyFormat = [{
-    $bank `(` $x (`,` $routing^)? `)` attr-dict `:` functional-type(operands, $result)
+    $bank `(` $x (`,` $more^)? `)` attr-dict `:` functional-type(operands, $result)
   }];
   let hasVerifier = 1;
   let builders = [
@@ -254,6 +283,12 @@ def MoE_ExpertsOp : MoE_Op<"experts", [Pure,
     ::mlir::Value getIds();
     /// The weights [T, K], or [T, E] without ids; null for a plain layer.
     ::mlir::Value getWeights();
+    /// What lies between the tokens and the contexts: ids and weights, weights, or nothing.
+    ::mlir::ValueRange getRouting();
+    /// What the bank's regions read besides, one for each entry of `contexts`.
+    ::mlir::ValueRange getContextValues();
+    /// Whether a context has a row for each token.
+    bool isContextOfRows(int64_t index);
   }];
 }
 
@@ -264,7 +299,7 @@ def MoE_MergeWeightsOp : MoE_Op<"merge_weights", [Pure,
     Soft merging: for each row of weights `[S, E]` the parameters of the experts of `bank` are
     summed up under that row's weights, and the merged expert is applied to the row's tokens. The
     tokens `[T, H]` form S equal groups of neighbours, one for each row; S = T merges for each
-    token, S = 1 once for all.
+    token, S = 1 once for all. A bank of one region merges its parameters alike.
 
     Example:
     ```mlir
