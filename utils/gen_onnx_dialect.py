@@ -4,7 +4,7 @@
 One ONNX operator of the default domain, in its newest version up to OPSET, becomes one op:
 operands and results in the order of the schema (an absent optional one is of type `none`),
 attributes under their ONNX names, graph attributes as regions. Operators whose inputs or outputs
-are only sequences, optionals or strings are left out: the importer refuses such models.
+are only optionals or strings are left out: the importer refuses such models.
 
 Run it from the repository's root after a change of OPSET or of the onnx package:
     .venv/bin/python utils/gen_onnx_dialect.py
@@ -17,14 +17,15 @@ import onnx
 from onnx import defs
 from onnx.defs import OpSchema
 
-OPSET = 26
+OPSET = 28
 TARGET = pathlib.Path(__file__).parent.parent / "include/moec/Dialect/Onnx/OnnxOps.td"
 IMPURE = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
           "Multinomial", "Bernoulli"}
-# Not importable: values of these operators are not tensors of numbers.
-LEFT_OUT = {"ConcatFromSequence", "ImageDecoder", "Optional", "OptionalGetElement",
-            "OptionalHasElement", "RegexFullMatch", "StringConcat", "StringNormalizer",
-            "StringSplit", "SplitToSequence", "TfIdfVectorizer"}
+# Not importable: values of these operators are not tensors of numbers or sequences of them.
+# SequenceMap the importer writes out as a Loop.
+LEFT_OUT = {"ImageDecoder", "Optional", "OptionalGetElement", "OptionalHasElement",
+            "RegexFullMatch", "SequenceMap", "StringConcat", "StringNormalizer", "StringSplit",
+            "TfIdfVectorizer"}
 REGION_ORDER = {"If": ["then_branch", "else_branch"]}
 # A constant has one form here; the importer turns the others into it.
 ONLY_ATTRIBUTES = {"Constant": ["value"]}
@@ -46,8 +47,7 @@ def schemas():
         if old is None or old.since_version < schema.since_version:
             latest[schema.name] = schema
     return [latest[name] for name in sorted(latest)
-            if not latest[name].deprecated and name not in LEFT_OUT
-            and not name.startswith("Sequence")]
+            if not latest[name].deprecated and name not in LEFT_OUT]
 
 
 def camel(name):
@@ -118,6 +118,12 @@ def attribute(op, attr):
 
 
 def formal(parameter):
+    sequences = [t.startswith("seq(") for t in parameter.types]
+    if all(sequences):
+        return "Onnx_Sequence"
+    if any(sequences):
+        single = parameter.option == OpSchema.FormalParameterOption.Single
+        return "Onnx_Value" if single else "Variadic<Onnx_Value>"
     if parameter.option == OpSchema.FormalParameterOption.Single:
         return "AnyTensor"
     if parameter.option == OpSchema.FormalParameterOption.Optional:

@@ -57,17 +57,20 @@ private:
 
   void define(llvm::StringSet<> &names, const std::string &name) {
     if (!name.empty() && !names.insert(name).second)
-      context.error("value \"" + printable(name) + "\" is defined twice");
+      context.error("value \"" + brief(name) + "\" is defined twice");
   }
 
-  void type(const onnx::ValueInfoProto &info, StringRef what, bool required) {
-    std::string label = (what + " \"" + printable(info.name()) + "\"").str();
+  void type(const onnx::ValueInfoProto &info, StringRef what, bool main, bool required) {
+    std::string label = (what + " \"" + brief(info.name()) + "\"").str();
     const onnx::TypeProto &type = info.type();
     if (type.value_case() == onnx::TypeProto::VALUE_NOT_SET) {
       if (required)
         context.error(label + " has no type");
       return;
     }
+    // Inside of a model sequences of tensors are values too.
+    if (!main && type.has_sequence_type() && type.sequence_type().elem_type().has_tensor_type())
+      return;
     if (!type.has_tensor_type())
       return context.error(label + " is unsupported: it is no tensor but " +
                            (type.has_sequence_type()   ? "a sequence"
@@ -94,8 +97,12 @@ private:
 
   void graph(onnx::GraphProto &graph, Scopes scopes, bool main) {
     llvm::StringSet<> names;
+    if (main && graph.output_size() == 0)
+      context.error("the model has no outputs");
     for (const onnx::ValueInfoProto &input : graph.input()) {
-      type(input, main ? "input" : "input of a subgraph", main);
+      if (input.name().empty())
+        context.error("an input has no name");
+      type(input, main ? "input" : "input of a subgraph", main, main);
       define(names, input.name());
     }
     for (const onnx::TensorProto &tensor : graph.initializer())
@@ -112,11 +119,15 @@ private:
     for (onnx::NodeProto &node : *graph.mutable_node())
       for (const std::string &input : node.input())
         if (!input.empty() && !known(input))
-          context.error(node, "input \"" + input + "\" is not defined");
+          context.error(node, "input \"" + brief(input) + "\" is not defined");
     for (const onnx::ValueInfoProto &output : graph.output()) {
-      type(output, main ? "output" : "output of a subgraph", false);
+      if (output.name().empty()) {
+        context.error("an output has no name");
+        continue;
+      }
+      type(output, main ? "output" : "output of a subgraph", main, false);
       if (!known(output.name()))
-        context.error("output \"" + printable(output.name()) + "\" is not defined");
+        context.error("output \"" + brief(output.name()) + "\" is not defined");
     }
     sort(graph);
     for (onnx::NodeProto &node : *graph.mutable_node())
@@ -124,14 +135,14 @@ private:
         if (attribute.has_g())
           this->graph(*attribute.mutable_g(), scopes, false);
         else if (attribute.graphs_size() > 0)
-          context.error(node, "has an unsupported list of graphs in \"" + attribute.name() + "\"");
+          context.error(node, "has an unsupported list of graphs in \"" + brief(attribute.name()) + "\"");
   }
 
   // Whether the operator can be imported; gives a name to each output that must have one.
   void operatorOf(onnx::NodeProto &node) {
     if (!node.domain().empty()) {
       for (const onnx::AttributeProto &attribute : node.attribute())
-        if (attribute.has_g())
+        if (attribute.has_g() && !isWrittenOut(node))
           context.error(node, "is unsupported: a graph in an operator of domain \"" +
                                   node.domain() + "\"");
       return;

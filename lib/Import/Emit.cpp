@@ -88,13 +88,14 @@ private:
   Value noneValue;
   SmallVector<Scope *> scopes;
   llvm::StringMap<unsigned> binds;
+  llvm::StringSet<> oddNames;
 };
 
 // The type that inference found; null when it found none.
 Type Emitter::typeOf(const std::string &name) {
   for (Scope *scope : llvm::reverse(scopes))
     if (auto it = scope->types.find(name); it != scope->types.end())
-      return tensorType(*it->second, context.mlir);
+      return valueType(*it->second, context.mlir);
   return {};
 }
 
@@ -270,7 +271,7 @@ bool Emitter::operands(const ::onnx::NodeProto &node, SmallVectorImpl<Value> &ou
   for (const std::string &input : node.input()) {
     Value value = lookup(input);
     if (!value) {
-      context.error(node, "input \"" + input + "\" is not defined");
+      context.error(node, "input \"" + brief(input) + "\" is not defined");
       return false;
     }
     out.push_back(value);
@@ -282,12 +283,13 @@ bool Emitter::results(const ::onnx::NodeProto &node, SmallVectorImpl<Type> &out)
   for (const std::string &output : node.output()) {
     Type type = output.empty() ? Type(builder.getNoneType()) : typeOf(output);
     if (!type) {
-      context.error(node, "is unsupported: nothing says the type of its output \"" + output + "\"");
+      context.error(node, "is unsupported: nothing says the type of its output \"" + brief(output) +
+                              "\"");
       return false;
     }
     auto ranked = dyn_cast<RankedTensorType>(type);
     if (ranked && !isReasonable(ranked)) {
-      context.error(node, "is unsupported: its output \"" + output +
+      context.error(node, "is unsupported: its output \"" + brief(output) +
                               "\" has more than 2^48 elements");
       return false;
     }
@@ -390,12 +392,16 @@ bool Emitter::region(const ::onnx::NodeProto &node, const ::onnx::GraphProto &gr
   scopes.push_back(&scope);
   llvm::scope_exit pop([&] { scopes.pop_back(); });
   for (auto [i, input] : llvm::enumerate(graph.input())) {
-    Type type = tensorType(input.type(), context.mlir);
+    Type type = valueType(input.type(), context.mlir);
     // Without a type of its own it has that of the operand, whose shape may change from step to
     // step.
-    if (!type && i < operands.size())
+    if (!type && i < operands.size()) {
       if (auto given = dyn_cast<TensorType>(operands[i].getType()))
         type = UnrankedTensorType::get(given.getElementType());
+      else if (auto list = dyn_cast<moec::onnx::SequenceType>(operands[i].getType()))
+        type = moec::onnx::SequenceType::get(
+            &context.mlir, UnrankedTensorType::get(list.getElementType().getElementType()));
+    }
     if (!type) {
       context.error(node, "is unsupported: nothing says the type of input \"" + input.name() +
                               "\" of its graph");
@@ -409,7 +415,7 @@ bool Emitter::region(const ::onnx::NodeProto &node, const ::onnx::GraphProto &gr
   for (const ::onnx::ValueInfoProto &output : graph.output()) {
     Value value = lookup(output.name());
     if (!value) {
-      context.error(node, "output \"" + output.name() + "\" of its graph is not defined");
+      context.error(node, "output \"" + brief(output.name()) + "\" of its graph is not defined");
       return false;
     }
     yielded.push_back(value);
@@ -432,7 +438,7 @@ bool Emitter::graph(const ::onnx::GraphProto &graph, Scope &scope) {
   // Last, because exact: the declared types of weights, which may be outputs too.
   for (const auto *list : {&graph.input(), &graph.output(), &graph.value_info()})
     for (const ::onnx::ValueInfoProto &info : *list)
-      if (info.type().has_tensor_type())
+      if (info.type().has_tensor_type() || info.type().has_sequence_type())
         scope.types[info.name()] = &info.type();
   for (const ::onnx::TensorProto &tensor : graph.initializer())
     if (!literalOrConstant(tensor, tensor.name(), at(tensor.name())))
@@ -443,18 +449,22 @@ bool Emitter::graph(const ::onnx::GraphProto &graph, Scope &scope) {
   return true;
 }
 
-// Name, and a symbol (or "") for each dimension.
+// Name, and a symbol (or "") for each dimension. Names that are not printable as they are stay
+// different from each other; equal symbols mean equal sizes, so such a symbol is given up.
 DictionaryAttr Emitter::signatureOf(const ::onnx::ValueInfoProto &info, Type type) {
+  std::string name = printable(info.name());
+  while (name != info.name() && !oddNames.insert(name).second)
+    name += "?";
   SmallVector<Attribute> dims;
   if (auto ranked = dyn_cast<RankedTensorType>(type))
     for (int64_t i = 0; i < ranked.getRank(); ++i) {
       StringRef symbol;
       if (ranked.isDynamicDim(i) && i < info.type().tensor_type().shape().dim_size())
         symbol = info.type().tensor_type().shape().dim(i).dim_param();
-      dims.push_back(builder.getStringAttr(printable(symbol)));
+      dims.push_back(builder.getStringAttr(printable(symbol) == symbol ? symbol : StringRef()));
     }
   return builder.getDictionaryAttr(
-      {builder.getNamedAttr("onnx.name", builder.getStringAttr(printable(info.name()))),
+      {builder.getNamedAttr("onnx.name", builder.getStringAttr(name)),
        builder.getNamedAttr("onnx.dims", builder.getArrayAttr(dims))});
 }
 
@@ -496,7 +506,7 @@ bool Emitter::function() {
   for (const ::onnx::ValueInfoProto &output : context.outputs) {
     Value value = lookup(output.name());
     if (!value || !isa<TensorType>(value.getType())) {
-      context.error("output \"" + output.name() + "\" is not defined");
+      context.error("output \"" + brief(output.name()) + "\" is not defined");
       return false;
     }
     if (!agrees(output, value.getType()))

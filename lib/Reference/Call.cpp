@@ -162,7 +162,8 @@ Registry::Registry() {
   for (auto add :
        {addElementwise, addBinary, addReductions, addMovement, addCreation, addIndexing, addScatter,
         addSelection, addMatMul, addEinsum, addNormalisation, addQuantisation, addAttention,
-        addControlFlow, addContrib, addMoERouting, addMoEExperts})
+        addControlFlow, addSequences, addContrib, addTrees, addLosses, addConvolutions, addPools, addRecurrent,
+        addResampling, addDetection, addSignal, addStateful, addMoERouting, addMoEExperts})
     add(*this);
 }
 

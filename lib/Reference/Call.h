@@ -97,7 +97,17 @@ void addNormalisation(Registry &);
 void addQuantisation(Registry &);
 void addAttention(Registry &);
 void addControlFlow(Registry &);
+void addSequences(Registry &);
 void addContrib(Registry &);
+void addTrees(Registry &);
+void addLosses(Registry &);
+void addConvolutions(Registry &);
+void addPools(Registry &);
+void addRecurrent(Registry &);
+void addResampling(Registry &);
+void addDetection(Registry &);
+void addSignal(Registry &);
+void addStateful(Registry &);
 void addMoERouting(Registry &);
 void addMoEExperts(Registry &);
 

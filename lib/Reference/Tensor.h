@@ -37,9 +37,20 @@ enum class Elem : int {
   u32 = 12,
   u64 = 13,
   bf16 = 16,
+  // Narrow ones (Narrow.h): one byte an element, for conversions and moves.
+  f8e4m3fn = 17,
+  f8e4m3fnuz = 18,
+  f8e5m2 = 19,
+  f8e5m2fnuz = 20,
+  u4 = 21,
+  i4 = 22,
+  f4e2m1 = 23,
+  f8e8m0 = 24,
+  u2 = 25,
+  i2 = 26,
 };
 
-/// none for types that the interpreter does not compute with (strings, 4- and 8-bit floats, ...).
+/// none for types that the interpreter does not compute with (strings, complex numbers, ...).
 Elem elemOf(mlir::Type type);
 Elem elemOf(int64_t code);
 int64_t bytesOf(Elem e);
@@ -56,6 +67,8 @@ int64_t count(llvm::ArrayRef<int64_t> shape);
 struct Tensor {
   Elem type = Elem::f32;
   Shape shape;
+  /// With it this is no tensor but a sequence of tensors of `type`, without bytes.
+  std::shared_ptr<const std::vector<Tensor>> elements;
 
   Tensor() = default;
   /// Zeros.

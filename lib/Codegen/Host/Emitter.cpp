@@ -8,7 +8,15 @@
 using namespace moec::host;
 using llvm::Value;
 
-Buffer::~Buffer() { emitter.release(memory); }
+Buffer::Buffer(Emitter &emitter, Value *memory, bool sequence)
+    : emitter(emitter), memory(memory), sequence(sequence), depth(emitter.depth) {}
+
+Buffer::~Buffer() { emitter.release(memory, sequence); }
+
+void Emitter::forgetNumbers(size_t count) {
+  for (; numberedOrder.size() > count; numberedOrder.pop_back())
+    numbered.erase(numberedOrder.back());
+}
 
 Emitter::Emitter(mlir::ModuleOp source, HostResult &result)
     : source(source), result(result), module(*result.module), context(*result.context),
@@ -124,8 +132,10 @@ Value *Emitter::arith(llvm::StringRef op, Value *x, Value *y) {
   if (commutes && !cy && std::less<Value *>()(y, x))
     std::swap(x, y);
   Value *&memo = numbered[{op.str(), x, y}];
-  if (!memo)
+  if (!memo) {
     memo = emitInteger(b, op, x, y);
+    numberedOrder.emplace_back(op.str(), x, y);
+  }
   return memo;
 }
 
@@ -233,10 +243,10 @@ Tensor Emitter::allocate(DType type, Values dims) {
   return t;
 }
 
-void Emitter::release(Value *memory) {
+void Emitter::release(Value *memory, bool sequence) {
   llvm::BasicBlock *block = b.GetInsertBlock();
   if (memory && block && !block->getTerminator())
-    call("free", {memory});
+    call(sequence ? "sequence_free" : "free", {memory});
 }
 
 Values Emitter::rowMajor(llvm::ArrayRef<Value *> dims) {

@@ -21,7 +21,7 @@ public:
   HostResult &result;
   llvm::Module &module;
   llvm::LLVMContext &context;
-  llvm::IRBuilder<> b; ///< at the end of moe_main, which is one chain of blocks
+  llvm::IRBuilder<> b; ///< at the end of what has been written of moe_main
   llvm::Function *main = nullptr;
   mlir::Operation *op = nullptr; ///< being lowered
   llvm::Value *ctx = nullptr, *api = nullptr, *weightTable = nullptr;
@@ -29,6 +29,11 @@ public:
   std::vector<std::pair<mlir::Operation *, std::string>> errors; ///< in program order
   llvm::StringMap<mlir::Value> binds;                            ///< weights by name
   llvm::StringMap<mlir::Operation *> banks;                      ///< moe.bank by name
+  unsigned depth = 0; ///< of open Scopes
+
+  /// Lowers a region of one block at the builder's place; the operands of its terminator. Set by
+  /// the walk.
+  std::function<mlir::FailureOr<std::vector<Tensor>>(mlir::Region &, std::vector<Tensor>)> region;
 
   // Types and constants.
   llvm::Type *storageType(DType type); ///< in memory
@@ -56,7 +61,7 @@ public:
   llvm::CallInst *call(llvm::StringRef function, llvm::ArrayRef<llvm::Value *> args);
   llvm::Value *stackSlot(llvm::Type *type, uint64_t count); ///< in the entry block
   Tensor allocate(DType type, Values dims);
-  void release(llvm::Value *memory);
+  void release(llvm::Value *memory, bool sequence);
   Values rowMajor(llvm::ArrayRef<llvm::Value *> dims);
   bool contiguous(const Tensor &tensor);
   llvm::Value *elementPointer(const Tensor &tensor, llvm::Value *offset);
@@ -73,6 +78,15 @@ public:
   mlir::FailureOr<Tensor> constant(mlir::ElementsAttr attr);
   Tensor placed(Tensor weight, DType storage); ///< a weight in the plain layout
   Tensor floats(const Tensor &tensor);         ///< a strided view of f32 in memory
+  // Sequences (Sequences.cpp).
+  Tensor runtimeSequence(const Tensor &sequence); ///< as an object of the runtime
+  /// Whether the tensor is all of memory that only it owns; if so it is not freed here any more.
+  bool passOn(const Tensor &tensor);
+  /// Adds to the end of a list that nobody else has; memory that only the tensor owns goes with it.
+  void append(const Tensor &list, Tensor tensor);
+  /// The elements along an axis: concatenated (0), stacked (1) or stacked backwards (2). `empty` is the
+  /// result without elements, and tells type and rank.
+  Tensor joined(const Tensor &list, size_t axis, int form, const Tensor &empty);
 
   // Results.
   Tensor lazy(llvm::StringRef op, DType type, std::vector<Tensor> args,
@@ -100,10 +114,32 @@ public:
   /// Records why `op` is unsupported; always a failure.
   mlir::LogicalResult error(const llvm::Twine &message);
 
+  /// Numbered values since `count` are no longer used.
+  void forgetNumbers(size_t count);
+  size_t numberedCount() const { return numberedOrder.size(); }
+
 private:
-  std::map<std::tuple<std::string, llvm::Value *, llvm::Value *>, llvm::Value *> numbered;
+  using Number = std::tuple<std::string, llvm::Value *, llvm::Value *>;
+  std::map<Number, llvm::Value *> numbered;
+  std::vector<Number> numberedOrder; ///< keys of `numbered` as they came
   llvm::StringMap<llvm::Constant *> strings;
   llvm::StringMap<std::pair<unsigned, llvm::FunctionType *>> functions;
+};
+
+/// A part of moe_main that does not always run: a branch, the body of a loop. Numbered values that
+/// it computes are forgotten at its end, as they do not reach what follows.
+class Scope {
+public:
+  explicit Scope(Emitter &e) : e(e), mark(e.numberedCount()) { ++e.depth; }
+  Scope(const Scope &) = delete;
+  ~Scope() {
+    e.forgetNumbers(mark);
+    --e.depth;
+  }
+
+private:
+  Emitter &e;
+  size_t mark;
 };
 
 /// Attributes by ONNX name.
@@ -126,7 +162,21 @@ void addMatMul(Handlers &handlers);
 void addAttention(Handlers &handlers);
 void addGenerators(Handlers &handlers);
 void addIrregular(Handlers &handlers);
+void addConvolutions(Handlers &handlers);
+void addPools(Handlers &handlers);
+void addNormalisation(Handlers &handlers);
+void addRecurrent(Handlers &handlers);
+void addResampling(Handlers &handlers);
+void addDetection(Handlers &handlers);
+void addSignal(Handlers &handlers);
+void addStateful(Handlers &handlers);
 void addMoe(Handlers &handlers);
+void addControlFlow(Handlers &handlers);
+void addSequences(Handlers &handlers);
+void addSelect(Handlers &handlers);
+void addQuantisation(Handlers &handlers);
+void addUnique(Handlers &handlers);
+void addTrees(Handlers &handlers); ///< operators of other domains as "domain::op_type"
 const Handlers &allHandlers();
 
 /// Numpy's rule for negative axes; nothing if out of range.

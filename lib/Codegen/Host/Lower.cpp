@@ -1,5 +1,5 @@
-// The walk over @main: inputs, ops, outputs.
-#include "Emitter.h"
+// @main: inputs, the walk over its ops, outputs.
+#include "Walk.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/SymbolTable.h"
@@ -21,7 +21,21 @@ const Handlers &moec::host::allHandlers() {
     addMatMul(h);
     addAttention(h);
     addIrregular(h);
+    addConvolutions(h);
+    addPools(h);
+    addNormalisation(h);
+    addRecurrent(h);
+    addResampling(h);
+    addDetection(h);
+    addSignal(h);
+    addStateful(h);
     addMoe(h);
+    addControlFlow(h);
+    addSequences(h);
+    addSelect(h);
+    addQuantisation(h);
+    addUnique(h);
+    addTrees(h);
     return h;
   }();
   return handlers;
@@ -31,7 +45,7 @@ namespace {
 class Lowering {
 public:
   Lowering(mlir::ModuleOp source, mlir::func::FuncOp main, HostResult &result)
-      : source(source), main(main), e(source, result), result(result) {}
+      : source(source), main(main), e(source, result), walk(e), result(result) {}
 
   /// Everything but code generation; e.errors holds what is unsupported.
   void run();
@@ -41,20 +55,14 @@ private:
   mlir::ModuleOp source;
   mlir::func::FuncOp main;
   Emitter e;
+  Walk walk;
   HostResult &result;
-  llvm::DenseMap<mlir::Value, Tensor> values;
-  llvm::DenseMap<mlir::Value, unsigned> usesLeft;
-  llvm::DenseSet<mlir::Value> failed; ///< results of ops that were not lowered
-  llvm::DenseSet<mlir::Operation *> live;
   llvm::StringMap<Value *> symbols; ///< sizes that inputs name
   Value *arguments = nullptr;
 
   void collectSymbols();
-  void findLive();
   void begin();
   void input(unsigned index);
-  void lower(mlir::Operation *op);
-  bool take(mlir::Operation *op, std::vector<Tensor> &args);
   void outputs(mlir::Operation *terminator);
   Value *argumentField(unsigned index, unsigned field);
   moec::SignatureEntry signature(mlir::Type type, mlir::DictionaryAttr attrs, unsigned index);
@@ -69,19 +77,6 @@ void Lowering::collectSymbols() {
           e.binds[bind.getSymName()] = step.getOperand(0);
     } else if (auto bank = mlir::dyn_cast<moec::moe::BankOp>(op)) {
       e.banks[bank.getSymName()] = &op;
-    }
-  }
-}
-
-/// Ops whose results reach an output, and ops with effects.
-void Lowering::findLive() {
-  for (mlir::Operation &op : llvm::reverse(main.front())) {
-    bool used =
-        llvm::any_of(op.getUsers(), [&](mlir::Operation *user) { return live.contains(user); });
-    if (used || !mlir::isMemoryEffectFree(&op) || op.hasTrait<mlir::OpTrait::IsTerminator>()) {
-      live.insert(&op);
-      for (mlir::Value operand : op.getOperands())
-        ++usesLeft[operand];
     }
   }
 }
@@ -128,7 +123,7 @@ void Lowering::input(unsigned index) {
   moec::SignatureEntry entry = signature(type, main.getArgAttrDict(index), index);
   mlir::Value value = main.getArgument(index);
   if (entry.dtype.empty()) {
-    failed.insert(value);
+    walk.fail(value);
     return;
   }
   auto shaped = mlir::cast<mlir::RankedTensorType>(type);
@@ -149,7 +144,7 @@ void Lowering::input(unsigned index) {
     t.dims.push_back(size);
   }
   t.strides = e.rowMajor(t.dims);
-  values[value] = std::move(t);
+  walk.define(value, std::move(t));
   result.program.inputs.push_back(std::move(entry));
 }
 
@@ -169,76 +164,6 @@ void Lowering::begin() {
   e.weightTable = field(1);
 }
 
-// --- ops ---
-
-/// The operands' tensors; false when one of them was not lowered.
-bool Lowering::take(mlir::Operation *op, std::vector<Tensor> &args) {
-  for (mlir::Value operand : op->getOperands()) {
-    bool last = --usesLeft[operand] == 0;
-    auto it = values.find(operand);
-    if (it == values.end()) {
-      args.emplace_back().none = true;
-      continue;
-    }
-    args.push_back(last ? std::move(it->second) : it->second);
-    if (last)
-      values.erase(it);
-  }
-  return llvm::none_of(op->getOperands(), [&](mlir::Value v) { return failed.contains(v); });
-}
-
-void Lowering::lower(mlir::Operation *op) {
-  e.op = op;
-  std::vector<Tensor> args, results;
-  bool possible = take(op, args);
-  llvm::StringRef dialect = op->getName().getDialectNamespace();
-  llvm::StringRef name = op->getName().stripDialect();
-  if (name == "none" && dialect == "onnx") {
-    values[op->getResult(0)].none = true;
-    return;
-  }
-  bool done = false;
-  const Handlers &handlers = allHandlers();
-  auto handler = handlers.find(name);
-  bool typed = llvm::all_of(op->getResultTypes(), [](mlir::Type type) {
-    auto shaped = mlir::dyn_cast<mlir::ShapedType>(type);
-    return mlir::isa<mlir::NoneType>(type) || (shaped && dtypeOf(shaped.getElementType()));
-  });
-  bool required =
-      llvm::none_of(llvm::ArrayRef(args).take_front(1), [](const Tensor &t) { return t.none; });
-  // Unknown operators are all reported, also those behind another one.
-  if (name == "custom" && dialect == "onnx")
-    (void)e.error("the operator " + stringAttr(op, "domain", "") +
-                  "::" + stringAttr(op, "op_type", "?"));
-  else if ((dialect != "onnx" && dialect != "moe") || handler == handlers.end())
-    (void)e.error("this operator is not implemented");
-  else if (!possible)
-    ; // for a reason that has been reported
-  else if (!typed)
-    (void)e.error("a result that is not a tensor of numbers");
-  else if (!required)
-    (void)e.error("the first input is missing");
-  else
-    done = mlir::succeeded(handler->second(e, op, args, results));
-  args.clear();
-  if (!done) {
-    for (mlir::Value r : op->getResults())
-      failed.insert(r);
-    return;
-  }
-  for (auto [i, t] : llvm::enumerate(results)) {
-    if (i >= op->getNumResults())
-      break;
-    unsigned uses = usesLeft.lookup(op->getResult(i));
-    if (uses == 0)
-      continue;
-    // Computed once: a lazy with several users would be computed in each.
-    if (t.expr && uses > 1)
-      t = e.inMemory(std::move(t));
-    values[op->getResult(i)] = std::move(t);
-  }
-}
-
 void Lowering::outputs(mlir::Operation *terminator) {
   e.op = terminator;
   unsigned inputs = main.getNumArguments();
@@ -246,14 +171,10 @@ void Lowering::outputs(mlir::Operation *terminator) {
     auto index = static_cast<unsigned>(i);
     moec::SignatureEntry entry = signature(value.getType(), main.getResultAttrDict(index), index);
     result.program.outputs.push_back(entry);
-    bool last = --usesLeft[value] == 0;
-    auto it = values.find(value);
-    if (it == values.end() || entry.dtype.empty())
+    std::optional<Tensor> taken = walk.take(value, terminator);
+    if (!taken || taken->none || entry.dtype.empty())
       continue; // an error is recorded
-    Tensor t = last ? std::move(it->second) : it->second;
-    if (last)
-      values.erase(it);
-    t = e.dense(std::move(t));
+    Tensor t = e.dense(std::move(*taken));
     bool owned = t.buffer && t.buffer.use_count() == 1 && t.data == t.buffer->memory;
     if (!owned) {
       Tensor copy = e.allocate(t.dtype, t.dims);
@@ -265,23 +186,19 @@ void Lowering::outputs(mlir::Operation *terminator) {
       e.b.CreateStore(size, argumentField(inputs + index, static_cast<unsigned>(d) + 1));
     t.buffer->memory = nullptr; // the caller's now
   }
-  values.clear();
   e.b.CreateRetVoid();
 }
 
 void Lowering::run() {
   collectSymbols();
-  findLive();
+  mlir::Block &block = main.front();
+  walk.prepare(block);
   e.op = main;
   begin();
   for (unsigned i = 0; i < main.getNumArguments(); ++i)
     input(i);
-  for (mlir::Operation &op : main.front()) {
-    if (op.hasTrait<mlir::OpTrait::IsTerminator>())
-      outputs(&op);
-    else if (live.contains(&op))
-      lower(&op);
-  }
+  walk.lower(block);
+  outputs(block.getTerminator());
 }
 
 // --- entry points ---

@@ -1,14 +1,23 @@
 // The dialect itself, what all ops share, and the ops that need more.
 #include "moec/Dialect/Onnx/Onnx.h"
 #include "Fold.h"
+#include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
 using namespace moec::onnx;
 
 #include "moec/Dialect/Onnx/OnnxDialect.cpp.inc"
 
+#define GET_TYPEDEF_CLASSES
+#include "moec/Dialect/Onnx/OnnxTypes.cpp.inc"
+
 void OnnxDialect::initialize() {
   registerOnnxDialectOperations(this);
+  addTypes<
+#define GET_TYPEDEF_LIST
+#include "moec/Dialect/Onnx/OnnxTypes.cpp.inc"
+      >();
   addInterface(makeFolding(this));
 }
 

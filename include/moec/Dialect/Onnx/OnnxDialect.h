@@ -11,6 +11,9 @@
 
 #include "moec/Dialect/Onnx/OnnxDialect.h.inc"
 
+#define GET_TYPEDEF_CLASSES
+#include "moec/Dialect/Onnx/OnnxTypes.h.inc"
+
 namespace moec::onnx {
 
 /// Integer constants of at most this many elements are computed at compile time; larger ones are

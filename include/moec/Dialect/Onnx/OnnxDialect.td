@@ -2,6 +2,7 @@
 #ifndef MOEC_DIALECT_ONNX_ONNXDIALECT_TD
 #define MOEC_DIALECT_ONNX_ONNXDIALECT_TD
 
+include "mlir/IR/AttrTypeBase.td"
 include "mlir/IR/OpBase.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
@@ -10,7 +11,7 @@ def OnnxDialect : Dialect {
   let cppNamespace = "::moec::onnx";
   let summary = "ONNX operators as thin ops";
   let description = [{
-    One op is one ONNX operator of the default domain, in the version of opset 26. Operands and
+    One op is one ONNX operator of the default domain, in the version of opset 28. Operands and
     results are positional: each declared input and output is present, an absent optional one has
     type `none` (operand: the result of `onnx.none`). Attributes keep their ONNX names; graph
     attributes are regions ended by `onnx.yield`. Operators of other domains are `onnx.custom`.
@@ -32,13 +33,29 @@ def OnnxDialect : Dialect {
   let hasConstantMaterializer = 1;
   let hasCanonicalizer = 1;
   let usePropertiesForAttributes = 0;
+  let useDefaultTypePrinterParser = 1;
   let extraClassDeclaration = [{
     /// The opset version of the default domain that the ops of this dialect follow.
-    static constexpr int kOpset = 26;
+    static constexpr int kOpset = 28;
   }];
 }
 
+def Onnx_Sequence : TypeDef<OnnxDialect, "Sequence"> {
+  let mnemonic = "sequence";
+  let summary = "a list of tensors";
+  let description = [{
+    Any number of tensors of one element type; their shapes fit `elementType`, a tensor type, which
+    is unranked when the elements' ranks are unknown or differ. Values are immutable: an op that
+    changes a sequence gives another one.
+
+    Example: `!onnx.sequence<tensor<?x4xf32>>`
+  }];
+  let parameters = (ins "::mlir::TensorType":$elementType);
+  let assemblyFormat = "`<` $elementType `>`";
+}
+
 def Onnx_OptionalTensor : AnyTypeOf<[AnyTensor, NoneType], "tensor or none">;
+def Onnx_Value : AnyTypeOf<[AnyTensor, Onnx_Sequence, NoneType], "tensor, sequence or none">;
 
 // All ops share one builder, one printer and one parser: about two hundred generated ones would
 // double the time that this library and its users take to compile.
@@ -85,7 +102,7 @@ def Onnx_YieldOp : Onnx_Op<"yield", [Pure, Terminator]> {
 
     Example: `onnx.yield(%sum) : (tensor<4xf32>) -> ()`
   }];
-  let arguments = (ins Variadic<Onnx_OptionalTensor>:$values);
+  let arguments = (ins Variadic<Onnx_Value>:$values);
   let results = (outs);
 }
 
