@@ -1,4 +1,4 @@
-// Ops of the `moe` dialect: weights, routing, experts.
+// Ops of the `moe` dialect: weights and experts. Routing stands in Select.cpp.
 #include "moec/Dialect/MoE/MoE.h"
 #include "Emitter.h"
 #include "moec/Codegen/KernelSpec/KernelSpec.h"
@@ -57,66 +57,6 @@ static mlir::LogicalResult use(Emitter &e, mlir::Operation *op, Tensors &, Tenso
   if (mlir::failed(t))
     return mlir::failure();
   results.push_back(std::move(*t));
-  return mlir::success();
-}
-
-// --- routing ---
-
-/// ids and weights of the k best experts.
-static void route(Emitter &e, mlir::Operation *op, const moec::KernelSpec &spec, Tensor logits,
-                  const Tensor *bias, int64_t k, Tensors &results) {
-  unsigned slot = e.kernelSlot(spec.text());
-  Tensor x = e.denseAs(std::move(logits), DType::F32);
-  Value *tokens = x.dims[0], *experts = x.dims[1], *count = e.i64(k);
-  e.check(e.b.CreateICmpSLE(count, experts), "k exceeds the number of experts");
-  Tensor ids = e.allocate(DType::I32, {tokens, count});
-  Tensor weights = e.allocate(DType::F32, {tokens, count});
-  Tensor b;
-  if (bias) {
-    b = e.denseAs(*bias, DType::F32);
-    e.checkEqual(b.dims[0], experts, "the bias has another number of experts");
-  }
-  e.call("route", {e.i32(static_cast<int32_t>(slot)), tokens, experts, count, x.data,
-                   bias ? b.data : e.null(), ids.data, weights.data});
-  results.push_back(std::move(ids));
-  results.push_back(e.cast(std::move(weights), resultType(op, 1)));
-}
-
-static mlir::LogicalResult routeOp(Emitter &e, mlir::Operation *op, Tensors &args,
-                                   Tensors &results) {
-  moec::moe::RouterAttr router = mlir::cast<moec::moe::RouteOp>(op).getRouter();
-  if (router.getGroups() != 1)
-    return e.error("routing over groups of experts");
-  auto score = moec::parseRouterScore(moec::moe::stringifyRouterScore(router.getScore()));
-  auto renorm = moec::parseRouterRenorm(moec::moe::stringifyRouterRenorm(router.getRenorm()));
-  if (!score || !renorm)
-    return e.error("this router");
-  auto number = [](double v) { return static_cast<float>(v); };
-  moec::KernelSpec spec = moec::routeSpec(*score, *renorm, number(router.getEpsilon()),
-                                          number(router.getMinimum()), number(router.getScale()));
-  bool biased = args.size() > 1 && !args[1].none;
-  Tensor bias = biased ? std::move(args[1]) : Tensor();
-  route(e, op, spec, std::move(args[0]), biased ? &bias : nullptr, router.getK(), results);
-  return mlir::success();
-}
-
-static mlir::LogicalResult select(Emitter &e, mlir::Operation *op, Tensors &args,
-                                  Tensors &results) {
-  auto choice = mlir::cast<moec::moe::SelectOp>(op);
-  if (choice.getKind() != "top_k" || !choice.getK() || choice.getCount() || args.size() > 2)
-    return e.error("the selection \"" + choice.getKind() + "\" or a k known at run time only");
-  Tensor weightScores = args.size() > 1 ? std::move(args[1]) : Tensor();
-  bool other = args.size() > 1;
-  moec::KernelSpec spec = moec::routeSpec(moec::RouterScore::Identity, moec::RouterRenorm::None);
-  route(e, op, spec, std::move(args[0]), nullptr, *choice.getK(), results);
-  if (!other)
-    return mlir::success();
-  Tensor data = e.denseAs(std::move(weightScores), resultType(op, 1));
-  Tensor ids = e.dense(results[0]);
-  Tensor out = e.allocate(data.dtype, ids.dims);
-  e.call("op_gather_elements",
-         {e.view(data), e.view(ids), e.i64(1), out.data, e.cstring(e.nodeName())});
-  results[1] = std::move(out);
   return mlir::success();
 }
 
@@ -269,7 +209,5 @@ static mlir::LogicalResult experts(Emitter &e, mlir::Operation *op, Tensors &arg
 
 void moec::host::addMoe(Handlers &h) {
   h["weight.use"] = use;
-  h["select"] = select;
-  h["route"] = routeOp;
   h["experts"] = experts;
 }

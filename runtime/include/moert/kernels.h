@@ -117,6 +117,15 @@ enum moert_router_renorm {
   MOERT_RENORM_SIGMOID
 };
 
+/* Kinds of moe.select, of which the function `select` of the table is told. */
+enum moert_select_kind {
+  MOERT_SELECT_TOP_K, /* also in groups */
+  MOERT_SELECT_TOP_P,
+  MOERT_SELECT_THRESHOLD,
+  MOERT_SELECT_ALL,
+  MOERT_SELECT_EXTERNAL
+};
+
 typedef struct moert_route_kernel {
   moert_kernel_head head;
   uint32_t score, renorm;

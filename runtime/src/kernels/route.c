@@ -1,6 +1,5 @@
 /* Router: logits -> scores -> the K best experts of each token -> mixing weights. */
-#include "tiles.h"
-#include <immintrin.h>
+#include "choose.h"
 #include <math.h>
 #include <string.h>
 
@@ -9,6 +8,7 @@ enum { ROWS = 16 }; /* tokens of one call of the scores kernel */
 typedef struct {
   const moert_route_kernel *kernel;
   int64_t T, E, K;
+  moert_groups groups;
   const float *logits, *bias;
   int32_t *ids;
   float *weights;
@@ -39,54 +39,13 @@ static void score_rows(const route_job *job, const float *logits, int64_t rows, 
   job->kernel->scores(&in, &out, &sum);
 }
 
-// Keys that order as the floats do, as integers; NaN counts as -inf and clears *ordered. Places past
-// E get INT32_MIN, which is less than any key.
-static void make_keys(const route_job *job, const float *scores, int32_t *keys, int *ordered) {
-  int32_t nans = 0;
-  for (int64_t e = 0; e < job->padded; ++e) {
-    float key = scores[e] + (job->bias && e < job->E ? job->bias[e] : 0.0f); // also turns -0 to 0
-    int32_t bits;
-    memcpy(&bits, &key, sizeof bits);
-    int32_t nan = (bits & INT32_MAX) > 0x7f800000;
-    nans |= nan;
-    bits = nan ? (int32_t)0xff800000u : bits;
-    keys[e] = bits ^ (bits >> 31 & INT32_MAX);
-  }
-  for (int64_t e = job->E; e < job->padded; ++e)
-    keys[e] = INT32_MIN;
-  *ordered = !nans;
-}
-
-// The place of the largest of `count` keys (a multiple of 16), the first of equal ones.
-static int64_t largest_key(const int32_t *keys, int64_t count) {
-  __m256i a = _mm256_loadu_si256((const __m256i *)keys);
-  __m256i b = _mm256_loadu_si256((const __m256i *)(keys + 8));
-  for (int64_t i = 16; i < count; i += 16) {
-    a = _mm256_max_epi32(a, _mm256_loadu_si256((const __m256i *)(keys + i)));
-    b = _mm256_max_epi32(b, _mm256_loadu_si256((const __m256i *)(keys + i + 8)));
-  }
-  a = _mm256_max_epi32(a, b);
-  a = _mm256_max_epi32(a, _mm256_permute2x128_si256(a, a, 1));
-  a = _mm256_max_epi32(a, _mm256_shuffle_epi32(a, 0x4e));
-  a = _mm256_max_epi32(a, _mm256_shuffle_epi32(a, 0xb1)); // the largest in every lane
-  for (int64_t i = 0;; i += 8) {
-    __m256i same = _mm256_cmpeq_epi32(a, _mm256_loadu_si256((const __m256i *)(keys + i)));
-    int mask = _mm256_movemask_ps(_mm256_castsi256_ps(same));
-    if (mask)
-      return i + __builtin_ctz((unsigned)mask);
-  }
-}
-
 // The K experts of the largest keys in descending order, equal ones by id. Returns false when a
 // score is NaN; the ids are valid all the same.
 static int select_best(const route_job *job, const float *scores, int32_t *keys, int32_t *ids) {
-  int ordered;
-  make_keys(job, scores, keys, &ordered);
-  for (int64_t k = 0; k < job->K; ++k) {
-    int64_t best = largest_key(keys, job->padded);
-    ids[k] = (int32_t)best;
-    keys[best] = INT32_MIN;
-  }
+  int ordered = moert_keys(scores, job->bias, job->E, job->padded, keys);
+  if (job->groups.count > 1)
+    moert_keep_groups(&job->groups, job->E, keys);
+  moert_take_best(keys, job->padded, job->K, ids);
   return ordered;
 }
 
@@ -154,17 +113,14 @@ static void route_task(void *arg, int64_t task, int worker) {
   }
 }
 
-void moert_route(moert_ctx *ctx, int32_t slot, int64_t T, int64_t E, int64_t K,
-                 const float *logits, const float *bias, int32_t *ids, float *weights) {
+static void route(moert_ctx *ctx, int32_t slot, route_job job) {
   const moert_route_kernel *kernel =
       moert_kernel_table(ctx, slot, MOERT_KERNEL_ROUTE, MOERT_KERNEL_ROUTE);
-  if (K < 1 || K > E || E > INT32_MAX / 2)
-    moert_failf(ctx, MOERT_ERROR_INPUT, "router: cannot choose %lld of %lld experts", (long long)K,
-                (long long)E);
+  int64_t T = job.T, E = job.E;
+  moert_check_choice(ctx, "router", job.K, E, &job.groups);
   if (T <= 0)
     return;
-  route_job job = {.kernel = kernel, .T = T, .E = E, .K = K, .logits = logits, .bias = bias,
-                   .ids = ids, .weights = weights};
+  job.kernel = kernel;
   job.padded = MOERT_PANELS(E) * MOERT_COLUMNS;
   job.scratch_size = (ROWS + 1) * job.padded;
   // About 1.5 ns an expert.
@@ -174,4 +130,17 @@ void moert_route(moert_ctx *ctx, int32_t slot, int64_t T, int64_t E, int64_t K,
   job.scratch = moert_alloc(ctx, moert_threads(ctx) * job.scratch_size * (int64_t)sizeof(float));
   moert_parallel(ctx, tasks, route_task, &job);
   moert_free(ctx, job.scratch);
+}
+
+void moert_route(moert_ctx *ctx, int32_t slot, int64_t T, int64_t E, int64_t K,
+                 const float *logits, const float *bias, int32_t *ids, float *weights) {
+  route(ctx, slot, (route_job){.T = T, .E = E, .K = K, .groups = {1, 1, 0}, .logits = logits,
+                               .bias = bias, .ids = ids, .weights = weights});
+}
+
+void moert_route_groups(moert_ctx *ctx, int32_t slot, int64_t T, int64_t E, int64_t K,
+                        int64_t groups, int64_t group_k, int32_t top2, const float *logits,
+                        const float *bias, int32_t *ids, float *weights) {
+  route(ctx, slot, (route_job){.T = T, .E = E, .K = K, .groups = {groups, group_k, top2},
+                               .logits = logits, .bias = bias, .ids = ids, .weights = weights});
 }
