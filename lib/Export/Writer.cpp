@@ -25,6 +25,8 @@ std::string Writer::unique(StringRef name, llvm::StringMap<unsigned> &taken) {
 }
 
 void Writer::typeOf(Type type, ::onnx::TypeProto &out, ArrayAttr dims) {
+  if (auto sequence = dyn_cast<onnx::SequenceType>(type))
+    return typeOf(sequence.getElementType(), *out.mutable_sequence_type()->mutable_elem_type(), {});
   auto shaped = dyn_cast<ShapedType>(type);
   if (!shaped)
     return;

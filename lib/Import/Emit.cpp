@@ -91,6 +91,15 @@ private:
   llvm::StringSet<> oddNames;
 };
 
+// Tensors, and sequences of them.
+Type valueType(const ::onnx::TypeProto &type, MLIRContext &context) {
+  if (!type.has_sequence_type())
+    return tensorType(type, context);
+  auto element =
+      dyn_cast_or_null<TensorType>(tensorType(type.sequence_type().elem_type(), context));
+  return element ? moec::onnx::SequenceType::get(&context, element) : Type();
+}
+
 // The type that inference found; null when it found none.
 Type Emitter::typeOf(const std::string &name) {
   for (Scope *scope : llvm::reverse(scopes))

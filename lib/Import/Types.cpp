@@ -1,7 +1,5 @@
 #include "Types.h"
 
-#include "moec/Dialect/Onnx/OnnxDialect.h"
-
 #include "mlir/IR/Builders.h"
 #include "llvm/Support/MathExtras.h"
 
@@ -63,14 +61,6 @@ Type onnx_import::tensorType(const onnx::TypeProto &type, mlir::MLIRContext &con
     dims.push_back(dim.has_dim_value() && dim.dim_value() >= 0 ? dim.dim_value()
                                                                : mlir::ShapedType::kDynamic);
   return mlir::RankedTensorType::get(dims, element);
-}
-
-Type onnx_import::valueType(const onnx::TypeProto &type, mlir::MLIRContext &context) {
-  if (!type.has_sequence_type())
-    return tensorType(type, context);
-  auto element = mlir::dyn_cast_or_null<mlir::TensorType>(
-      tensorType(type.sequence_type().elem_type(), context));
-  return element ? moec::onnx::SequenceType::get(&context, element) : Type();
 }
 
 bool onnx_import::isReasonable(mlir::RankedTensorType type) {

@@ -14,8 +14,6 @@ int32_t elementCode(mlir::Type type);
 
 /// Ranked when the shape is known; null for other types than tensors of numbers.
 mlir::Type tensorType(const ::onnx::TypeProto &type, mlir::MLIRContext &context);
-/// The same for sequences of tensors too.
-mlir::Type valueType(const ::onnx::TypeProto &type, mlir::MLIRContext &context);
 
 /// Whether the static dimensions alone stay below 2^48 elements.
 bool isReasonable(mlir::RankedTensorType type);
