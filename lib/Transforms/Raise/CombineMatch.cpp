@@ -26,6 +26,21 @@ bool isOne(const Fact &f) {
   return number && *number == 1;
 }
 
+// The only expert an indicator of the slots is 1 for, or -1.
+int onlyExpert(const Expr *e) {
+  if (e->kind != Expr::IdTable)
+    return -1;
+  int found = -1;
+  for (auto [i, v] : llvm::enumerate(e->nums)) {
+    if (v == 0)
+      continue;
+    if (v != 1 || found >= 0)
+      return -1;
+    found = static_cast<int>(i);
+  }
+  return found;
+}
+
 // Factors of a product tree.
 void factors(Expr *e, SmallVectorImpl<Expr *> &out) {
   if (e->kind == Expr::Binary && e->name == "Mul") {
@@ -82,7 +97,7 @@ Analysis::Result Analysis::addHits(Operation *op, const Fact &data,
                                    const Fact &index, const Fact &update,
                                    bool adds) {
   const Routing *r = routing(index.expr->ids);
-  if (!r || update.layout.size() != 2 || !update.expr->expertLinear)
+  if (!r || update.layout.size() < 2 || !update.expr->expertLinear)
     return std::nullopt;
   if (!isAtom(update.layout[0], Atom::Hit) ||
       update.layout[0][0].order != index.expr->order) {
@@ -106,8 +121,24 @@ Analysis::Result Analysis::addHits(Operation *op, const Fact &data,
       return std::nullopt;
     sum->a = data.expr;
   }
-  sum->terms.push_back({index.expr->expert, update.expr, nullptr, op});
-  return Fact{sum, {Dim{{Atom::Tok, -1}}, update.layout[1]}};
+  // The weight may have been summed over the slots before.
+  Value by;
+  auto term = asTerm(update.expr, op, by);
+  if (term && (by != r->ids || term->expert != index.expr->expert))
+    return std::nullopt;
+  if (!term)
+    term = Term{index.expr->expert, update.expr, nullptr, op};
+  term->masked = index.expr->b != nullptr;
+  // Hits by a positive weight need that weight.
+  if (index.expr->a) {
+    if (!term->weight || !same(term->weight, index.expr->a))
+      return std::nullopt;
+    term->positive = true;
+  }
+  sum->terms.push_back(*term);
+  Layout layout = update.layout;
+  layout[0] = {Atom{Atom::Tok, -1}};
+  return Fact{sum, layout};
 }
 
 Analysis::Result Analysis::scatterRows(Operation *op, const Fact &data,
@@ -209,8 +240,10 @@ Analysis::Result Analysis::maskedWeight(const Fact &in, const Layout &rest) {
       weight = f;
     }
   }
-  if (!mask || !weight)
+  if (!mask)
     return std::nullopt;
+  if (!weight) // how many slots chose the expert
+    weight = splat(1);
   Expr *e = make(mask->kind == Expr::OneHot ? Expr::DenseW : Expr::Masked);
   e->ids = in.expr->ids;
   e->b = weight;
@@ -227,14 +260,30 @@ Analysis::Result Analysis::maskedWeight(const Fact &in, const Layout &rest) {
   return Fact{e, rest};
 }
 
+// All elements of a mask: the number of slots that chose the expert.
+Analysis::Result Analysis::sumAll(Operation *op, const Fact &in) {
+  auto type = ranked(op->getOperand(0));
+  int expert = onlyExpert(in.expr);
+  if (!type || expert < 0 || !coversSlots(in.layout) ||
+      intAttr(op, "noop_with_empty_axes", 0) != 0)
+    return std::nullopt;
+  Expr *e = make(Expr::HitCount);
+  e->ids = in.expr->ids;
+  e->expert = expert;
+  bool keep = intAttr(op, "keepdims", 1) != 0;
+  return Fact{e, Layout(keep ? type.getRank() : 0)};
+}
+
 Analysis::Result Analysis::reduceSum(Operation *op) {
   Fact in = get(op->getOperand(0));
   auto type = ranked(op->getOperand(0));
-  if (!type || op->getNumOperands() < 2 || !in.expr->ids)
-    return std::nullopt;
-  auto axes = evalAllInts(op->getOperand(1));
-  if (!axes || axes->size() != 1 ||
+  if (!type || !in.expr->ids ||
       static_cast<int64_t>(in.layout.size()) != type.getRank())
+    return std::nullopt;
+  if (op->getNumOperands() < 2 || isAbsent(op->getOperand(1)))
+    return sumAll(op, in);
+  auto axes = evalAllInts(op->getOperand(1));
+  if (!axes || axes->size() != 1)
     return std::nullopt;
   int64_t axis = axes->front() < 0 ? axes->front() + type.getRank()
                                    : axes->front();
@@ -245,6 +294,11 @@ Analysis::Result Analysis::reduceSum(Operation *op) {
   rest[axis].clear();
   if (intAttr(op, "keepdims", 1) == 0)
     rest.erase(rest.begin() + axis);
+  return sumOver(op, in, dim, rest);
+}
+
+Analysis::Result Analysis::sumOver(Operation *op, const Fact &in,
+                                   const Dim &dim, const Layout &rest) {
   const Routing *r = routing(in.expr->ids);
   // Ones scattered to [tokens, experts] (or a one-hot), summed over tokens.
   if (in.expr->kind == Expr::DenseW && in.expr->b->kind == Expr::Splat &&
@@ -264,7 +318,8 @@ Analysis::Result Analysis::reduceSum(Operation *op) {
     consumed_.insert(in.expr);
     return Fact{e, rest};
   }
-  bool slots = isAtom(dim, Atom::Slot) || (dim.empty() && r && r->k == 1);
+  bool slots = isAtom(dim, Atom::Slot) ||
+               (dim.empty() && r && r->k == 1 && !r->dense);
   if (slots)
     return in.expr->expertLinear ? sumSlots(op, in, rest)
                                  : maskedWeight(in, rest);
@@ -272,22 +327,63 @@ Analysis::Result Analysis::reduceSum(Operation *op) {
     return std::nullopt;
   SmallVector<Expr *> product;
   factors(in.expr, product);
-  bool dense = llvm::any_of(
-      product, [](const Expr *f) { return f->kind == Expr::DenseW; });
-  return dense ? sumSlots(op, in, rest) : std::nullopt;
+  auto isWeights = [](const Expr *f) { return f->kind == Expr::DenseW; };
+  return llvm::count_if(product, isWeights) == 1 ? sumSlots(op, in, rest)
+                                                 : std::nullopt;
+}
+
+// The same for a result that no expression describes, a convolution's for
+// instance: whatever the product of a masked weight and another tensor is.
+std::optional<Term> Analysis::asLeafTerm(Expr *expr, Operation *op, Value &ids) {
+  Operation *mul = expr->origin ? expr->origin.getDefiningOp() : nullptr;
+  if (!isOnnx(mul, "Mul"))
+    return std::nullopt;
+  for (unsigned i : {0u, 1u}) {
+    Fact w = get(mul->getOperand(i));
+    Value body = mul->getOperand(1 - i);
+    Expr *of = get(body).expr;
+    bool column = w.expr->kind == Expr::Column;
+    auto type = ranked(body);
+    if ((!column && w.expr->kind != Expr::Masked) || of->kind != Expr::Leaf || !type ||
+        static_cast<int64_t>(w.layout.size()) != type.getRank())
+      continue;
+    Term term{w.expr->expert, of, column ? w.expr->a : w.expr->b, mul};
+    // Tokens run along the weight's axes; the others are the result's own.
+    for (auto [axis, dim] : llvm::enumerate(w.layout)) {
+      bool tokens = !dim.empty();
+      if (tokens && (dim.size() != 1 || dim[0].kind != Atom::Tok))
+        return std::nullopt;
+      if (tokens || (term.rowAxes == 0 && axis == 0))
+        term.rowAxes = static_cast<int64_t>(axis) + 1;
+    }
+    if (term.rowAxes >= type.getRank())
+      continue;
+    ids = column ? denseRouting(w.expr->a, w.expr->size) : w.expr->ids;
+    if (!ids)
+      return std::nullopt;
+    if (of->origin != body) {
+      term.body = make(Expr::Leaf);
+      term.body->origin = body;
+      term.body->originLayout = get(body).layout;
+    }
+    return term;
+  }
+  return std::nullopt;
 }
 
 // What one expert adds to every token: its result times its masked weight.
-std::optional<Term> Analysis::asTerm(Expr *expr, Operation *op) {
-  if (!expr->expertLinear || !expr->ids)
-    return std::nullopt;
+std::optional<Term> Analysis::asTerm(Expr *expr, Operation *op, Value &ids) {
+  if (!expr->expertLinear)
+    return asLeafTerm(expr, op, ids);
   SmallVector<Expr *> product;
   factors(expr, product);
   Term term{-1, nullptr, nullptr, op};
+  Expr *column = nullptr;
   for (Expr *f : product) {
-    if (f->kind == Expr::Masked && !term.weight) {
+    if ((f->kind == Expr::Masked || f->kind == Expr::Column) && !term.weight) {
       term.expert = f->expert;
-      term.weight = f->b;
+      term.weight = f->kind == Expr::Column ? f->a : f->b;
+      column = f->kind == Expr::Column ? f : nullptr;
     } else if (term.body) {
       term.body = withChildren(Expr::Binary, term.body, f);
       term.body->name = "Mul";
@@ -297,6 +393,11 @@ std::optional<Term> Analysis::asTerm(Expr *expr, Operation *op) {
   }
   if (!term.weight || !term.body || !term.body->expertLinear)
     return std::nullopt;
+  if (column && expr->ids)
+    return std::nullopt;
+  ids = column ? denseRouting(column->a, column->size) : expr->ids;
+  if (!ids)
+    return std::nullopt;
   if (Operation *at = expr->origin ? expr->origin.getDefiningOp() : nullptr)
     term.op = at;
   return term;
@@ -304,43 +405,46 @@ std::optional<Term> Analysis::asTerm(Expr *expr, Operation *op) {
 
 Analysis::Result Analysis::sumTerms(Operation *op, const Fact &a,
                                     const Fact &b) {
-  Expr *sum = nullptr;
+  const Fact *facts[2] = {&a, &b};
+  std::optional<Term> terms[2];
   Value ids;
-  for (const Fact *f : {&a, &b})
-    if (f->expr->kind == Expr::Terms || asTerm(f->expr, op))
-      ids = f->expr->ids;
+  for (int i : {0, 1}) {
+    Expr *e = facts[i]->expr;
+    Value by = e->kind == Expr::Terms ? e->ids : Value();
+    if (!by && (terms[i] = asTerm(e, op, by), !terms[i]))
+      continue;
+    if (ids && by != ids)
+      return std::nullopt;
+    ids = by;
+  }
   const Routing *r = routing(ids);
-  if (!r)
+  if (!r || a.expr->apart || b.expr->apart)
     return std::nullopt;
-  if (a.expr->apart || b.expr->apart)
-    return std::nullopt;
-  sum = make(Expr::Terms);
+  Expr *sum = make(Expr::Terms);
   sum->ids = ids;
-  for (const Fact *f : {&a, &b}) {
-    Expr *e = f->expr;
+  for (int i : {0, 1}) {
+    Expr *e = facts[i]->expr;
     if (e->kind == Expr::Terms) {
       // A complete sum is a result, not a part of a larger one.
-      if (static_cast<int64_t>(e->terms.size()) >= r->experts || e->ids != ids)
+      if (static_cast<int64_t>(e->terms.size()) >= r->experts)
         return std::nullopt;
       sum->terms.append(e->terms.begin(), e->terms.end());
       if (e->a && sum->a)
         return std::nullopt;
       if (e->a)
         sum->a = e->a;
-    } else if (auto term = asTerm(e, op)) {
-      if (e->ids != ids)
-        return std::nullopt;
-      sum->terms.push_back(*term);
+    } else if (terms[i]) {
+      sum->terms.push_back(*terms[i]);
     } else {
       if (e->ids || sum->a || !e->origin)
         return std::nullopt;
       sum->a = e;
     }
   }
-  for (const Fact *f : {&a, &b})
+  for (const Fact *f : facts)
     consumed_.insert(f->expr);
   auto layout = broadcast(a.layout, b.layout);
-  return Fact{sum, *layout};
+  return layout ? Result(Fact{sum, *layout}) : std::nullopt;
 }
 
 } // namespace moec::raise

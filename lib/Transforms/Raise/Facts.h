@@ -67,8 +67,12 @@ struct WeightSet {
 struct Term {
   int expert;
   Expr *body;   // expert's output, without the routing weight when `weight`
-  Expr *weight; // [token, slot] values, null: still a factor of `body`
+  Expr *weight; // [token, slot] or dense [token, expert] values, null: still a
+                // factor of `body`
   mlir::Operation *op;
+  int64_t rowAxes = 0;   // axes of tokens in front of `body`, 0: by its layout
+  bool positive = false; // only tokens whose weight is above 0 get the term
+  bool masked = false;   // only tokens whose entry of the routing is not 0 do
 };
 
 struct Expr {
@@ -80,6 +84,8 @@ struct Expr {
     Linear,    // child times `weights`
     Unary,     // `name`(child), parameters in `nums`
     Binary,    // `name`(a, b)
+    Opaque,    // result of `op`, which treats rows one by one
+    Joined,    // `args`: what each expert gives, in order of id
     Part,      // every stride-th feature of child from offset, `size` of them
     IdTable,   // table[id of the slot]
     OneHot,    // id of the slot == index of the expert axis
@@ -100,7 +106,12 @@ struct Expr {
     GroupRows, // rows of one expert in the sorted order
     Iota,      // 0, 1, 2, ...
     Masked,    // sum over slots of (id == expert) * weight
-    DenseW,    // same, along an expert axis
+    DenseW,    // same, along an expert axis; or dense weights `b`, any tensor
+    Column,    // column `expert` of `size` of the tensor `a`, one per token
+    Picked,    // bool: the token's weight of `expert`, `a`, is above 0 (no `a`:
+               // some slot chose it)
+    HitCount,  // how many slots chose `expert`, of all tokens
+    Chosen,    // bool, one: HitCount is above 0 (`nums` {1}) or 0 ({0})
     Terms,     // sum of experts' contributions
     AllTerms,  // sum over all slots of `a`
   };
@@ -117,6 +128,8 @@ struct Expr {
   int64_t offset = 0, size = 0, stride = 1; // Part
   int expert = -1;
   mlir::Operation *order = nullptr;
+  mlir::Operation *op = nullptr;        // Opaque
+  llvm::SmallVector<Expr *, 0> args;    // Opaque: operands; Joined
   bool perSlot = false;   // depends on the slot, not only on the token
   bool apart = false;     // Terms: still side by side along an expert axis
   llvm::SmallVector<Term, 0> terms;

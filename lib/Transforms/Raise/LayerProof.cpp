@@ -1,5 +1,4 @@
 #include "LayerProof.h"
-#include "llvm/ADT/SetVector.h"
 
 using namespace mlir;
 
@@ -54,6 +53,7 @@ Expr *joinTerms(Analysis &analysis, const Routing &r, Expr *sum, Expr *&weight,
   for (const Term &t : terms) {
     bodies.push_back(t.body);
     bool equal = t.weight ? weight && same(t.weight, weight) : !weight;
+    equal &= t.positive == terms.front().positive && t.masked == terms.front().masked;
     if (!equal) {
       no = {t.op, "the experts' results have different routing weights"};
       return nullptr;
@@ -62,9 +62,13 @@ Expr *joinTerms(Analysis &analysis, const Routing &r, Expr *sum, Expr *&weight,
   return zipExperts(analysis, bodies, no.reason);
 }
 
-// The tensor [.., n] of an expression that has one value per token.
-Value rowsOf(Expr *e, int64_t n) {
-  auto type = e->origin ? ranked(e->origin) : RankedTensorType();
+// The tensor [.., n] of an expression that has one value per token, where
+// `block` can read it.
+Value rowsOf(Expr *e, int64_t n, Block *block) {
+  bool visible = e->origin && e->origin.getParentBlock() == block;
+  auto type = visible ? ranked(e->origin) : RankedTensorType();
+  if (n == 1 && type && isTokenRows(e->originLayout, 0))
+    return e->origin; // [tokens], or with an axis of one
   if (!type || type.getRank() < 2 || type.getShape().back() != n)
     return {};
   if (isTokenRows(e->originLayout, n == 1 ? 0 : 1))
@@ -72,15 +76,29 @@ Value rowsOf(Expr *e, int64_t n) {
   return {};
 }
 
-// The tensors whose product the expression is.
-bool collectRows(Expr *e, int64_t n, SmallVectorImpl<Value> &out) {
+// The tensors whose product the expression is: a value for each slot, or one
+// for all slots of a token.
+bool collectRows(Expr *e, int64_t n, Block *block, SmallVectorImpl<Value> &out) {
   if (e->origin)
-    if (Value v = rowsOf(e, n)) {
+    if (Value v = rowsOf(e, n, block)) {
       out.push_back(v);
       return true;
     }
-  return e->kind == Expr::Binary && e->name == "Mul" &&
-         collectRows(e->a, n, out) && collectRows(e->b, n, out);
+  if (e->kind == Expr::Binary && e->name == "Mul")
+    return collectRows(e->a, n, block, out) && collectRows(e->b, n, block, out);
+  if (e->kind != Expr::Leaf)
+    return false;
+  // Dense weights that do not depend on the token: [experts].
+  if (auto type = ranked(e->origin);
+      type && type.getRank() == 1 && type.getDimSize(0) == n &&
+      e->origin.getParentBlock() == block) {
+    out.push_back(e->origin);
+    return true;
+  }
+  Value v = n > 1 ? rowsOf(e, 1, block) : Value();
+  if (v)
+    out.push_back(v);
+  return static_cast<bool>(v);
 }
 
 // Reads no more than the sizes of its operand.
@@ -94,32 +112,10 @@ bool readsShape(Operation *op, int depth = 0) {
   });
 }
 
-// An operation outside that uses what an expert's matrix went into, between
-// the sum and what it is made of (`stops`).
-Operation *outsideUser(Analysis &analysis, Value result,
-                       ArrayRef<Expr *> stops) {
-  auto carries = [&](Value v) {
-    const Expr *e = analysis.get(v).expr;
-    return e->expertLinear || e->kind == Expr::Terms;
-  };
-  llvm::SetVector<Operation *> slice;
-  slice.insert(result.getDefiningOp());
-  for (size_t i = 0; i < slice.size(); ++i)
-    for (Value operand : slice[i]->getOperands()) {
-      Operation *def = operand.getDefiningOp();
-      if (def && carries(operand) &&
-          !llvm::is_contained(stops, analysis.get(operand).expr))
-        slice.insert(def);
-    }
-  for (Operation *op : slice)
-    for (Value v : op->getResults()) {
-      if (v == result || !carries(v))
-        continue;
-      for (Operation *user : v.getUsers())
-        if (!slice.contains(user) && !readsShape(user))
-          return user;
-    }
-  return nullptr;
+// An expert's matrix went into it, or it is a sum of experts.
+bool carries(Analysis &analysis, Value v) {
+  const Expr *e = analysis.get(v).expr;
+  return e->expertLinear || e->kind == Expr::Terms;
 }
 
 // The sizes of a result are those of x's rows, with axes of one after them, or
@@ -134,6 +130,169 @@ bool shapeFollows(RankedTensorType x, RankedTensorType result) {
 
 } // namespace
 
+namespace {
+
+// Experts as a #moe.ffn.
+bool proveFfn(Analysis &analysis, BankBuilder &banks, Expr *candidate,
+              Layer &layer, Refusal &no) {
+  const Routing &r = *layer.routing;
+  Expr *body = candidate->a, *weight = nullptr;
+  Block *block = layer.result.getParentBlock();
+  if (candidate->kind == Expr::Terms)
+    body = joinTerms(analysis, r, candidate, weight, no);
+  // A single expert's parameters need no expert axis.
+  if (body && r.experts == 1)
+    body = zipExperts(analysis, body, no.reason);
+  if (!body)
+    return false;
+  auto ffn = matchFfn(body, weight, no.reason);
+  if (!ffn)
+    return false;
+  layer.ffn = *ffn;
+  auto shape = banks.check(layer.ffn, r.experts, no.reason);
+  if (!shape)
+    return false;
+  layer.shape = *shape;
+  if (layer.ffn.x->ids) {
+    no.reason = "the experts' input depends on the routing";
+    return false;
+  }
+  layer.x = rowsOf(layer.ffn.x, layer.shape.hidden, block);
+  if (!layer.x) {
+    no.reason = layer.ffn.x->origin && layer.ffn.x->origin.getParentBlock() != block
+                    ? "the experts' input is computed inside of a loop or branch"
+                    : "the experts' input is not one row for each token";
+    return false;
+  }
+  auto type = ranked(layer.result);
+  if (!type || type.getShape().back() != layer.shape.hidden ||
+      !isTokenRows(dropUnits(candidate->originLayout))) {
+    no.reason = "the layer's result is not one row for each token";
+    return false;
+  }
+  if (!shapeFollows(ranked(layer.x), type)) {
+    no.reason = "the shape of the layer's result does not follow from its tokens";
+    return false;
+  }
+  layer.stops.push_back(layer.ffn.x);
+  return true;
+}
+
+// A product's factors that weigh, and the one that is an expert's result.
+Value splitBody(Expr *body, SmallVectorImpl<Expr *> &weights, double &scale) {
+  SmallVector<Expr *> fs;
+  splitResult(body, fs, scale);
+  Value result;
+  for (Expr *f : fs) {
+    bool core = f->expertLinear || fs.size() == 1;
+    if (!core)
+      weights.push_back(f);
+    else if (result || !f->origin)
+      return {};
+    else
+      result = f->origin;
+  }
+  return result;
+}
+
+// The body of each expert of the sum, and the weights they share.
+bool bodiesOf(const Routing &r, Expr *candidate, Layer &layer,
+              SmallVectorImpl<Value> &bodies, Refusal &no) {
+  SmallVector<Term> terms;
+  SmallVector<Expr *> shared;
+  if (candidate->kind == Expr::AllTerms) {
+    SmallVector<Expr *> fs;
+    splitResult(candidate->a, fs, layer.ffn.scale);
+    Expr *joined = nullptr;
+    for (Expr *f : fs)
+      if (f->kind == Expr::Joined && !joined)
+        joined = f;
+      else if (f->expertLinear)
+        return false;
+      else
+        shared.push_back(f->kind == Expr::DenseW ? f->b : f);
+    if (!joined)
+      return false;
+    for (auto [e, body] : llvm::enumerate(joined->args))
+      terms.push_back({static_cast<int>(e), body, nullptr, no.at});
+  } else if (!complete(r, candidate, terms, no)) {
+    return false;
+  }
+  if (static_cast<int64_t>(terms.size()) != r.experts)
+    return false;
+  double firstScale = 1;
+  for (auto [e, t] : llvm::enumerate(terms)) {
+    double scale = 1;
+    SmallVector<Expr *> weights;
+    if (t.weight)
+      weights.push_back(t.weight);
+    bodies.push_back(splitBody(t.body, weights, scale));
+    if (e == 0) {
+      firstScale = scale;
+      layer.ffn.scale *= scale;
+      layer.ffn.weights.append(weights.begin(), weights.end());
+    }
+    ArrayRef<Expr *> first(layer.ffn.weights);
+    bool equal = bodies.back() && scale == firstScale &&
+                 t.positive == terms.front().positive &&
+                 t.masked == terms.front().masked && weights.size() == first.size();
+    for (size_t i = 0; equal && i < weights.size(); ++i)
+      equal = same(weights[i], first[i]);
+    if (!equal) {
+      no = {t.op, "the experts' results have different routing weights"};
+      return false;
+    }
+  }
+  layer.ffn.weights.append(shared.begin(), shared.end());
+  return true;
+}
+
+// How many axes in front of a body run over tokens.
+int64_t rowAxesOf(Analysis &analysis, Expr *candidate, Value body) {
+  if (candidate->kind == Expr::Terms && candidate->terms.front().rowAxes > 0)
+    return candidate->terms.front().rowAxes;
+  int64_t last = 0;
+  for (auto [i, dim] : llvm::enumerate(analysis.get(body).layout))
+    if (llvm::any_of(dim, [](const Atom &a) { return a.kind != Atom::Any; }))
+      last = i + 1;
+  return last;
+}
+
+// Experts as regions.
+bool proveRegion(Analysis &analysis, BankBuilder &banks, Expr *candidate,
+                 Layer &layer, Refusal &no) {
+  const Routing &r = *layer.routing;
+  SmallVector<Value> bodies;
+  layer.ffn = Ffn();
+  if (r.experts < 2 || !bodiesOf(r, candidate, layer, bodies, no))
+    return false;
+  int64_t rowAxes = rowAxesOf(analysis, candidate, bodies.front());
+  auto region = matchRegion(analysis, bodies, rowAxes, no.at, no.reason);
+  if (!region || !banks.check(*region, no.reason))
+    return false;
+  layer.region = *region;
+  layer.x = region->sources.front().value;
+  Block *block = layer.result.getParentBlock();
+  for (Source &source : region->sources) {
+    if (source.value.getParentBlock() != block) {
+      no.reason = "the experts' input is computed inside of a loop or branch";
+      return false;
+    }
+    layer.stops.push_back(analysis.get(source.value).expr);
+  }
+  layer.shape.experts = r.experts;
+  auto type = ranked(layer.result);
+  int64_t behind = ranked(bodies.front()).getRank() - rowAxes;
+  if (!type || (type.getRank() != behind + 1 && type.getNumDynamicDims() > 1 &&
+                type.getRank() != behind + region->sources.front().rowAxes)) {
+    no.reason = "the shape of the layer's result does not follow from its tokens";
+    return false;
+  }
+  return true;
+}
+
+} // namespace
+
 std::optional<Layer> prove(Analysis &analysis, BankBuilder &banks,
                            Expr *candidate, Refusal &no) {
   Layer layer;
@@ -142,63 +301,70 @@ std::optional<Layer> prove(Analysis &analysis, BankBuilder &banks,
   layer.routing = analysis.routing(candidate->ids);
   if (!layer.routing)
     return std::nullopt;
-  const Routing &r = *layer.routing;
-  Expr *body = candidate->a, *weight = nullptr;
-  if (candidate->kind == Expr::Terms) {
-    body = joinTerms(analysis, r, candidate, weight, no);
-    if (candidate->a)
-      layer.base = candidate->a->origin;
+  if (candidate->kind == Expr::Terms && candidate->a)
+    layer.base = candidate->a->origin;
+  if (candidate->kind == Expr::Terms) { // the same for all, see joinTerms
+    layer.positive = candidate->terms.front().positive;
+    layer.masked = candidate->terms.front().masked;
   }
-  // A single expert's parameters need no expert axis.
-  if (body && r.experts == 1)
-    body = zipExperts(analysis, body, no.reason);
-  if (!body)
-    return std::nullopt;
-  auto ffn = matchFfn(body, weight, no.reason);
-  if (!ffn)
-    return std::nullopt;
-  layer.ffn = *ffn;
-  auto shape = banks.check(layer.ffn, r.experts, no.reason);
-  if (!shape)
-    return std::nullopt;
-  layer.shape = *shape;
-  if (layer.ffn.x->ids) {
-    no.reason = "the experts' input depends on the routing";
-    return std::nullopt;
-  }
-  layer.x = rowsOf(layer.ffn.x, layer.shape.hidden);
-  if (!layer.x) {
-    no.reason = "the experts' input is not one row for each token";
-    return std::nullopt;
+  Layer other = layer;
+  Refusal second = no;
+  if (!proveFfn(analysis, banks, candidate, layer, no)) {
+    if (!proveRegion(analysis, banks, candidate, other, second)) {
+      if (second.reason.find("mixes tokens") != std::string::npos)
+        no = second;
+      return std::nullopt;
+    }
+    layer = other;
   }
   for (Expr *w : layer.ffn.weights)
-    if (!collectRows(w, r.k, layer.weights)) {
-      layer.weights.clear();
-      break;
+    if (w->kind == Expr::Splat) {
+      layer.ffn.scale *= w->nums[0];
+    } else if (!collectRows(w, layer.routing->k, layer.result.getParentBlock(),
+                            layer.weights)) {
+      no.reason = "the routing weights are not one value for each slot";
+      return std::nullopt;
     }
-  if (layer.weights.empty()) {
-    no.reason = "the routing weights are not one value for each slot";
-    return std::nullopt;
-  }
-  auto type = ranked(layer.result);
-  if (!type || type.getShape().back() != layer.shape.hidden ||
-      !isTokenRows(dropUnits(candidate->originLayout))) {
-    no.reason = "the layer's result is not one row for each token";
-    return std::nullopt;
-  }
-  if (!shapeFollows(ranked(layer.x), type)) {
-    no.reason = "the shape of the layer's result does not follow from its tokens";
-    return std::nullopt;
-  }
-  SmallVector<Expr *> stops(layer.ffn.weights.begin(), layer.ffn.weights.end());
-  stops.push_back(layer.ffn.x);
+  layer.stops.append(layer.ffn.weights.begin(), layer.ffn.weights.end());
   if (layer.base)
-    stops.push_back(candidate->a);
-  if (Operation *user = outsideUser(analysis, layer.result, stops)) {
-    no = {user, "it also uses an intermediate result of an expert"};
-    return std::nullopt;
-  }
+    layer.stops.push_back(candidate->a);
   return layer;
+}
+
+llvm::SetVector<Operation *> insideOf(Analysis &analysis, const Layer &layer) {
+  llvm::SetVector<Operation *> inside;
+  inside.insert(layer.result.getDefiningOp());
+  if (layer.region)
+    inside.insert(layer.region->inside.begin(), layer.region->inside.end());
+  for (size_t i = 0; i < inside.size(); ++i) {
+    // Of an If or a Loop also what stands in it.
+    for (Region &region : inside[i]->getRegions())
+      region.walk([&](Operation *op) { inside.insert(op); });
+    for (Value operand : inside[i]->getOperands()) {
+      Operation *def = operand.getDefiningOp();
+      if (def && carries(analysis, operand) &&
+          !llvm::is_contained(layer.stops, analysis.get(operand).expr))
+        inside.insert(def);
+    }
+  }
+  return inside;
+}
+
+Operation *outsideUser(Analysis &analysis, const Layer &layer,
+                       const llvm::SetVector<Operation *> &inside,
+                       const llvm::DenseSet<Operation *> &others) {
+  auto ofRegion = [&](Operation *op) {
+    return layer.region && llvm::is_contained(layer.region->inside, op);
+  };
+  for (Operation *op : inside)
+    for (Value v : op->getResults()) {
+      if (v == layer.result || (!carries(analysis, v) && !ofRegion(op)))
+        continue;
+      for (Operation *user : v.getUsers())
+        if (!inside.contains(user) && !others.contains(user) && !readsShape(user))
+          return user;
+    }
+  return nullptr;
 }
 
 } // namespace moec::raise

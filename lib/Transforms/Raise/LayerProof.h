@@ -2,17 +2,26 @@
 #pragma once
 
 #include "BankBuilder.h"
+#include "RegionBody.h"
+#include "llvm/ADT/SetVector.h"
 
 namespace moec::raise {
 
 struct Layer {
   const Routing *routing = nullptr;
-  Ffn ffn;
+  Ffn ffn; // of a region only its scale and weights
+  std::optional<RegionBody> region; // experts that are no #moe.ffn
+  mlir::FlatSymbolRefAttr bank;     // of a region, once it is built
+  mlir::RankedTensorType each;      // [N, ...] of a region's results
   BankShape shape;
   mlir::Value x;      // tokens, [.., H]
-  llvm::SmallVector<mlir::Value, 2> weights; // factors, [.., K] each
+  // Factors, [.., K] or [.., 1] each; K is the number of experts of dense weights.
+  llvm::SmallVector<mlir::Value, 2> weights;
+  bool positive = false; // weights below 0 count as 0
+  bool masked = false;   // weights count where the routing's tensor is not 0
   mlir::Value base;   // added to the sum, or null
   mlir::Value result; // what the layer replaces
+  llvm::SmallVector<Expr *, 4> stops; // what the layer reads
 };
 
 struct Refusal {
@@ -23,5 +32,13 @@ struct Refusal {
 // Either the layer, or which obligation failed at which operation.
 std::optional<Layer> prove(Analysis &analysis, BankBuilder &banks,
                            Expr *candidate, Refusal &refusal);
+
+// The operations between the layer's result and its inputs, and a user outside
+// of them and of `others` of what they compute (null: none).
+llvm::SetVector<mlir::Operation *> insideOf(Analysis &analysis,
+                                            const Layer &layer);
+mlir::Operation *outsideUser(Analysis &analysis, const Layer &layer,
+                             const llvm::SetVector<mlir::Operation *> &inside,
+                             const llvm::DenseSet<mlir::Operation *> &others);
 
 } // namespace moec::raise

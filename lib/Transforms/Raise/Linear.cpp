@@ -107,23 +107,7 @@ Analysis::Result Analysis::matmul(Operation *op) {
     return linear(a, b, false);
   if (wa && !wb && (a.expr->kind == Expr::Gathered || a.layout.size() == 2))
     return linear(b, a, true);
-  // Sum over slots written as a product: [.., 1, k] x [.., k, H].
-  size_t n = a.layout.size();
-  if (n >= 3 && b.layout.size() == n && b.expr->expertLinear && b.expr->ids &&
-      a.layout[n - 2].empty() && isAtom(b.layout[n - 2], Atom::Slot)) {
-    Fact turned = a;
-    std::swap(turned.layout[n - 2], turned.layout[n - 1]);
-    Result product = binaryFacts("Mul", turned, b, op);
-    if (!product)
-      return std::nullopt;
-    Layout rest = product->layout;
-    rest.erase(rest.begin() + (n - 2));
-    Result sum = sumSlots(op, *product, rest);
-    if (sum)
-      sum->layout.insert(sum->layout.end() - 1, Dim());
-    return sum;
-  }
-  return std::nullopt;
+  return weightedSum(op, a, b);
 }
 
 Analysis::Result Analysis::gemm(Operation *op) {

@@ -12,8 +12,15 @@ namespace moec::raise {
 std::pair<mlir::Value, mlir::Value> createSelect(OnnxBuilder &b,
                                                  mlir::Value scores, int64_t k);
 // moe.experts: x [T, H], ids and weights [T, k] -> [T, H] of x's element type.
+// Without ids (null) the weights are dense, [T, E].
 mlir::Value createExperts(OnnxBuilder &b, mlir::FlatSymbolRefAttr bank,
                           mlir::Value x, mlir::Value ids, mlir::Value weights);
+// The same for a bank of regions: x and the contexts of rows are [T, ...], and
+// so is the result; `contexts` come with what they are, "rows" or "whole".
+mlir::Value createExperts(OnnxBuilder &b, mlir::FlatSymbolRefAttr bank,
+                          mlir::Value x, mlir::Value ids, mlir::Value weights,
+                          llvm::ArrayRef<std::pair<mlir::Value, llvm::StringRef>> contexts,
+                          mlir::Type result);
 // moe.bank: parameters are binds, a null attribute leaves one out.
 struct BankSymbols {
   mlir::FlatSymbolRefAttr gate, up, down, gateBias, upBias, downBias;

@@ -1,0 +1,86 @@
+// Dense weights: a tensor [tokens, experts] of any origin whose columns weigh
+// the experts' results. What computes it (a softmax over all experts, a
+// threshold, a scatter into zeros) does not matter: the layer takes the tensor.
+#include "Analysis.h"
+
+using namespace mlir;
+
+namespace moec::raise {
+
+// The routing of dense weights `leaf`, null when the value routes otherwise.
+Value Analysis::denseRouting(Expr *leaf, int64_t experts) {
+  Value key = leaf && leaf->kind == Expr::Leaf ? leaf->origin : Value();
+  auto type = ranked(key);
+  if (!type || !type.getElementType().isIntOrFloat() || type.getShape().empty() ||
+      type.getShape().back() != experts)
+    return {};
+  auto it = routings_.find(key);
+  if (it != routings_.end())
+    return it->second.dense ? key : Value();
+  Routing r;
+  r.topk = key.getDefiningOp();
+  r.ids = r.values = r.scores = key;
+  r.k = r.experts = experts;
+  r.dense = true;
+  routings_.insert({key, r});
+  return key;
+}
+
+// A tensor's features beside the experts of `body`: then they are weights.
+std::optional<Fact> Analysis::acrossExperts(const Fact &weights,
+                                            const Fact &body) {
+  if (weights.expr->kind != Expr::Leaf || !body.expr->expertLinear ||
+      body.expr->ids)
+    return std::nullopt;
+  Fact out = weights;
+  int64_t experts = 0;
+  for (size_t i = 1; i <= weights.layout.size(); ++i) {
+    Dim &dim = out.layout[out.layout.size() - i];
+    if (dim.empty() || isAtom(dim, Atom::Tok) ||
+        (dim.size() == 1 && dim[0].kind == Atom::Tok))
+      continue;
+    bool beside = i <= body.layout.size() && isAtom(dim, Atom::Any) &&
+                  !dim[0].copies &&
+                  isAtom(body.layout[body.layout.size() - i], Atom::Expert);
+    if (!beside || experts != 0)
+      return std::nullopt;
+    experts = dim[0].size;
+    if (experts != body.layout[body.layout.size() - i][0].size)
+      return std::nullopt;
+    dim = {Atom{Atom::Expert, experts}};
+  }
+  Value key = experts > 0 ? denseRouting(weights.expr, experts) : Value();
+  if (!key)
+    return std::nullopt;
+  out.expr = make(Expr::DenseW);
+  out.expr->ids = key;
+  out.expr->b = weights.expr;
+  return out;
+}
+
+// A sum over experts or slots written as a product: weights [.., 1, n] before
+// results [.., n, H].
+Analysis::Result Analysis::weightedSum(Operation *op, const Fact &a,
+                                       const Fact &b) {
+  size_t n = a.layout.size();
+  if (n < 2 || b.layout.size() != n || !b.expr->expertLinear ||
+      !a.layout[n - 2].empty())
+    return std::nullopt;
+  const Dim &summed = b.layout[n - 2];
+  bool slots = isAtom(summed, Atom::Slot), experts = isAtom(summed, Atom::Expert);
+  if (!slots && !experts)
+    return std::nullopt;
+  Fact turned = a;
+  std::swap(turned.layout[n - 2], turned.layout[n - 1]);
+  Result product = binaryFacts("Mul", turned, b, op);
+  if (!product)
+    return std::nullopt;
+  Layout rest = product->layout;
+  rest.erase(rest.begin() + (n - 2));
+  Result sum = sumOver(op, *product, summed, rest);
+  if (sum)
+    sum->layout.insert(sum->layout.end() - 1, Dim());
+  return sum;
+}
+
+} // namespace moec::raise
