@@ -18,6 +18,7 @@ namespace {
 struct InspectFlags {
   std::string model;
   int optimisation = 2;
+  std::string moeSemantics = "schema";
   bool json = false;
 };
 
@@ -47,19 +48,7 @@ std::string size(uint64_t bytes) {
 }
 
 std::string routerText(const LayerInfo &layer) {
-  if (!layer.router)
-    return "every token (shared expert)";
-  const RouterInfo &r = *layer.router;
-  if (r.score.empty())
-    return r.kind + " (formula not fused)";
-  std::string text = r.score + (r.bias ? " + bias" : "");
-  if (r.groups > 1)
-    text += llvm::formatv(", {0} of {1} groups", r.groupK, r.groups);
-  if (r.renorm != "none")
-    text += ", renorm " + r.renorm;
-  if (r.scale != 1)
-    text += llvm::formatv(", x {0}", r.scale);
-  return text;
+  return layer.router ? layer.router->text : "every token (shared expert)";
 }
 
 std::string expertText(const LayerInfo &l) {
@@ -100,7 +89,8 @@ llvm::Error inspect(const InspectFlags &flags) {
   auto model = loadModel(flags.model, "", progress);
   if (!model)
     return model.takeError();
-  if (llvm::Error error = optimiseModel(**model, flags.optimisation, progress))
+  if (llvm::Error error = optimiseModel(**model, flags.optimisation, progress,
+                                        flags.moeSemantics))
     return error;
   auto info = describeModel(**model);
   if (!info)
@@ -118,6 +108,7 @@ void moec::addInspectCommand(CLI::App &app, Action &action) {
   auto flags = std::make_shared<InspectFlags>();
   command->add_option("model", flags->model, "model.onnx or IR (.mlir)")->required();
   addLevelFlag(*command, flags->optimisation);
+  addSemanticsFlag(*command, flags->moeSemantics);
   addFormatFlag(*command, flags->json);
   command->callback([flags, &action] { action = [flags] { return inspect(*flags); }; });
 }

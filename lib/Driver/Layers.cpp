@@ -84,14 +84,17 @@ struct Describer {
       if (mlir::Operation *op = banks.lookup(bank.getValue()))
         describeBank(op, info);
     }
-    if (experts->getNumOperands() > 2) {
-      info.router = describeRouter(experts->getOperand(1));
+    auto op = mlir::cast<moe::ExpertsOp>(experts);
+    if (op.getIds()) {
+      info.router = describeRouter(op.getIds());
       info.k = info.router->k;
-    } else if (experts->getNumOperands() == 2) {
+    } else if (op.getWeights()) {
       info.router = RouterInfo{};
       info.router->kind = "dense";
       info.k = info.experts;
     }
+    if (info.router)
+      info.router->text = routerText(op.getIds(), op.getWeights());
     return info;
   }
 
@@ -119,7 +122,7 @@ struct Describer {
 };
 
 json routerToJson(const RouterInfo &r) {
-  json j{{"kind", r.kind}, {"k", r.k}, {"node", r.node}};
+  json j{{"kind", r.kind}, {"k", r.k}, {"node", r.node}, {"text", r.text}};
   if (r.score.empty())
     return j;
   j.update({{"score", r.score}, {"renorm", r.renorm}, {"scale", r.scale}, {"bias", r.bias}});

@@ -12,11 +12,15 @@ namespace moec {
 
 struct RouterInfo {
   std::string node, kind;               // kind: "route" (fused), "select", or the op that gives ids
+  std::string text;                     // the formula in words
   std::string score, renorm;            // empty when the formula is not fused
   int64_t k = 0, groups = 1, groupK = 1;
   double epsilon = 0, minimum = 0, scale = 1;
   bool bias = false; // added to the scores for the selection
 };
+
+/// The formula behind the ids and weights of a layer; null ids: dense weights.
+std::string routerText(mlir::Value ids, mlir::Value weights);
 
 /// One moe.experts op and its bank.
 struct LayerInfo {

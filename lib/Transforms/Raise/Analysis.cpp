@@ -42,6 +42,8 @@ void Analysis::fail(Operation *op, Value ids, Twine reason, bool late) {
 }
 
 void Analysis::set(Value v, Fact fact) {
+  if (auto it = given_.find(v); it != given_.end())
+    fact = givenFact(v, it->second);
   if (!fact.expr->origin) {
     fact.expr->origin = v;
     fact.expr->originLayout = fact.layout;
@@ -69,6 +71,9 @@ Fact Analysis::get(Value v) {
     }
   } else {
     fact.expr = make(Expr::Leaf);
+    // Each iteration of a loop has tensors of its own.
+    if (looped_ && looped_->isAncestor(v.getParentRegion()))
+      fact.expr->expert = iteration_;
     if (type)
       fact.layout = leafLayout(type);
   }
@@ -77,32 +82,38 @@ Fact Analysis::get(Value v) {
 }
 
 void Analysis::run(Block &block) {
+  block_ = &block;
   for (Operation &op : block)
     visit(&op);
 }
 
 void Analysis::setLeaves(Operation *op) {
-  for (Value operand : op->getOperands()) {
-    auto it = facts_.find(operand);
-    if (it == facts_.end())
-      continue;
-    Expr *e = it->second.expr;
-    bool done = (e->kind == Expr::Terms && !e->apart) ||
-                e->kind == Expr::AllTerms;
-    bool shapeOnly = isOnnx(op, "Shape") || isOnnx(op, "Size") ||
-                     isOnnx(op, "Mod");
-    if (e->ids && !done && !shapeOnly)
-      fail(op, e->ids,
-           e->expertLinear ? "an expert's result enters an operation that is "
-                             "no part of an expert or a combine"
-                           : "a routing index enters an operation that is no "
-                             "part of a known dispatch",
-           e->expertLinear);
-  }
+  // A body reads what surrounds it without naming it as an operand.
+  op->walk([&](Operation *inner) {
+    for (Value operand : inner->getOperands()) {
+      auto it = facts_.find(operand);
+      if (it == facts_.end())
+        continue;
+      Expr *e = it->second.expr;
+      bool done = (e->kind == Expr::Terms && !e->apart) ||
+                  e->kind == Expr::AllTerms;
+      bool shapeOnly = isOnnx(inner, "Shape") || isOnnx(inner, "Size") ||
+                       isOnnx(inner, "Mod");
+      if (e->ids && !done && !shapeOnly)
+        fail(op, e->ids,
+             e->expertLinear ? "an expert's result enters an operation that is "
+                               "no part of an expert or a combine"
+                             : "a routing index enters an operation that is no "
+                               "part of a known dispatch",
+             e->expertLinear);
+    }
+  });
 }
 
 void Analysis::visit(Operation *op) {
   StringRef name = onnxName(op);
+  if ((name == "Loop" && loop(op)) || (name == "If" && branch(op)))
+    return;
   if (name.empty() || op->getNumRegions() != 0 || op->getNumResults() == 0)
     return setLeaves(op);
   if (name == "TopK") {
@@ -110,15 +121,24 @@ void Analysis::visit(Operation *op) {
       setLeaves(op);
     return;
   }
+  if (name == "ArgMax") {
+    if (!argmax(op))
+      setLeaves(op);
+    return;
+  }
   if (name == "Split") {
-    if (!split(op))
+    if (!(manyFeatures(op) && opaque(op)) && !split(op) && !opaque(op))
       setLeaves(op);
     return;
   }
   if (name == "Constant" || name == "None")
     return;
   // Integers of shape computations stay leaves unless a routing is inside.
+  if (manyFeatures(op) && opaque(op))
+    return;
   Result result = dispatch(op);
+  if (!result && opaque(op))
+    return;
   if (!result)
     return setLeaves(op);
   set(op->getResult(0), *result);
@@ -175,7 +195,8 @@ std::vector<Expr *> Analysis::candidates() {
   std::vector<Expr *> out;
   for (Expr &e : exprs_)
     if ((e.kind == Expr::Terms || e.kind == Expr::AllTerms) && e.origin &&
-        !e.apart && !consumed_.contains(&e))
+        e.origin.getParentBlock() == block_ && !e.apart &&
+        !consumed_.contains(&e))
       out.push_back(&e);
   return out;
 }
@@ -195,7 +216,8 @@ bool sameUpTo(const Expr *a, const Expr *b, int depth) {
   for (auto [x, y] : llvm::zip(a->weights.items, b->weights.items))
     if (x.value != y.value || x.index != y.index)
       return false;
-  if (a->kind == Expr::Leaf || a->kind == Expr::Terms ||
+  if (a->kind == Expr::Leaf || a->kind == Expr::Opaque ||
+      a->kind == Expr::Joined || a->kind == Expr::Terms ||
       a->kind == Expr::AllTerms)
     return a->origin == b->origin;
   return sameUpTo(a->a, b->a, depth + 1) && sameUpTo(a->b, b->b, depth + 1);
@@ -218,7 +240,7 @@ Expr *zipLevel(Analysis &analysis, ArrayRef<Expr *> exprs, int linears,
     if (!e || e->kind != first->kind || e->name != first->name ||
         e->nk != first->nk || e->offset != first->offset ||
         e->size != first->size || e->stride != first->stride ||
-        e->nums != first->nums) {
+        e->nums != first->nums || e->expert != first->expert) {
       why = "the experts compute different functions";
       return nullptr;
     }
@@ -279,6 +301,13 @@ bool isIdentity(const Expr *e) {
 }
 
 bool same(const Expr *a, const Expr *b) { return sameUpTo(a, b, 0); }
+
+Expr *joinExperts(Analysis &analysis, ArrayRef<Expr *> exprs) {
+  Expr *e = analysis.make(Expr::Joined);
+  e->args.assign(exprs.begin(), exprs.end());
+  e->expertLinear = true;
+  return e;
+}
 
 Expr *zipExperts(Analysis &analysis, ArrayRef<Expr *> exprs, std::string &why) {
   return zipLevel(analysis, exprs, 0, why);

@@ -11,14 +11,29 @@
 #include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringSet.h"
+#include <set>
 
 namespace moec::raise {
 
-// A top-k over expert scores.
+// A top-k over expert scores; or dense weights: `ids` is then the tensor
+// [.., experts] of weights, whatever computes it (`topk`, may be null).
 struct Routing {
   mlir::Operation *topk;
   mlir::Value ids, values, scores;
   int64_t k = 0, experts = 0;
+  bool dense = false;
+  bool external = false; // `ids` are no top-k or argmax of scores
+  bool wraps = false;    // external: a negative id counts from the last expert
+  bool proven = false;   // external: each id is one of an expert
+
+  mlir::Location loc() const { return topk ? topk->getLoc() : ids.getLoc(); }
+};
+
+// Integers that are read as ids of `experts` experts, or are compared with ids.
+struct ExternalIds {
+  int64_t experts = 0;
+  bool wraps = false, agree = true;
+  std::set<int64_t> tested;
 };
 
 struct Failure {
@@ -29,6 +44,10 @@ struct Failure {
 
 class Analysis {
 public:
+  Analysis() = default;
+  // Takes these values as expert ids.
+  explicit Analysis(llvm::MapVector<mlir::Value, ExternalIds> ids)
+      : given_(std::move(ids)) {}
   void run(mlir::Block &block);
 
   Fact get(mlir::Value v);
@@ -37,6 +56,8 @@ public:
   const std::vector<Failure> &failures(mlir::Value ids) {
     return failures_[ids];
   }
+  // Values that look like expert ids to what reads them, and are no top-k.
+  llvm::MapVector<mlir::Value, ExternalIds> externalIds() const;
   // Sums over experts or slots that nothing larger contains.
   std::vector<Expr *> candidates();
 
@@ -49,6 +70,17 @@ private:
 
   void visit(mlir::Operation *op);
   Result dispatch(mlir::Operation *op);
+
+  // LoopCombine.cpp: loops over experts, experts behind an If.
+  bool loop(mlir::Operation *op);
+  bool branch(mlir::Operation *op);
+  std::optional<Fact> guarded(mlir::Operation *op, const Expr *cond,
+                              const Fact &chosen, const Fact &otherwise);
+
+  // DenseCombine.cpp: weights [tokens, experts] of any origin.
+  mlir::Value denseRouting(Expr *leaf, int64_t experts);
+  std::optional<Fact> acrossExperts(const Fact &weights, const Fact &body);
+  Result weightedSum(mlir::Operation *op, const Fact &a, const Fact &b);
   void setLeaves(mlir::Operation *op);
   void set(mlir::Value v, Fact fact);
   void fail(mlir::Operation *op, mlir::Value ids, llvm::Twine reason,
@@ -78,11 +110,16 @@ private:
                                    const Fact &b, mlir::Operation *op);
   std::optional<Result> foldTable(llvm::StringRef name, const Fact &a,
                                   const Fact &b, bool floats, Layout layout);
+  Result compareCount(llvm::StringRef name, const Fact &a, const Fact &b);
   Result clip(mlir::Operation *op);
   Result where(mlir::Operation *op);
   Result indexArithmetic(llvm::StringRef name, const Fact &a, const Fact &b,
                          const Layout &layout);
   Result oneHot(mlir::Operation *op);
+
+  // Opaque.cpp: any operation on an expert's values that keeps rows apart.
+  bool opaque(mlir::Operation *op);
+  bool manyFeatures(mlir::Operation *op);
 
   // Linear.cpp: products with parameters.
   Result matmul(mlir::Operation *op);
@@ -92,6 +129,14 @@ private:
   // Routers, gathers, scatters, sums.
   bool topk(mlir::Operation *op);
   bool argsort(mlir::Operation *op, const Fact &in);
+  // ExternalIds.cpp
+  bool argmax(mlir::Operation *op);
+  void noteIds(const Fact &index, int64_t experts, bool wraps);
+  void noteTest(const Fact &index, const Fact &other);
+  Fact givenFact(mlir::Value v, const ExternalIds &given);
+  Expr *idTable(mlir::Value ids, int64_t experts);
+  Result joinChoices(llvm::ArrayRef<Fact> parts, size_t axis,
+                     mlir::Operation *op);
   Result gather(mlir::Operation *op);
   Result gatherND(mlir::Operation *op);
   Result gatherRows(mlir::Operation *op, const Fact &data, size_t axis,
@@ -99,6 +144,7 @@ private:
   Result gatherWeights(mlir::Operation *op, const Fact &data,
                        const Fact &index, const Layout &rows);
   Result nonZero(mlir::Operation *op);
+  Result pickedTokens(mlir::Operation *op, const Fact &in);
   Result concat(mlir::Operation *op);
   Result joinGroups(llvm::ArrayRef<Fact> parts, mlir::Operation *op);
   Result stack(llvm::ArrayRef<Fact> parts, size_t axis, mlir::Operation *op);
@@ -116,20 +162,32 @@ private:
   Result reduceSum(mlir::Operation *op);
   Result maskedWeight(const Fact &in, const Layout &rest);
   Result sumSlots(mlir::Operation *op, const Fact &in, const Layout &rest);
+  // The sum of `in` along one axis, `summed`, which `rest` has no more.
+  Result sumOver(mlir::Operation *op, const Fact &in, const Dim &summed,
+                 const Layout &rest);
+  Result sumAll(mlir::Operation *op, const Fact &in);
   Result sumTerms(mlir::Operation *op, const Fact &a, const Fact &b);
-  std::optional<Term> asTerm(Expr *expr, mlir::Operation *op);
+  std::optional<Term> asLeafTerm(Expr *expr, mlir::Operation *op, mlir::Value &ids);
+  // `ids` becomes the routing of the term's weight.
+  std::optional<Term> asTerm(Expr *expr, mlir::Operation *op, mlir::Value &ids);
   bool isSlotCount(mlir::Value count, const Layout &slots);
 
   llvm::DenseMap<mlir::Value, Fact> facts_;
   llvm::MapVector<mlir::Value, Routing> routings_;
   llvm::DenseMap<mlir::Value, std::vector<Failure>> failures_;
+  llvm::MapVector<mlir::Value, ExternalIds> given_, noted_;
   std::deque<Expr> exprs_;
   llvm::DenseSet<Expr *> consumed_;
   llvm::DenseMap<mlir::Operation *, Dim> sortedFrom_; // sort -> its slots
+  mlir::Block *block_ = nullptr;
+  mlir::Region *looped_ = nullptr; // the innermost loop body that is walked
+  int iteration_ = 0;              // grows with each walk of a loop body
 };
 
 // A table that maps every expert id to itself.
 bool isIdentity(const Expr *e);
+// What each expert gives, side by side (`apart`: not one formula for all).
+Expr *joinExperts(Analysis &analysis, llvm::ArrayRef<Expr *> perExpert);
 // Structural equality (shared nodes are equal at once).
 bool same(const Expr *a, const Expr *b);
 // One expression for all experts from one for each (nullptr: they differ in

@@ -77,10 +77,18 @@ Analysis::Result Analysis::cast(Operation *op) {
   }
   // Positions and counts stay what they are in every integer type, and in
   // float as long as they are counted exactly (below 2^24).
-  if (to.isInteger(1))
-    return e->kind == Expr::OneHot ? Result(in) : std::nullopt;
+  if (to.isInteger(1)) {
+    if (e->kind == Expr::HitCount || e->kind == Expr::Masked)
+      return compareCount("Greater", in, {splat(0), Layout(in.layout.size())});
+    bool boolean = e->kind == Expr::OneHot || e->kind == Expr::Picked ||
+                   e->kind == Expr::Chosen;
+    return boolean ? Result(in) : std::nullopt;
+  }
   bool floats = isFloat(op->getOperand(0)), toFloat = isa<FloatType>(to);
+  if (e->kind == Expr::Column && toFloat)
+    return in; // of a mask: 0 and 1
   if (floats == toFloat || e->kind == Expr::Counts || e->kind == Expr::OneHot ||
+      e->kind == Expr::HitCount || e->kind == Expr::Chosen ||
       e->kind == Expr::Ends || e->kind == Expr::Starts)
     return in;
   return std::nullopt;
@@ -90,6 +98,13 @@ Analysis::Result Analysis::unary(Operation *op) {
   StringRef n = onnxName(op);
   Fact in = get(op->getOperand(0));
   Expr *e = in.expr;
+  if (n == "Not" && e->kind == Expr::Chosen) {
+    Expr *out = make(Expr::Chosen);
+    *out = *e;
+    out->origin = Value();
+    out->nums = {e->nums[0] == 0 ? 1.0 : 0.0};
+    return Fact{out, in.layout};
+  }
   if (n == "Not" && (e->kind == Expr::Splat || e->kind == Expr::IdTable)) {
     Expr *out = make(e->kind);
     *out = *e;
@@ -171,6 +186,10 @@ Analysis::Result Analysis::binary(Operation *op) {
   for (Value v : op->getOperands().drop_front()) {
     Fact next = get(v);
     number(v, next);
+    if (n == "Equal") {
+      noteTest(acc, next);
+      noteTest(next, acc);
+    }
     Result sum = binaryFacts(n, acc, next, op);
     if (!sum)
       return std::nullopt;
@@ -189,21 +208,23 @@ Analysis::Result Analysis::indexArithmetic(StringRef n, const Fact &a,
     e->ids = x->ids;
     e->expert = x->expert;
     e->order = x->order;
+    e->b = x->b;
     e->perSlot = true;
     return Fact{e, layout};
   };
   const Routing *r = routing(x->ids);
   if (!r)
     return std::nullopt;
+  int64_t slots = r->dense ? 1 : r->k;
   if (y->kind == Expr::Splat) {
     double c = y->nums[0];
     if (n == "Less" && c <= 0)
       return Fact{splat(0), Layout(layout.size())};
     if (n == "GreaterOrEqual" && c <= 0)
       return Fact{splat(1), Layout(layout.size())};
-    if (x->kind == Expr::Perm && n == "Div" && c == r->k)
+    if (x->kind == Expr::Perm && n == "Div" && c == slots)
       return with(Expr::PermTok);
-    if (x->kind == Expr::HitTok && n == "Mul" && c == r->k)
+    if (x->kind == Expr::HitTok && n == "Mul" && c == slots)
       return with(Expr::HitTokK);
     return std::nullopt;
   }
@@ -211,6 +232,10 @@ Analysis::Result Analysis::indexArithmetic(StringRef n, const Fact &a,
     if (x->kind == Expr::HitTokK && y->kind == Expr::HitSlot)
       return with(Expr::HitFlat);
     if (x->kind == Expr::HitSlot && y->kind == Expr::HitTokK)
+      return with(Expr::HitFlat);
+    bool both = (x->kind == Expr::HitTok && y->kind == Expr::HitSlot) ||
+                (x->kind == Expr::HitSlot && y->kind == Expr::HitTok);
+    if (both && slots == 1) // a factor of one is gone
       return with(Expr::HitFlat);
   }
   return std::nullopt;
@@ -239,7 +264,8 @@ std::optional<Analysis::Result> Analysis::foldSplats(StringRef n, const Fact &a,
   if (!neutralY && !neutral(x, false))
     return std::nullopt;
   const Fact &kept = neutralY ? a : b;
-  bool known = kept.expr->ids || kept.expr->expertLinear;
+  Value by;
+  bool known = kept.expr->ids || kept.expr->expertLinear || asLeafTerm(kept.expr, op, by);
   return known && fits(kept.layout, op->getResult(0)) ? Result(kept)
                                                       : Result();
 }
@@ -293,10 +319,52 @@ std::optional<Analysis::Result> Analysis::foldTable(StringRef n, const Fact &a,
   return std::nullopt;
 }
 
+// Whether an expert was chosen at all, or by a token with a weight above 0.
+Analysis::Result Analysis::compareCount(StringRef n, const Fact &a,
+                                        const Fact &b) {
+  if (b.expr->kind != Expr::Splat)
+    return std::nullopt;
+  double limit = b.expr->nums[0];
+  const Expr *x = a.expr;
+  if (x->kind == Expr::HitCount) {
+    bool some = (n == "Greater" && limit == 0) ||
+                (n == "GreaterOrEqual" && limit == 1);
+    bool none = (n == "Equal" && limit == 0) || (n == "Less" && limit == 1) ||
+                (n == "LessOrEqual" && limit == 0);
+    if (!some && !none)
+      return std::nullopt;
+    Expr *e = make(Expr::Chosen);
+    e->ids = x->ids;
+    e->expert = x->expert;
+    e->nums = {some ? 1.0 : 0.0};
+    return Fact{e, a.layout};
+  }
+  bool column = x->kind == Expr::Column;
+  if ((x->kind != Expr::Masked && !column) || n != "Greater" || limit != 0)
+    return std::nullopt;
+  Expr *e = make(Expr::Picked);
+  e->ids = column ? denseRouting(x->a, x->size) : x->ids;
+  if (!e->ids)
+    return std::nullopt;
+  e->expert = x->expert;
+  Expr *weight = column ? x->a : x->b;
+  bool ones = weight->kind == Expr::Splat && weight->nums[0] == 1;
+  e->a = ones ? nullptr : weight;
+  return Fact{e, a.layout};
+}
+
 Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
                                        const Fact &b, Operation *op) {
   if (auto done = foldSplats(n, a, b, op))
     return *done;
+  if (n == "Mul") {
+    if (auto w = acrossExperts(a, b))
+      return binaryFacts(n, *w, b, op);
+    if (auto w = acrossExperts(b, a))
+      return binaryFacts(n, a, *w, op);
+  }
+  if (Result count = compareCount(n, a, b))
+    return count;
   auto layout = broadcast(a.layout, b.layout);
   if (!layout)
     return std::nullopt;
@@ -339,7 +407,8 @@ Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
   out->name = n.str();
   // The contribution of the only expert is a sum already.
   const Routing *r = n == "Mul" ? routing(out->ids) : nullptr;
-  if (auto term = r && r->experts == 1 ? asTerm(out, op) : std::nullopt) {
+  Value by;
+  if (auto term = r && r->experts == 1 ? asTerm(out, op, by) : std::nullopt) {
     out = make(Expr::Terms);
     out->ids = r->ids;
     out->terms.push_back(*term);
@@ -347,10 +416,24 @@ Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
   return Fact{out, *layout};
 }
 
+// Whether the places of a mask's ones are taken, as a loop over experts does.
+static bool feedsNonZero(Operation *op, int depth = 0) {
+  if (isOnnx(op, "NonZero"))
+    return true;
+  StringRef n = onnxName(op);
+  bool view = depth == 0 || n == "Cast" || n == "Gather" || n == "Transpose" ||
+              n == "Squeeze" || n == "Split" || n == "Slice" || n == "Reshape";
+  return view && depth < 8 && llvm::any_of(op->getUsers(), [&](Operation *user) {
+           return feedsNonZero(user, depth + 1);
+         });
+}
+
 Analysis::Result Analysis::oneHot(Operation *op) {
   Fact in = get(op->getOperand(0));
   auto type = ranked(op->getResult(0));
   auto values = constNumbers(op->getOperand(2));
+  if (auto given = evalInt(op->getOperand(1)); given && feedsNonZero(op))
+    noteIds(in, *given, true);
   if (!type || !isIdentity(in.expr) || !values || values->size() != 2 ||
       (*values)[0] != 0 || (*values)[1] != 1)
     return std::nullopt;

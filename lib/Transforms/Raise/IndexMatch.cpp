@@ -58,6 +58,9 @@ Analysis::Result Analysis::gatherRows(Operation *op, const Fact &data,
   Dim from = data.layout[axis];
   if (isIdentity(i) && data.expr->kind == Expr::Weight && axis == 0)
     return gatherWeights(op, data, index, rows);
+  if (data.expr->kind == Expr::Weight && axis == 0 && data.layout.size() > 2)
+    if (auto type = ranked(data.expr->weights.items.front().value))
+      noteIds(index, type.getDimSize(0), true);
   Layout to = rows;
   bool ok = false;
   switch (i->kind) {
@@ -147,10 +150,20 @@ Analysis::Result Analysis::gatherND(Operation *op) {
 Analysis::Result Analysis::nonZero(Operation *op) {
   Fact in = get(op->getOperand(0));
   int expert = indicator(in.expr);
-  if (expert < 0 || in.layout.size() != 2)
+  bool picked = in.expr->kind == Expr::Picked, column = in.expr->kind == Expr::Column;
+  if (in.layout.size() == 1 && (picked || column))
+    return pickedTokens(op, in);
+  if (in.layout.size() != 2 || (expert < 0 && !column))
     return std::nullopt;
   Expr *e = make(Expr::Hits);
   e->ids = in.expr->ids;
+  if (column) { // of a mask that comes from elsewhere
+    expert = in.expr->expert;
+    e->ids = denseRouting(in.expr->a, in.expr->size);
+    e->b = in.expr->a;
+  }
+  if (!e->ids)
+    return std::nullopt;
   e->perSlot = true;
   e->expert = expert;
   e->order = op;
@@ -164,9 +177,33 @@ Analysis::Result Analysis::nonZero(Operation *op) {
     return std::nullopt;
   Atom hit{Atom::Hit, -1};
   hit.expert = expert;
-  hit.ids = in.expr->ids;
+  hit.ids = e->ids;
   hit.order = op;
   return Fact{e, {Dim{{Atom::Any, 2}}, Dim{hit}}};
+}
+
+// The tokens that chose an expert: each once, whatever the slot.
+Analysis::Result Analysis::pickedTokens(Operation *op, const Fact &in) {
+  if (in.layout.size() != 1 || !isAtom(in.layout[0], Atom::Tok))
+    return std::nullopt;
+  Expr *e = make(Expr::HitTok);
+  if (in.expr->kind == Expr::Column) {
+    e->ids = denseRouting(in.expr->a, in.expr->size);
+    e->b = in.expr->a;
+  } else {
+    e->ids = in.expr->ids;
+    e->a = in.expr->a;
+  }
+  if (!e->ids)
+    return std::nullopt;
+  e->perSlot = true;
+  e->expert = in.expr->expert;
+  e->order = op;
+  Atom hit{Atom::Hit, -1};
+  hit.expert = e->expert;
+  hit.ids = e->ids;
+  hit.order = op;
+  return Fact{e, {Dim(), Dim{hit}}};
 }
 
 Analysis::Result Analysis::cumSum(Operation *op) {
@@ -234,9 +271,12 @@ Analysis::Result Analysis::concat(Operation *op) {
     e->ids = parts[0].expr->ids;
     e->expert = parts[0].expr->expert;
     e->order = parts[0].expr->order;
+    e->b = parts[0].expr->b;
     e->perSlot = true;
     return Fact{e, {parts[0].layout[0], Dim{{Atom::Any, 2}}}};
   }
+  if (axis >= 0 && isIdentity(parts[0].expr))
+    return joinChoices(parts, axis, op);
   return axis >= 0 ? stack(parts, axis, op) : std::nullopt;
 }
 
@@ -253,19 +293,21 @@ Analysis::Result Analysis::stack(ArrayRef<Fact> parts, size_t axis,
         !part.expr->expertLinear ||
         part.layout.size() != parts[0].layout.size())
       return std::nullopt;
-    terms &= asTerm(part.expr, op).has_value();
+    Value by;
+    terms &= asTerm(part.expr, op, by).has_value();
   }
   Fact out{nullptr, parts[0].layout};
   out.layout[axis] = {Atom{Atom::Expert, static_cast<int64_t>(parts.size())}};
   if (terms) {
     out.expr = make(Expr::Terms);
-    out.expr->ids = parts[0].expr->ids;
     out.expr->apart = true;
     out.expr->expertLinear = true;
     for (const Fact &part : parts) {
-      if (part.expr->ids != out.expr->ids)
+      Value by;
+      out.expr->terms.push_back(*asTerm(part.expr, op, by));
+      if (out.expr->ids && by != out.expr->ids)
         return std::nullopt;
-      out.expr->terms.push_back(*asTerm(part.expr, op));
+      out.expr->ids = by;
     }
     return out;
   }
@@ -277,7 +319,9 @@ Analysis::Result Analysis::stack(ArrayRef<Fact> parts, size_t axis,
   }
   std::string why;
   out.expr = zipExperts(*this, exprs, why);
-  return out.expr ? Result(out) : std::nullopt;
+  if (!out.expr)
+    out.expr = joinExperts(*this, exprs);
+  return out;
 }
 
 Analysis::Result Analysis::joinGroups(ArrayRef<Fact> parts, Operation *op) {
@@ -306,10 +350,8 @@ Analysis::Result Analysis::joinGroups(ArrayRef<Fact> parts, Operation *op) {
   }
   std::string why;
   Expr *all = zipExperts(*this, exprs, why);
-  if (!all) {
-    fail(op, r->ids, why, true);
-    return std::nullopt;
-  }
+  if (!all) // no one formula with parameters: the experts may be regions
+    all = joinExperts(*this, exprs);
   if (llvm::is_contained(exprs, all)) {
     // Nothing of an expert in it: the sorted rows themselves again.
   } else {

@@ -2,6 +2,7 @@
 #include "LayerProof.h"
 #include "FusedNode.h"
 #include "MoEOps.h"
+#include "Selection.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "moec/Transforms/Raise/Passes.h"
@@ -38,17 +39,49 @@ Value resultShape(OnnxBuilder &b, Value x, RankedTensorType type, int64_t hidden
   return b.concat({b.shape(x, 0, xType.getRank() - 1), b.ints(last)}, 0);
 }
 
+// The first axes, which run over tokens, as one.
+Value joinRows(OnnxBuilder &b, Value v, int64_t rowAxes) {
+  auto type = rankedType(v);
+  SmallVector<int64_t> dims(type.getShape().drop_front(rowAxes));
+  if (llvm::none_of(dims, ShapedType::isDynamic)) {
+    dims.insert(dims.begin(), -1);
+    return b.reshape(v, dims);
+  }
+  dims.insert(dims.begin(), ShapedType::kDynamic);
+  return b.reshapeLike(v, b.concat({b.ints(-1), b.shape(v, rowAxes, type.getRank())}, 0),
+                       RankedTensorType::get(dims, type.getElementType()));
+}
+
+// The shape of y [T, ...] with the rows of `tokens` in front.
+Value splitRows(OnnxBuilder &b, Value tokens, int64_t rowAxes, Value y, RankedTensorType type) {
+  if (type.getNumDynamicDims() <= 1) {
+    SmallVector<int64_t> dims;
+    for (int64_t d : type.getShape())
+      dims.push_back(ShapedType::isDynamic(d) ? -1 : d);
+    return b.ints(dims);
+  }
+  int64_t rank = rankedType(y).getRank();
+  Value rows = b.shape(tokens, 0, rowAxes);
+  return rank > 1 ? b.concat({rows, b.shape(y, 1, rank)}, 0) : rows;
+}
+
 struct RaiseMoE : impl::RaiseMoEBase<RaiseMoE> {
   using RaiseMoEBase::RaiseMoEBase;
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
+    auto meaning = parseMoESemantics(semantics);
+    if (!meaning) {
+      module.emitError() << "raise-moe: semantics \"" << semantics
+                         << "\" are unknown; known are schema, ort-cpu and ort-cuda";
+      return signalPassFailure();
+    }
     WeightSteps steps(module);
     BankBuilder banks(module, steps);
     for (auto func : module.getOps<func::FuncOp>()) {
       if (func.isExternal())
         continue;
-      raiseFused(func.front(), banks, steps);
+      raiseFused(func.front(), banks, steps, *meaning);
       if (!nodesOnly)
         raiseBlock(func.front(), banks);
     }
@@ -56,12 +89,12 @@ struct RaiseMoE : impl::RaiseMoEBase<RaiseMoE> {
   }
 
 private:
-  void raiseFused(Block &block, BankBuilder &banks, WeightSteps &steps) {
+  void raiseFused(Block &block, BankBuilder &banks, WeightSteps &steps, Semantics meaning) {
     for (Operation &op : llvm::make_early_inc_range(block)) {
       if (!isFusedMoE(&op))
         continue;
       std::string why;
-      if (raiseFusedMoE(&op, banks, steps, why)) {
+      if (raiseFusedMoE(&op, banks, steps, meaning, why)) {
         ++numRaised;
         continue;
       }
@@ -73,23 +106,27 @@ private:
   }
 
   void raiseBlock(Block &block, BankBuilder &banks) {
-    Analysis analysis;
-    analysis.run(block);
-    std::vector<Layer> layers;
-    llvm::DenseMap<Value, Refusal> refused;
-    llvm::DenseSet<Value> proven;
-    for (Expr *candidate : analysis.candidates()) {
-      Refusal no;
-      if (auto layer = prove(analysis, banks, candidate, no)) {
-        layers.push_back(*layer);
-        proven.insert(candidate->ids);
-      } else {
-        refused.insert({candidate->ids, no});
-      }
+    Found found = find(block, banks, {});
+    // Again with what looks like ids of experts, if that proves more layers.
+    llvm::MapVector<Value, ExternalIds> ids;
+    for (int round = 0; round < 3; ++round) {
+      size_t known = ids.size();
+      for (auto &[value, noted] : found.analysis->externalIds())
+        ids.insert({value, noted});
+      if (ids.size() == known)
+        break;
+      Found more = find(block, banks, ids);
+      if (more.layers.size() <= found.layers.size())
+        break;
+      found = std::move(more);
     }
-    report(analysis, proven, refused);
+    report(*found.analysis, found.layers, found.refused);
     Emission emission;
-    for (Layer &layer : layers)
+    // Regions are copies of what the graph still holds.
+    for (Layer &layer : found.layers)
+      if (layer.region)
+        layer.bank = banks.build(*layer.region, layer.result.getLoc(), layer.each);
+    for (Layer &layer : found.layers)
       emit(layer, banks, emission);
     // First what the layers replaced, so that few readers of the ids are left.
     llvm::DenseSet<Operation *> topks;
@@ -101,9 +138,32 @@ private:
     eraseDeadOps(block);
   }
 
+  // The layers of a block, and for routings without one why.
+  struct Found {
+    std::unique_ptr<Analysis> analysis;
+    std::vector<Layer> layers;
+    llvm::DenseMap<Value, Refusal> refused;
+  };
+  static Found find(Block &block, BankBuilder &banks,
+                    const llvm::MapVector<Value, ExternalIds> &ids) {
+    Found found;
+    found.analysis = std::make_unique<Analysis>(ids);
+    found.analysis->run(block);
+    for (Expr *candidate : found.analysis->candidates()) {
+      Refusal no;
+      if (auto layer = prove(*found.analysis, banks, candidate, no))
+        found.layers.push_back(*layer);
+      else
+        found.refused.insert({candidate->ids, no});
+    }
+    dropShared(*found.analysis, found.layers, found.refused);
+    return found;
+  }
+
   // What was made so far, and what took the place of what.
   struct Emission {
     llvm::MapVector<Value, Value> selects; // the top-k's ids -> the select's
+    llvm::DenseMap<Value, Value> given;    // external ids -> as [T, k] i32
     llvm::DenseMap<Value, Value> replaced;
 
     Value now(Value v) const {
@@ -116,11 +176,49 @@ private:
     }
   };
 
+  // Drops layers whose intermediate results are used outside of all layers;
+  // several sums over the same experts' results go together.
+  static void dropShared(Analysis &analysis, std::vector<Layer> &layers,
+                         llvm::DenseMap<Value, Refusal> &refused) {
+    std::vector<llvm::SetVector<Operation *>> inside;
+    for (const Layer &layer : layers)
+      inside.push_back(insideOf(analysis, layer));
+    for (bool dropped = true; dropped;) {
+      dropped = false;
+      llvm::DenseSet<Operation *> all;
+      for (const auto &ops : inside)
+        all.insert(ops.begin(), ops.end());
+      for (size_t i = layers.size(); i-- > 0;) {
+        Operation *user = outsideUser(analysis, layers[i], inside[i], all);
+        if (!user)
+          continue;
+        refused.insert({layers[i].routing->ids,
+                        {user, "it also uses an intermediate result of an expert"}});
+        layers.erase(layers.begin() + i);
+        inside.erase(inside.begin() + i);
+        dropped = true;
+      }
+    }
+  }
+
   // One remark for each routing no layer was proven for.
-  void report(Analysis &analysis, const llvm::DenseSet<Value> &proven,
+  void report(Analysis &analysis, ArrayRef<Layer> layers,
               llvm::DenseMap<Value, Refusal> &refused) {
+    llvm::DenseSet<Value> proven;
+    llvm::SetVector<Operation *> behind; // what computes weights and ids
+    for (const Layer &layer : layers) {
+      proven.insert(layer.routing->ids);
+      Operation *def = layer.routing->ids.getDefiningOp();
+      if (def)
+        behind.insert(def);
+    }
+    for (size_t i = 0; i < behind.size(); ++i)
+      for (Value operand : behind[i]->getOperands())
+        if (Operation *def = operand.getDefiningOp())
+          behind.insert(def);
     for (auto &[ids, routing] : analysis.routings()) {
-      if (proven.contains(ids))
+      bool other = !routing.topk || routing.topk->getBlock() != ids.getParentBlock();
+      if (proven.contains(ids) || other || behind.contains(routing.topk))
         continue;
       Refusal no;
       if (auto it = refused.find(ids); it != refused.end()) {
@@ -144,19 +242,29 @@ private:
 
   // moe.select beside the top-k; its weights replace the top-k's values.
   Value selectIds(const Routing &r, Emission &emission) {
+    if (r.external) {
+      Value &ids = emission.given[r.ids];
+      if (!ids) {
+        OpBuilder builder(r.ids.getContext());
+        builder.setInsertionPointAfterValue(r.ids);
+        OnnxBuilder b(builder, r.ids.getLoc());
+        ids = givenIds(b, r);
+      }
+      return ids;
+    }
     auto it = emission.selects.find(r.ids);
     if (it != emission.selects.end())
       return it->second;
     OpBuilder builder(r.topk);
     OnnxBuilder b(builder, r.topk->getLoc());
-    Value scores = r.topk->getOperand(0);
-    auto [ids, values] = createSelect(b, flatRows(b, scores), r.k);
-    auto type = rankedType(r.values);
-    if (type.getRank() != 2) {
-      Value rows = b.shape(scores, 0, type.getRank() - 1);
-      values = b.reshapeLike(values, b.concat({rows, b.ints(r.k)}, 0), type);
+    auto [ids, values] = chosenExperts(b, r);
+    if (auto type = r.values ? rankedType(r.values) : RankedTensorType()) {
+      if (type.getRank() != 2) {
+        Value rows = b.shape(r.scores, 0, type.getRank() - 1);
+        values = b.reshapeLike(values, b.concat({rows, b.ints(r.k)}, 0), type);
+      }
+      emission.replace(r.values, values);
     }
-    emission.replace(r.values, values);
     emission.selects[r.ids] = ids;
     return ids;
   }
@@ -170,48 +278,113 @@ private:
     OnnxBuilder b(builder, topkIds.getLoc());
     auto type = rankedType(topkIds);
     Value wide = b.cast(ids, type.getElementType());
-    if (type.getRank() != 2) {
-      Value scores = topkIds.getDefiningOp()->getOperand(0);
-      Value rows = b.shape(scores, 0, type.getRank() - 1);
-      Value k = b.ints(type.getShape().back());
-      wide = b.reshapeLike(wide, b.concat({rows, k}, 0), type);
+    Value scores = topkIds.getDefiningOp()->getOperand(0);
+    int64_t rows = rankedType(scores).getRank() - 1;
+    if (type.getRank() != 2 || rows != 1) {
+      Value shape = b.shape(scores, 0, rows);
+      if (type.getRank() > rows) // an argmax may leave its axis out
+        shape = b.concat({shape, b.ints(type.getShape().back())}, 0);
+      wide = b.reshapeLike(wide, shape, type);
     }
     topkIds.replaceAllUsesWith(wide);
   }
 
-  void emit(Layer &layer, BankBuilder &banks, Emission &emission) {
-    const Routing &r = *layer.routing;
-    Value ids = selectIds(r, emission);
-    Value x = emission.now(layer.x);
-    Operation *at = layer.result.getDefiningOp();
-    FlatSymbolRefAttr bank = banks.build(layer.ffn, layer.shape, at->getLoc());
-    OpBuilder builder(at);
-    OnnxBuilder b(builder, at->getLoc());
-    auto type = rankedType(layer.result);
+  // The product of the layer's weights, [T, K] in the order of x's rows.
+  static Value weightsOf(OnnxBuilder &b, const Layer &layer, Value x,
+                         const Emission &emission) {
+    int64_t k = layer.routing->k;
+    Type element = rankedType(x).getElementType();
     Value w;
     for (Value factor : layer.weights) {
-      Value rows = flatRows(b, emission.now(factor));
-      w = w ? b.binary("Mul", w, b.cast(rows, rankedType(w).getElementType()))
-            : rows;
+      Value rows = emission.now(factor);
+      if (k == 1 && rankedType(rows).getShape().back() != 1)
+        rows = b.reshape(rows, {-1, 1});
+      rows = rankedType(rows).getRank() == 1 ? b.unsqueeze(rows, {0})
+                                             : flatRows(b, rows);
+      if (w || !isa<FloatType>(rankedType(rows).getElementType()))
+        rows = b.cast(rows, w ? rankedType(w).getElementType() : element);
+      w = w ? b.binary("Mul", w, rows) : rows;
     }
+    if (layer.masked) {
+      Value mask = b.cast(flatRows(b, emission.now(layer.routing->ids)), b.builder.getI1Type());
+      mask = b.cast(mask, w ? rankedType(w).getElementType() : element);
+      w = w ? b.binary("Mul", w, mask) : mask;
+    }
+    bool one = !w;
+    if (one)
+      w = b.unsqueeze(b.scalar(element, 1), {0, 1});
+    auto type = rankedType(w);
+    if (one || type.getDimSize(1) != k || type.getDimSize(0) == 1) {
+      Value shape = b.concat({b.shape(x, 0, 1), b.ints(k)}, 0);
+      w = b.op("Expand", {w, shape},
+               RankedTensorType::get({rankedType(x).getDimSize(0), k}, type.getElementType()));
+    }
+    if (layer.positive)
+      w = b.unary("Relu", w);
     if (layer.ffn.scale != 1.0)
       w = b.binary("Mul", w, b.scalar(rankedType(w).getElementType(),
                                       layer.ffn.scale));
+    return w;
+  }
+
+  static Value ffnResult(OnnxBuilder &b, const Layer &layer, FlatSymbolRefAttr bank, Value x,
+                         Value ids, const Emission &emission) {
+    auto type = rankedType(layer.result);
+    Value w = weightsOf(b, layer, flatRows(b, x), emission);
     Value y = createExperts(b, bank, flatRows(b, x), ids, w);
     y = b.cast(y, type.getElementType());
-    if (type.getRank() != 2) {
-      y = b.reshapeLike(y, resultShape(b, x, type, layer.shape.hidden), type);
-    } else if (y.getType() != type) {
-      y = b.op("Identity", y, type);
+    if (type.getRank() != 2)
+      return b.reshapeLike(y, resultShape(b, x, type, layer.shape.hidden), type);
+    return y.getType() != type ? b.op("Identity", y, type) : y;
+  }
+
+  // Experts that are regions: tokens and results [T, ...].
+  static Value regionResult(OnnxBuilder &b, const Layer &layer, Value ids,
+                            const Emission &emission) {
+    auto type = rankedType(layer.result);
+    Value tokens = emission.now(layer.x), x;
+    SmallVector<std::pair<Value, StringRef>> contexts;
+    for (const Source &source : layer.region->sources) {
+      Value v = emission.now(source.value);
+      if (source.rowAxes > 1)
+        v = joinRows(b, v, source.rowAxes);
+      if (!x)
+        x = v;
+      else
+        contexts.push_back({v, source.rowAxes > 0 ? "rows" : "whole"});
     }
+    SmallVector<int64_t> dims(layer.each.getShape());
+    dims[0] = rankedType(x).getDimSize(0);
+    auto each = RankedTensorType::get(dims, layer.each.getElementType());
+    Value y = createExperts(b, layer.bank, x, ids, weightsOf(b, layer, x, emission), contexts, each);
+    y = b.cast(y, type.getElementType());
+    if (type.getRank() == each.getRank())
+      return y.getType() != type ? b.op("Identity", y, type) : y;
+    return b.reshapeLike(y, splitRows(b, tokens, layer.region->sources.front().rowAxes, y, type),
+                         type);
+  }
+
+  void emit(Layer &layer, BankBuilder &banks, Emission &emission) {
+    const Routing &r = *layer.routing;
+    Value ids = r.dense ? Value() : selectIds(r, emission);
+    Value x = emission.now(layer.x);
+    Operation *at = layer.result.getDefiningOp();
+    FlatSymbolRefAttr bank =
+        layer.region ? layer.bank : banks.build(layer.ffn, layer.shape, at->getLoc());
+    OpBuilder builder(at);
+    OnnxBuilder b(builder, at->getLoc());
+    auto type = rankedType(layer.result);
+    Value y = layer.region ? regionResult(b, layer, ids, emission)
+                           : ffnResult(b, layer, bank, x, ids, emission);
     if (layer.base)
       y = b.op("Add", {emission.now(layer.base), y}, type);
     emission.replace(layer.result, y);
     ++numRaised;
     if (remarks)
-      mlir::emitRemark(r.topk->getLoc())
-          << "moe-raise: raised " << layer.shape.experts << " experts, top "
-          << r.k << ", as " << bank;
+      mlir::emitRemark(r.loc())
+          << "moe-raise: raised " << layer.shape.experts << " experts, "
+          << (r.dense ? "dense weights" : "top " + std::to_string(r.k)) << ", as "
+          << bank;
   }
 };
 

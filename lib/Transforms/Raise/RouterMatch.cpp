@@ -100,12 +100,7 @@ bool Analysis::topk(Operation *op) {
   layout.back().clear();
   if (*k > 1)
     layout.back().push_back({Atom::Slot, *k});
-  Expr *ids = make(Expr::IdTable);
-  ids->ids = r.ids;
-  ids->perSlot = true;
-  for (int64_t e = 0; e < experts; ++e)
-    ids->nums.push_back(static_cast<double>(e));
-  set(r.ids, {ids, layout});
+  set(r.ids, {idTable(r.ids, experts), layout});
   return true;
 }
 

@@ -26,8 +26,9 @@ moe::RouterAttr routerAttr(MLIRContext *context, const Formula &f) {
                 : f.renorm == Formula::SigmoidChosen
                     ? moe::RouterRenorm::Sigmoid
                     : moe::RouterRenorm::None;
-  return moe::RouterAttr::get(context, score, f.k, renorm, f.epsilon, f.minimum,
-                              f.scale);
+  auto group = f.top2 ? moe::GroupScore::Top2 : moe::GroupScore::Max;
+  return moe::RouterAttr::get(context, score, f.k, f.groups, f.groupK, group, renorm,
+                              moe::Real(f.epsilon), moe::Real(f.minimum), moe::Real(f.scale));
 }
 
 // Rows of the last axis as two axes.
@@ -97,6 +98,8 @@ private:
       remark << "moe-fuse: fused " << stringifyRouterScore(router.getScore())
              << " scores, top " << f.k << ", renormalisation "
              << stringifyRouterRenorm(router.getRenorm());
+      if (f.groups > 1)
+        remark << ", in the best " << f.groupK << " of " << f.groups << " groups";
       if (f.bias)
         remark << ", selection bias";
       if (f.scale != 1)

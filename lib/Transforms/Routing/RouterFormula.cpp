@@ -70,6 +70,59 @@ bool lastAxis(Operation *op, int64_t rank) {
   return !axis || axis.getInt() == -1 || axis.getInt() == rank - 1;
 }
 
+// The operand of a sum or product beside the number `c`.
+Value beside(Value v, StringRef name, double c) {
+  if (!is(v, name))
+    return {};
+  Operation *op = v.getDefiningOp();
+  for (unsigned i : {0u, 1u})
+    if (auto n = number(op->getOperand(i)); n && *n == c)
+      return op->getOperand(1 - i);
+  return {};
+}
+
+// z of 1 / (1 + exp(-z)).
+Value spelledSigmoid(Value v) {
+  Value sum;
+  if (is(v, "Reciprocal"))
+    sum = v.getDefiningOp()->getOperand(0);
+  else if (is(v, "Div") && number(v.getDefiningOp()->getOperand(0)) == 1.0)
+    sum = v.getDefiningOp()->getOperand(1);
+  Value exp = sum ? beside(sum, "Add", 1) : Value();
+  Value minus = exp && is(exp, "Exp") ? exp.getDefiningOp()->getOperand(0) : Value();
+  if (!minus)
+    return {};
+  return is(minus, "Neg") ? minus.getDefiningOp()->getOperand(0) : beside(minus, "Mul", -1);
+}
+
+// Reduces the last axis of `v` and keeps it.
+bool reducesLastAxis(Value reduced, StringRef name, Value v) {
+  if (!is(reduced, name))
+    return false;
+  Operation *op = reduced.getDefiningOp();
+  auto keep = op->getAttrOfType<IntegerAttr>("keepdims");
+  auto type = ranked(v);
+  auto axis = op->getNumOperands() > 1 ? number(op->getOperand(1)) : std::nullopt;
+  return op->getOperand(0) == v && (!keep || keep.getInt() == 1) && type && axis &&
+         (*axis == -1 || *axis == type.getRank() - 1);
+}
+
+// z of exp(z - max z) / sum of it.
+Value spelledSoftmax(Value v) {
+  if (!is(v, "Div"))
+    return {};
+  Value exp = v.getDefiningOp()->getOperand(0), sum = v.getDefiningOp()->getOperand(1);
+  if (!is(exp, "Exp") || !reducesLastAxis(sum, "ReduceSum", exp))
+    return {};
+  Value z = exp.getDefiningOp()->getOperand(0);
+  if (!is(z, "Sub"))
+    return {};
+  Operation *sub = z.getDefiningOp();
+  return reducesLastAxis(sub->getOperand(1), "ReduceMax", sub->getOperand(0))
+             ? sub->getOperand(0)
+             : Value();
+}
+
 // Softmax or sigmoid of logits.
 bool scoreOf(Value v, Formula &f) {
   v = core(v);
@@ -77,23 +130,29 @@ bool scoreOf(Value v, Formula &f) {
   auto type = ranked(v);
   if (!type)
     return false;
-  if (is(v, "Softmax") && lastAxis(op, type.getRank()))
+  if (is(v, "Softmax") && lastAxis(op, type.getRank())) {
     f.score = Formula::Softmax;
-  else if (is(v, "Sigmoid"))
+    f.logits = op->getOperand(0);
+  } else if (is(v, "Sigmoid")) {
     f.score = Formula::Sigmoid;
-  else
+    f.logits = op->getOperand(0);
+  } else if (Value z = spelledSoftmax(v)) {
+    f.score = Formula::Softmax;
+    f.logits = z;
+  } else if (Value z = spelledSigmoid(v)) {
+    f.score = Formula::Sigmoid;
+    f.logits = z;
+  } else {
     return false;
-  f.logits = op->getOperand(0);
+  }
   return true;
 }
 
-// [E] constants: a weight, a constant, or one with leading unit axes.
+// A value for each expert: [E], or with leading unit axes.
 bool isExpertVector(Value v, int64_t experts) {
-  Operation *op = v.getDefiningOp();
   auto type = ranked(v);
-  return op && type && type.hasStaticShape() &&
-         type.getNumElements() == experts && type.getShape().back() == experts &&
-         (is(v, "Constant") || op->getName().getStringRef() == "moe.weight.use");
+  return type && type.hasStaticShape() && type.getRank() > 0 &&
+         type.getNumElements() == experts && type.getShape().back() == experts;
 }
 
 // The only user of a value.
@@ -101,24 +160,24 @@ Operation *onlyUser(Value v) {
   return v.hasOneUse() ? *v.user_begin() : nullptr;
 }
 
-bool sumsLastAxis(Operation *op, Value v) {
-  if (onnxName(op) != "ReduceSum" || op->getOperand(0) != v ||
-      op->getNumOperands() < 2)
-    return false;
-  auto axis = number(op->getOperand(1));
-  auto keep = op->getAttrOfType<IntegerAttr>("keepdims");
-  auto type = ranked(v);
-  return axis && type && (*axis == -1 || *axis == type.getRank() - 1) &&
-         (!keep || keep.getInt() == 1);
+// `positive`: no element is negative, so that the 1-norm is the sum.
+bool sumsLastAxis(Operation *op, Value v, bool positive) {
+  return op->getNumResults() == 1 &&
+         (reducesLastAxis(op->getResult(0), "ReduceSum", v) ||
+          (positive && reducesLastAxis(op->getResult(0), "ReduceL1", v)));
 }
 
 // v / (sum(v) + eps), v / max(sum(v), min): the quotient, or null.
 Value renormalised(Value v, Formula &f) {
   Operation *sum = nullptr, *div = nullptr;
+  bool positive = f.score != Formula::Identity;
   for (Operation *user : v.getUsers()) {
-    if (sumsLastAxis(user, v) && !sum)
+    if (sumsLastAxis(user, v, positive) && !sum)
       sum = user;
     else if (onnxName(user) == "Div" && user->getOperand(0) == v && !div)
+      div = user;
+    else if (onnxName(user) == "Mul" && !div &&
+             user->getOperand(0) != user->getOperand(1))
       div = user;
     else
       return {};
@@ -126,13 +185,21 @@ Value renormalised(Value v, Formula &f) {
   if (!sum || !div)
     return {};
   double epsilon = 0, minimum = 0;
+  bool inverse = false;
   Value d = sum->getResult(0);
   while (true) {
     Operation *next = onlyUser(d);
     if (next == div)
       break;
     StringRef n = onnxName(next);
-    if (n == "Cast" || n == "Identity") {
+    if (n == "Reciprocal" && onnxName(div) == "Mul" && !inverse) {
+      inverse = true;
+      d = next->getResult(0);
+      continue;
+    }
+    if (inverse && n != "Cast" && n != "Identity" && n != "Expand")
+      return {};
+    if (n == "Cast" || n == "Identity" || (n == "Expand" && next->getOperand(0) == d)) {
       d = next->getResult(0);
       continue;
     }
@@ -148,7 +215,11 @@ Value renormalised(Value v, Formula &f) {
     (n == "Add" ? epsilon : minimum) = *c;
     d = next->getResult(0);
   }
-  if (div->getOperand(1) != d || (epsilon != 0 && minimum != 0))
+  bool divides = onnxName(div) == "Div"
+                     ? div->getOperand(1) == d && !inverse
+                     : inverse && (div->getOperand(0) == d || div->getOperand(1) == d);
+  if (!divides || ranked(div->getResult(0)).getShape() != ranked(v).getShape() ||
+      (epsilon != 0 && minimum != 0))
     return {};
   f.renorm = Formula::Sum;
   f.epsilon = epsilon;
@@ -174,17 +245,19 @@ Value ahead(Value v, Value &shape) {
   return v;
 }
 
-// v times a number, when that is all that happens to v.
+// v times or divided by a number, when that is all that happens to v.
 Value scaled(Value v, double &factor) {
   Operation *user = onlyUser(v);
-  if (onnxName(user) != "Mul" || user->getOperand(0) == user->getOperand(1))
+  StringRef n = onnxName(user);
+  if ((n != "Mul" && n != "Div") || user->getOperand(0) == user->getOperand(1) ||
+      (n == "Div" && user->getOperand(0) != v))
     return {};
   Value other = user->getOperand(user->getOperand(0) == v ? 1 : 0);
   auto c = number(other);
   auto type = ranked(v), otherType = ranked(other);
-  if (!c || !otherType || otherType.getRank() > type.getRank())
+  if (!c || !otherType || otherType.getRank() > type.getRank() || (n == "Div" && *c == 0))
     return {};
-  factor = *c;
+  factor = n == "Mul" ? factor * *c : factor / *c;
   return user->getResult(0);
 }
 
@@ -213,9 +286,10 @@ void follow(Value v, Formula &f) {
     return true;
   };
   bool renormed = step([&](Value at) { return renormalised(at, f); });
-  if (!renormed && f.score == Formula::Identity && !f.bias)
+  if (!renormed && f.score == Formula::Identity)
     step([&](Value at) { return activated(at, f); });
-  step([&](Value at) { return scaled(at, f.scale); });
+  while (step([&](Value at) { return scaled(at, f.scale); }))
+    ;
   f.weights = v;
 }
 
@@ -245,9 +319,11 @@ Value biased(Operation *select, Value scores, Formula &f) {
   for (unsigned i : {0u, 1u}) {
     Value p = add->getOperand(i), b = add->getOperand(1 - i);
     Formula found = f;
-    if (!isExpertVector(b, ranked(select->getOperand(0)).getShape().back()) ||
-        !scoreOf(p, found))
+    if (!isExpertVector(b, ranked(select->getOperand(0)).getShape().back()))
       continue;
+    // Of scores that no router computes the weights are still theirs.
+    if (!scoreOf(p, found))
+      found.logits = core(p);
     if (Value gathered = gatherOf(select, core(p))) {
       f = found;
       f.bias = b;
@@ -263,10 +339,19 @@ bool matchFormula(Operation *select, Formula &f, std::string &why) {
   auto type = ranked(select->getOperand(0));
   auto chosen = ranked(select->getResult(1));
   auto kind = select->getAttrOfType<StringAttr>("kind");
-  if (select->getNumOperands() != 1 || (kind && kind != "top_k")) {
+  bool grouped = kind && kind == "grouped_top_k";
+  if (select->getNumOperands() != 1 || (kind && kind != "top_k" && !grouped)) {
     why = "the selection is no top-k of one matrix of scores";
     return false;
   }
+  auto attribute = [&](StringRef name) {
+    auto attr = select->getAttrOfType<IntegerAttr>(name);
+    return attr ? attr.getInt() : 1;
+  };
+  auto groupScore = select->getAttrOfType<StringAttr>("group_score");
+  f.groups = grouped ? attribute("groups") : 1;
+  f.groupK = grouped ? attribute("group_k") : 1;
+  f.top2 = groupScore && groupScore == "top2";
   if (!type || !chosen || type.getRank() != 2 || type.getShape().back() < 1 ||
       chosen.getShape().back() < 1) {
     why = "the scores are no [tokens, experts] matrix";

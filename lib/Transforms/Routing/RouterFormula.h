@@ -17,6 +17,8 @@ struct Formula {
   double minimum = 0.0;    // or its lower bound
   double scale = 1.0;
   int64_t k = 0;
+  int64_t groups = 1, groupK = 1; // the choice is among the groupK best groups
+  bool top2 = false;              // by the sum of a group's two largest scores
   mlir::Value logits;      // [T, E]
   mlir::Value bias;        // [E] added for the selection only, or null
   mlir::Value weights;     // what the fused weights replace: [T, k], or with

@@ -1,0 +1,154 @@
+// Expert ids that are no top-k of scores: an input, an entry of a table, the
+// argmax of some code, a part of a top-k. What computes them does not matter;
+// that they are expert ids shows in what reads them.
+#include "Analysis.h"
+
+using namespace mlir;
+
+namespace moec::raise {
+
+namespace {
+
+bool isIdTensor(const Expr *e) {
+  auto type = e->kind == Expr::Leaf ? ranked(e->origin) : RankedTensorType();
+  return type && type.getRank() > 0 && type.getElementType().isInteger() &&
+         !type.getElementType().isInteger(1) && !isWeight(e->origin);
+}
+
+} // namespace
+
+// `index` names one of `experts` experts.
+void Analysis::noteIds(const Fact &index, int64_t experts, bool wraps) {
+  if (!isIdTensor(index.expr) || experts < 1)
+    return;
+  ExternalIds &ids = noted_[index.expr->origin];
+  ids.agree &= ids.experts == 0 || ids.experts == experts;
+  ids.experts = experts;
+  ids.wraps |= wraps;
+}
+
+// `index` is compared with a number, or with all ids along an axis.
+void Analysis::noteTest(const Fact &index, const Fact &other) {
+  if (!isIdTensor(index.expr))
+    return;
+  if (other.expr->kind == Expr::Splat) {
+    noted_[index.expr->origin].tested.insert(
+        static_cast<int64_t>(other.expr->nums[0]));
+    return;
+  }
+  if (other.expr->kind != Expr::Weight)
+    return;
+  auto numbers = constNumbers(other.expr->origin);
+  if (!numbers || numbers->size() < 2)
+    return;
+  for (auto [i, v] : llvm::enumerate(*numbers))
+    if (v != static_cast<double>(i))
+      return;
+  noteIds(index, static_cast<int64_t>(numbers->size()), false);
+}
+
+llvm::MapVector<Value, ExternalIds> Analysis::externalIds() const {
+  llvm::MapVector<Value, ExternalIds> out;
+  for (const auto &[value, noted] : noted_) {
+    ExternalIds ids = noted;
+    // Tests alone: for 0, 1, 2, .. without a gap.
+    auto tests = static_cast<int64_t>(ids.tested.size());
+    if (ids.experts == 0 && tests >= 2 && *ids.tested.begin() == 0 &&
+        *ids.tested.rbegin() == tests - 1)
+      ids.experts = tests;
+    if (ids.experts > 0 && ids.agree)
+      out.insert({value, ids});
+  }
+  return out;
+}
+
+// A last axis of static size holds the slots of a token.
+Fact Analysis::givenFact(Value v, const ExternalIds &given) {
+  auto type = ranked(v);
+  SmallVector<int64_t> shape(type.getShape());
+  int64_t k = 1;
+  bool slots = type.getRank() >= 2 && shape.back() > 0;
+  if (slots)
+    k = shape.back();
+  else
+    shape.push_back(1);
+  Layout layout = leafLayout(RankedTensorType::get(shape, type.getElementType()));
+  layout.back().clear();
+  if (!slots)
+    layout.pop_back();
+  else if (k > 1)
+    layout.back().push_back({Atom::Slot, k});
+  Routing r;
+  r.topk = v.getDefiningOp();
+  r.ids = v;
+  r.k = k;
+  r.experts = given.experts;
+  r.external = true;
+  r.wraps = given.wraps;
+  routings_.insert({v, r});
+  return {idTable(v, given.experts), layout};
+}
+
+Expr *Analysis::idTable(Value ids, int64_t experts) {
+  Expr *e = make(Expr::IdTable);
+  e->ids = ids;
+  e->perSlot = true;
+  for (int64_t i = 0; i < experts; ++i)
+    e->nums.push_back(static_cast<double>(i));
+  return e;
+}
+
+// The best expert of each token.
+bool Analysis::argmax(Operation *op) {
+  Fact in = get(op->getOperand(0));
+  auto type = ranked(op->getOperand(0));
+  if (!type || type.getRank() < 2 || intAttr(op, "select_last_index", 0) != 0)
+    return false;
+  int64_t axis = intAttr(op, "axis", 0), experts = type.getShape().back();
+  if ((axis != -1 && axis != type.getRank() - 1) || experts < 1 ||
+      experts > 65536 || !isa<FloatType>(type.getElementType()))
+    return false;
+  Routing r;
+  r.topk = op;
+  r.ids = op->getResult(0);
+  r.scores = op->getOperand(0);
+  r.k = 1;
+  r.experts = experts;
+  routings_.insert({r.ids, r});
+  Layout layout = isTokenRows(in.layout) ? in.layout : leafLayout(type);
+  layout.back().clear();
+  if (intAttr(op, "keepdims", 1) == 0)
+    layout.pop_back();
+  set(r.ids, {idTable(r.ids, experts), layout});
+  return true;
+}
+
+// Ids of several choices side by side are the slots of one.
+Analysis::Result Analysis::joinChoices(ArrayRef<Fact> parts, size_t axis,
+                                       Operation *op) {
+  int64_t slots = 0;
+  for (const Fact &part : parts) {
+    const Routing *r = isIdentity(part.expr) ? routing(part.expr->ids) : nullptr;
+    const Routing *first = routing(parts[0].expr->ids);
+    if (!r || !first || r->experts != first->experts ||
+        axis + 1 != part.layout.size() ||
+        !isTokenRows(part.layout, part.layout.back().size()) ||
+        (!part.layout.back().empty() &&
+         !isAtom(part.layout.back(), Atom::Slot)))
+      return std::nullopt;
+    slots += part.layout.back().empty() ? 1 : part.layout.back()[0].size;
+  }
+  Routing r;
+  r.topk = op;
+  r.ids = op->getResult(0);
+  r.k = slots;
+  r.experts = routing(parts[0].expr->ids)->experts;
+  r.external = true;
+  r.proven = true;
+  routings_.insert({r.ids, r});
+  Layout layout = parts[0].layout;
+  layout.back() = {Atom{Atom::Slot, slots}};
+  return Fact{idTable(r.ids, r.experts), layout};
+}
+
+} // namespace moec::raise

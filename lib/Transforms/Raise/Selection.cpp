@@ -1,0 +1,106 @@
+#include "Selection.h"
+#include "MoEOps.h"
+
+using namespace mlir;
+
+namespace moec::raise {
+
+namespace {
+
+// Every element of the integers is in 0..experts-1, whatever the model's inputs.
+bool inRange(Value v, int64_t experts, int depth = 0) {
+  Operation *op = v ? v.getDefiningOp() : nullptr;
+  if (!op || depth > 12)
+    return false;
+  auto all = [&](OperandRange operands) {
+    return llvm::all_of(operands, [&](Value operand) {
+      return inRange(operand, experts, depth + 1);
+    });
+  };
+  StringRef n = onnxName(op);
+  if (n == "Constant") {
+    auto numbers = constNumbers(v);
+    return numbers && llvm::all_of(*numbers, [&](double i) {
+             return i >= 0 && i < static_cast<double>(experts);
+           });
+  }
+  if (n == "TopK" || n == "ArgMax" || n == "ArgMin") {
+    auto type = ranked(op->getOperand(0));
+    int64_t axis = intAttr(op, "axis", n == "TopK" ? -1 : 0);
+    if (!type || (n == "TopK" && v != op->getResult(1)))
+      return false;
+    int64_t size = type.getDimSize(axis < 0 ? axis + type.getRank() : axis);
+    return size > 0 && size <= experts;
+  }
+  if (n == "Clip") {
+    auto low = op->getNumOperands() > 1 ? constSplat(op->getOperand(1)) : std::nullopt;
+    auto high = op->getNumOperands() > 2 ? constSplat(op->getOperand(2)) : std::nullopt;
+    return low && high && *low >= 0 && *high < static_cast<double>(experts);
+  }
+  if (n == "Concat" || n == "Max" || n == "Min")
+    return all(op->getOperands());
+  if (n == "Where")
+    return all(op->getOperands().drop_front());
+  static constexpr llvm::StringLiteral moves[] = {
+      "Identity", "Cast",      "Reshape", "Squeeze",        "Unsqueeze",
+      "Flatten",  "Transpose", "Slice",   "Gather",         "GatherND",
+      "Expand",   "Tile",      "Split",   "GatherElements"};
+  if (!llvm::is_contained(moves, n))
+    return false;
+  auto type = ranked(op->getOperand(0));
+  return type && type.getElementType().isInteger() &&
+         inRange(op->getOperand(0), experts, depth + 1);
+}
+
+} // namespace
+
+Value givenIds(OnnxBuilder &b, const Routing &r) {
+  Value ids = r.ids;
+  auto type = rankedType(ids);
+  if (type.getElementType().isUnsignedInteger() ||
+      type.getElementType().getIntOrFloatBitWidth() < 32)
+    ids = b.cast(ids, b.builder.getI64Type());
+  if (type.getRank() != 2 || type.getDimSize(1) != r.k)
+    ids = b.reshape(ids, {-1, r.k});
+  if (!r.proven && !inRange(r.ids, r.experts)) {
+    Type element = rankedType(ids).getElementType();
+    auto number = [&](int64_t v) {
+      return b.scalar(element, static_cast<double>(v));
+    };
+    auto test = [&](StringRef name, Value x, int64_t bound) {
+      return b.op(name, {x, number(bound)},
+                  rankedType(x).clone(b.builder.getI1Type()));
+    };
+    if (r.wraps) {
+      Value back = b.binary("Add", ids, number(r.experts));
+      ids = b.op("Where", {test("Less", ids, 0), back, ids}, ids.getType());
+    }
+    Value beyond = b.op("Or", {test("Less", ids, 0), test("GreaterOrEqual", ids, r.experts)},
+                        rankedType(ids).clone(b.builder.getI1Type()));
+    ids = b.op("Where", {beyond, number(-1), ids}, ids.getType());
+  }
+  return b.cast(ids, b.builder.getI32Type());
+}
+
+std::pair<Value, Value> chosenExperts(OnnxBuilder &b, const Routing &r) {
+  Value scores = r.scores;
+  auto groups = matchGroups(scores);
+  int64_t each = groups ? r.experts / groups->groups : 0;
+  bool grouped = groups && r.k <= groups->groupK * each;
+  if (grouped)
+    scores = groups->scores;
+  auto type = rankedType(scores);
+  Value rows = type.getRank() == 2 ? scores : b.reshape(scores, {-1, r.experts});
+  auto chosen = createSelect(b, rows, r.k);
+  if (!grouped || groups->groupK == groups->groups)
+    return chosen;
+  Operation *op = chosen.first.getDefiningOp();
+  op->setAttr("kind", b.builder.getStringAttr("grouped_top_k"));
+  op->setAttr("groups", b.builder.getI64IntegerAttr(groups->groups));
+  op->setAttr("group_k", b.builder.getI64IntegerAttr(groups->groupK));
+  if (groups->top2)
+    op->setAttr("group_score", b.builder.getStringAttr("top2"));
+  return chosen;
+}
+
+} // namespace moec::raise
