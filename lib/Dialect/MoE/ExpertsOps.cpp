@@ -63,10 +63,10 @@ LogicalResult ExpertsOp::verify() {
   if (combine != "sum" && combine != "none")
     return emitOpError("has combine = \"") << combine << "\"; it is sum or none";
   // experts.C10
-  auto kinds = getContexts().value_or(ArrayAttr());
-  for (StringAttr kind : kinds ? kinds.getAsRange<StringAttr>() : ArrayAttr().getAsRange<StringAttr>())
-    if (kind != "rows" && kind != "whole")
-      return emitOpError("has a context \"") << kind.getValue() << "\"; it is rows or whole";
+  if (auto kinds = getContexts())
+    for (StringRef kind : kinds->getAsValueRange<StringAttr>())
+      if (kind != "rows" && kind != "whole")
+        return emitOpError("has a context \"") << kind << "\"; it is rows or whole";
   return success();
 }
 

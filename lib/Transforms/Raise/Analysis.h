@@ -95,6 +95,8 @@ private:
   Result tile(mlir::Operation *op);
   bool split(mlir::Operation *op);
   Result slice(mlir::Operation *op);
+  Result sliceAxis(const Fact &in, int64_t axis, int64_t total, int64_t start,
+                   int64_t end, int64_t step);
   Result partOf(const Fact &in, int64_t axis, int64_t offset, int64_t size,
                 int64_t stride);
   Result pickOf(const Fact &in, int64_t axis, int64_t index, bool drop);

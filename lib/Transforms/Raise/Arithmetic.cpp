@@ -257,8 +257,10 @@ std::optional<Analysis::Result> Analysis::foldSplats(StringRef n, const Fact &a,
   auto neutral = [&](const Expr *e, bool right) {
     bool sum = n == "Add" || n == "Or" || (right && n == "Sub");
     bool product = n == "Mul" || n == "And" || (right && n == "Div");
-    return e->kind == Expr::Splat && ((sum && e->nums[0] == 0) ||
-                                      (product && e->nums[0] == 1));
+    auto number = e->kind == Expr::Splat    ? std::optional(e->nums[0])
+                  : e->kind == Expr::Weight ? constSplat(e->origin)
+                                            : std::nullopt;
+    return number && ((sum && *number == 0) || (product && *number == 1));
   };
   bool neutralY = neutral(y, true);
   if (!neutralY && !neutral(x, false))

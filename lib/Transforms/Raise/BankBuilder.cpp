@@ -210,12 +210,22 @@ FlatSymbolRefAttr BankBuilder::build(const Ffn &ffn, const BankShape &shape,
   return build(parts, ffn, shape, loc);
 }
 
-FlatSymbolRefAttr BankBuilder::build(const Parts &parts, const Ffn &ffn,
-                                     const BankShape &shape, Location loc) {
+std::string BankBuilder::freshName() {
   std::string name;
   do
     name = "layer" + std::to_string(counter++);
   while (SymbolTable::lookupSymbolIn(module, name));
+  return name;
+}
+
+FlatSymbolRefAttr BankBuilder::build(const RegionBody &body, Location loc,
+                                     RankedTensorType &result) {
+  return buildRegionBank(module, steps, body, freshName(), loc, result);
+}
+
+FlatSymbolRefAttr BankBuilder::build(const Parts &parts, const Ffn &ffn,
+                                     const BankShape &shape, Location loc) {
+  std::string name = freshName();
   auto bind = [&](Value v, StringRef part) {
     return v ? steps.bind(v, name + "." + part.str()) : FlatSymbolRefAttr();
   };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "FfnMatch.h"
+#include "RegionBody.h"
 #include "moec/Transforms/Prepare/WeightSteps.h"
 
 namespace moec::raise {
@@ -25,6 +26,14 @@ public:
   mlir::FlatSymbolRefAttr build(const Ffn &ffn, const BankShape &shape,
                                 mlir::Location loc);
 
+  // Experts that are regions: their parameters are constant, and their own.
+  bool check(const RegionBody &body, std::string &why) {
+    return ownSlices(body, steps, why);
+  }
+  // `result` becomes the type [N, ...] of what an expert gives.
+  mlir::FlatSymbolRefAttr build(const RegionBody &body, mlir::Location loc,
+                                mlir::RankedTensorType &result);
+
   // A bank from stacked weights values in canonical layout (null: absent).
   struct Parts {
     mlir::Value gate, up, down, gateBias, upBias, downBias;
@@ -33,6 +42,7 @@ public:
                                 const BankShape &shape, mlir::Location loc);
 
 private:
+  std::string freshName();
   bool checkSet(const WeightSet &set, int64_t experts, std::string &why);
   // [E, rows, cols] of a projection.
   mlir::Value matrix(const Projection &p, const BankShape &shape);

@@ -129,11 +129,11 @@ Analysis::Result Analysis::addHits(Operation *op, const Fact &data,
   if (!term)
     term = Term{index.expr->expert, update.expr, nullptr, op};
   term->masked = index.expr->b != nullptr;
-  // Hits by a positive weight need that weight.
+  // Hits by a weight above 0, or by one that is not 0, need that weight.
   if (index.expr->a) {
     if (!term->weight || !same(term->weight, index.expr->a))
       return std::nullopt;
-    term->positive = true;
+    term->positive = !index.expr->nums.empty();
   }
   sum->terms.push_back(*term);
   Layout layout = update.layout;

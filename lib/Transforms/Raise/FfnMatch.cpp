@@ -32,23 +32,6 @@ void split(Expr *e, Factors &out, double &scale) {
   }
 }
 
-// The same for an expert's result: products of weights alone stay together,
-// some value of the graph holds them.
-void splitResult(Expr *e, Factors &out, double &scale) {
-  if (e->kind == Expr::Binary && e->name == "Mul" && e->expertLinear) {
-    splitResult(e->a, out, scale);
-    splitResult(e->b, out, scale);
-  } else if (e->kind == Expr::Splat) {
-    scale *= e->nums[0];
-  } else if (e->kind == Expr::Binary && e->name == "Div" && e->expertLinear &&
-             e->b->kind == Expr::Splat && e->b->nums[0] != 0) {
-    splitResult(e->a, out, scale);
-    scale /= e->b->nums[0];
-  } else {
-    out.push_back(e);
-  }
-}
-
 std::optional<Projection> projection(Expr *e) {
   if (e->kind == Expr::Linear) {
     Projection p;
@@ -304,6 +287,23 @@ bool matchHidden(Expr *hidden, Ffn &ffn, std::string &why) {
 
 } // namespace
 
+// The same for an expert's result: products of weights alone stay together,
+// some value of the graph holds them.
+void splitResult(Expr *e, SmallVectorImpl<Expr *> &out, double &scale) {
+  if (e->kind == Expr::Binary && e->name == "Mul" && e->expertLinear) {
+    splitResult(e->a, out, scale);
+    splitResult(e->b, out, scale);
+  } else if (e->kind == Expr::Splat) {
+    scale *= e->nums[0];
+  } else if (e->kind == Expr::Binary && e->name == "Div" && e->expertLinear &&
+             e->b->kind == Expr::Splat && e->b->nums[0] != 0) {
+    splitResult(e->a, out, scale);
+    scale /= e->b->nums[0];
+  } else {
+    out.push_back(e);
+  }
+}
+
 std::optional<Ffn> matchFfn(Expr *body, Expr *weight, std::string &why) {
   Ffn ffn;
   Factors fs;
@@ -324,9 +324,8 @@ std::optional<Ffn> matchFfn(Expr *body, Expr *weight, std::string &why) {
       return std::nullopt;
     }
   }
-  if (!down || ffn.weights.empty()) {
-    why = down ? "no routing weight multiplies the experts' results"
-               : "the expert does not end in a linear map";
+  if (!down) {
+    why = "the expert does not end in a linear map";
     return std::nullopt;
   }
   auto p = projection(down);

@@ -26,6 +26,9 @@ struct Ffn {
   llvm::SmallVector<Expr *, 2> weights; // factors of the routing weight
 };
 
+// The factors of an expert's result; constant ones are multiplied into `scale`.
+void splitResult(Expr *e, llvm::SmallVectorImpl<Expr *> &factors, double &scale);
+
 // `body` is an expert's result; `weight` its routing weight when that is known
 // apart from the body. On failure `why` names the obligation.
 std::optional<Ffn> matchFfn(Expr *body, Expr *weight, std::string &why);

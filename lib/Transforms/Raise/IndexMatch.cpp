@@ -150,7 +150,8 @@ Analysis::Result Analysis::gatherND(Operation *op) {
 Analysis::Result Analysis::nonZero(Operation *op) {
   Fact in = get(op->getOperand(0));
   int expert = indicator(in.expr);
-  bool picked = in.expr->kind == Expr::Picked, column = in.expr->kind == Expr::Column;
+  bool picked = in.expr->kind == Expr::Picked || in.expr->kind == Expr::Masked;
+  bool column = in.expr->kind == Expr::Column;
   if (in.layout.size() == 1 && (picked || column))
     return pickedTokens(op, in);
   if (in.layout.size() != 2 || (expert < 0 && !column))
@@ -191,8 +192,13 @@ Analysis::Result Analysis::pickedTokens(Operation *op, const Fact &in) {
     e->ids = denseRouting(in.expr->a, in.expr->size);
     e->b = in.expr->a;
   } else {
+    bool masked = in.expr->kind == Expr::Masked; // a weight other than 0
     e->ids = in.expr->ids;
-    e->a = in.expr->a;
+    e->a = masked ? in.expr->b : in.expr->a;
+    if (masked && e->a->kind == Expr::Splat)
+      e->a = nullptr; // counts of slots
+    else if (e->a && !masked)
+      e->nums = {1};
   }
   if (!e->ids)
     return std::nullopt;
@@ -321,6 +327,8 @@ Analysis::Result Analysis::stack(ArrayRef<Fact> parts, size_t axis,
   out.expr = zipExperts(*this, exprs, why);
   if (!out.expr)
     out.expr = joinExperts(*this, exprs);
+  else if (!llvm::is_contained(exprs, out.expr))
+    out.expr->args.assign(exprs.begin(), exprs.end()); // should it be no ffn
   return out;
 }
 

@@ -205,7 +205,7 @@ bool bodiesOf(const Routing &r, Expr *candidate, Layer &layer,
     splitResult(candidate->a, fs, layer.ffn.scale);
     Expr *joined = nullptr;
     for (Expr *f : fs)
-      if (f->kind == Expr::Joined && !joined)
+      if (!f->args.empty() && f->kind != Expr::Opaque && !joined)
         joined = f;
       else if (f->expertLinear)
         return false;

@@ -19,9 +19,24 @@ std::pair<Value, Value> createSelect(OnnxBuilder &b, Value scores, int64_t k) {
 
 Value createExperts(OnnxBuilder &b, FlatSymbolRefAttr bank, Value x, Value ids,
                     Value weights) {
+  return createExperts(b, bank, x, ids, weights, {}, x.getType());
+}
+
+Value createExperts(OnnxBuilder &b, FlatSymbolRefAttr bank, Value x, Value ids, Value weights,
+                    ArrayRef<std::pair<Value, StringRef>> contexts, Type result) {
   OperationState state(b.loc, "moe.experts");
-  state.addOperands({x, ids, weights});
-  state.addTypes(x.getType());
+  state.addOperands(x);
+  if (ids)
+    state.addOperands(ids);
+  state.addOperands(weights);
+  SmallVector<StringRef> kinds;
+  for (auto [value, kind] : contexts) {
+    state.addOperands(value);
+    kinds.push_back(kind);
+  }
+  if (!kinds.empty())
+    state.addAttribute("contexts", b.builder.getStrArrayAttr(kinds));
+  state.addTypes(result);
   state.addAttribute("bank", bank);
   return b.builder.create(state)->getResult(0);
 }

@@ -1,0 +1,60 @@
+// Expert bodies of any form, as regions of a moe.bank: the operations between
+// what all experts read and what each of them gives.
+//
+// Such a body is proven token by token (RowWise.h). Experts whose operations
+// are the same become one region with parameters of their own; others get
+// regions of their own kind.
+#pragma once
+
+#include "Analysis.h"
+#include "RowWise.h"
+#include "moec/Transforms/Prepare/WeightSteps.h"
+
+namespace moec::raise {
+
+// A tensor that the experts read.
+struct Source {
+  mlir::Value value;    // outside of the experts
+  int64_t rowAxes = 0;  // how many of its first axes run over tokens, 0: none
+  mlir::RankedTensorType type; // as an expert sees it: [N, ...], or the value's
+};
+
+// One expert's operations, in order, and what they read.
+struct Recipe {
+  llvm::SmallVector<mlir::Operation *> ops;
+  mlir::Value result;
+  llvm::DenseMap<mlir::Value, unsigned> sources; // value in the graph -> source
+  llvm::SmallVector<mlir::Value> parameters;     // in order of first use
+  llvm::DenseMap<mlir::Value, double> numbers;   // one number everywhere
+  std::string key; // equal for experts that differ in parameters only
+};
+
+struct RegionBody {
+  llvm::SmallVector<Source> sources; // the first are the tokens
+  std::vector<Recipe> experts;
+  llvm::DenseMap<mlir::Value, Rows> rows; // of every value inside
+  int64_t rowAxes = 1; // how many axes run over tokens inside of the experts
+  bool coupled = false;
+  llvm::SmallVector<mlir::Operation *> inside; // all operations that go
+};
+
+// `bodies[e]` is what expert e gives, with its rows along the first `rowAxes`
+// axes. On failure `why` names the obligation and `at` where.
+std::optional<RegionBody> matchRegion(Analysis &analysis,
+                                      llvm::ArrayRef<mlir::Value> bodies,
+                                      int64_t rowAxes, mlir::Operation *&at,
+                                      std::string &why);
+
+// Whether every parameter that is a slice of a stack of all experts is the
+// slice of its own expert.
+bool ownSlices(const RegionBody &body, WeightSteps &steps, std::string &why);
+
+// The moe.bank of the regions. `result` becomes the type [N, ...] of what an
+// expert gives.
+mlir::FlatSymbolRefAttr buildRegionBank(mlir::ModuleOp module,
+                                        WeightSteps &steps,
+                                        const RegionBody &body,
+                                        llvm::StringRef name, mlir::Location loc,
+                                        mlir::RankedTensorType &result);
+
+} // namespace moec::raise
