@@ -3,6 +3,7 @@
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Location.h"
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/ConvertUTF.h"
 
 #include <cstring>
 
@@ -11,11 +12,28 @@ using namespace moec::onnx_import;
 using llvm::StringRef;
 
 std::string onnx_import::printable(StringRef name) {
-  std::string result = name.str();
-  for (char &c : result)
-    if (static_cast<unsigned char>(c) < 32 || c == 127)
-      c = '?';
+  std::string result;
+  auto *at = reinterpret_cast<const llvm::UTF8 *>(name.begin());
+  auto *end = reinterpret_cast<const llvm::UTF8 *>(name.end());
+  while (at != end) {
+    unsigned length = *at < 32 || *at == 127 ? 0 : llvm::getUTF8SequenceSize(at, end);
+    if (length == 0)
+      result.push_back('?');
+    else
+      result.append(at, at + length);
+    at += std::max(1u, length);
+  }
   return result;
+}
+
+std::string onnx_import::brief(StringRef name) {
+  constexpr size_t kLongest = 200;
+  if (name.size() <= kLongest)
+    return printable(name);
+  size_t end = kLongest;
+  while (end > 0 && (name[end] & 0xc0) == 0x80) // not inside a character
+    --end;
+  return printable(name.take_front(end)) + "...";
 }
 
 std::string onnx_import::oneLine(StringRef text) {
@@ -37,7 +55,7 @@ std::string onnx_import::oneLine(StringRef text) {
   result = StringRef(result).rtrim(" .|").str();
   if (result.size() > 400)
     result = result.substr(0, 400) + " ...";
-  return result;
+  return printable(result);
 }
 
 void Context::error(const llvm::Twine &text) {
@@ -47,9 +65,9 @@ void Context::error(const llvm::Twine &text) {
 
 void Context::nodeError(StringRef op, StringRef name, const llvm::Twine &text) {
   ++errors;
-  auto id = mlir::StringAttr::get(&mlir, printable(name));
+  auto id = mlir::StringAttr::get(&mlir, brief(name));
   mlir::emitError(mlir::NameLoc::get(id))
-      << "'onnx." << printable(op) << "' op " << oneLine(text.str());
+      << "'onnx." << brief(op) << "' op " << oneLine(text.str());
 }
 
 void Context::error(const onnx::NodeProto &node, const llvm::Twine &text) {

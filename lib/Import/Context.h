@@ -48,8 +48,14 @@ struct Context {
 
 /// The text on one line of bounded length, without the library's tags and control characters.
 std::string oneLine(llvm::StringRef text);
-/// A name fit for one line: control characters become '?'.
+/// A name fit for one line and for any reader: control characters, and bytes that are not UTF-8,
+/// become '?'.
 std::string printable(llvm::StringRef name);
+/// The same for a message: the start of a name that is longer than anyone wants to read.
+std::string brief(llvm::StringRef name);
+
+/// What a file that is no ONNX file seems to be, with what to do; empty when that is not known.
+llvm::StringRef foreignFormat(llvm::StringRef bytes);
 
 /// Number of elements; nothing when a dimension is negative or the product beyond 2^48.
 std::optional<uint64_t> elementCount(const ::onnx::TensorProto &tensor, std::string &why);
@@ -81,6 +87,10 @@ void normalise(Context &context, ::onnx::ModelProto &model);
 void check(Context &context, ::onnx::ModelProto &model);
 /// Brings the model to the dialect's opset.
 void convert(Context &context, ::onnx::ModelProto &model);
+/// Whether the library's function body takes a node's place.
+bool isWrittenOut(const ::onnx::NodeProto &node);
+/// Puts function bodies in the place of operators that are only known by them.
+void expand(Context &context, ::onnx::ModelProto &model);
 /// Types for all values.
 void infer(Context &context, ::onnx::ModelProto &model);
 /// The module; null after errors.

@@ -6,28 +6,38 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Verifier.h"
+#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 
 #include <climits>
+#include <map>
 #include <new>
 
 using namespace moec;
 using namespace moec::onnx_import;
 using llvm::StringRef;
 
-static constexpr int64_t kOldest = 11, kNewest = 26;
+static constexpr int64_t kOldest = 7, kNewest = 28;
 
 // The opset of the default domain, or errors.
 static void checkOpset(Context &context, ::onnx::ModelProto &model) {
-  int64_t version = 0;
-  for (::onnx::OperatorSetIdProto &opset : *model.mutable_opset_import())
-    if (isDefaultDomain(opset.domain())) {
-      version = opset.version();
+  std::map<std::string, int64_t> versions;
+  for (::onnx::OperatorSetIdProto &opset : *model.mutable_opset_import()) {
+    if (isDefaultDomain(opset.domain()))
       opset.set_domain("");
-    }
-  if (version == 0)
+    auto [it, fresh] = versions.try_emplace(opset.domain(), opset.version());
+    if (!fresh && it->second != opset.version())
+      context.error("the operators of domain \"" + brief(opset.domain()) +
+                    "\" are imported twice, in versions " + llvm::Twine(it->second) + " and " +
+                    llvm::Twine(opset.version()));
+  }
+  auto found = versions.find("");
+  if (found == versions.end())
     return context.error("the model does not say which version of ONNX's operators it uses");
+  int64_t version = found->second;
+  if (version < 1)
+    return context.error("opset " + llvm::Twine(version) + " does not exist");
   if (version < kOldest || version > kNewest)
     context.error("opset " + llvm::Twine(version) + " is unsupported; " + llvm::Twine(kOldest) +
                   " to " + llvm::Twine(kNewest) + " are");
@@ -41,14 +51,11 @@ static ::onnx::ModelProto readModel(Context &context) {
     context.error("the file is empty");
     return model;
   }
-  if (text.size() <= 1024 && text.starts_with("version https://git-lfs.github.com/spec/")) {
-    context.error("is a Git LFS pointer, not the data: run git lfs pull");
-    return model;
-  }
   std::string error;
   std::optional<Skimmed> skimmed = skim(context.bytes, error);
   if (!skimmed) {
-    context.error(error);
+    StringRef format = foreignFormat(text);
+    context.error(format.empty() ? error : "is " + format.str());
     return model;
   }
   context.sources = std::move(skimmed->sources);
@@ -69,7 +76,7 @@ static mlir::OwningOpRef<mlir::ModuleOp> import(Context &context) {
     return nullptr;
   // What older versions of the format lack is made up for above; the library wants a recent one.
   model.set_ir_version(::onnx::IR_VERSION);
-  for (auto step : {normalise, check, convert, infer}) {
+  for (auto step : {normalise, check, convert, expand, infer}) {
     step(context, model);
     if (context.errors)
       return nullptr;
@@ -83,6 +90,12 @@ static mlir::OwningOpRef<mlir::ModuleOp> import(Context &context) {
 mlir::OwningOpRef<mlir::ModuleOp> moec::importOnnx(StringRef path, mlir::MLIRContext &mlir) {
   mlir.loadDialect<moec::onnx::OnnxDialect, moe::MoEDialect, mlir::func::FuncDialect>();
   Context context(mlir, llvm::sys::path::parent_path(path), llvm::sys::path::filename(path));
+  // Reading a pipe or a device could last for ever.
+  llvm::sys::fs::file_status status;
+  if (!llvm::sys::fs::status(path, status) && !llvm::sys::fs::is_regular_file(status)) {
+    context.error("is no regular file");
+    return nullptr;
+  }
   auto buffer = llvm::MemoryBuffer::getFile(path, /*IsText=*/false,
                                             /*RequiresNullTerminator=*/false);
   if (!buffer) {

@@ -1,4 +1,4 @@
-#include "Skim.h"
+#include "Context.h"
 
 #include "llvm/ADT/StringSwitch.h"
 
@@ -213,6 +213,9 @@ private:
     ArrayRef<uint8_t> raw;
     bool hasRaw = false;
     TensorSource source;
+    llvm::SmallVector<StringRef, 3> keys; // of external_data, those that mean something here
+    StringRef name;
+    std::string problem; // the first one, told with the name, which may come later
   };
 
   bool fail(std::string why) {
@@ -236,13 +239,18 @@ private:
       (field.number == 1 ? key : value) = text(field.payload);
     }
     uint64_t number = 0;
-    if (key == "location")
-      t.source.location = value.str();
-    if (key != "offset" && key != "length")
+    if (key != "location" && key != "offset" && key != "length")
       return true;
-    if (value.getAsInteger(10, number))
-      return fail("external data has the " + key.str() + " \"" + value.take_front(40).str() +
-                  "\", which is no size in bytes");
+    if (llvm::is_contained(t.keys, key) && t.problem.empty())
+      t.problem = "external data has its " + key.str() + " twice";
+    t.keys.push_back(key);
+    if (key == "location") {
+      t.source.location = value.str();
+      return true;
+    }
+    if (value.getAsInteger(10, number) && t.problem.empty())
+      t.problem = "external data has the " + key.str() + " \"" + value.take_front(40).str() +
+                  "\", which is no size in bytes";
     if (key == "offset")
       t.source.offset = number;
     else
@@ -270,6 +278,7 @@ private:
     case 3:
       return fail("unsupported: a tensor in segments");
     case 8:
+      t.name = text(field.payload);
       putField(t.head, field);
       return true;
     case 9:
@@ -321,6 +330,11 @@ private:
       if (!cursor.next(next, error) || !field(t, next))
         return false;
     }
+    bool typed = llvm::any_of(t.source.runs, [](const auto &run) { return !run.bytes.empty(); });
+    if (typed && !t.raw.empty() && t.problem.empty())
+      t.problem = "has both raw data and numbers of its own";
+    if (!t.problem.empty())
+      return fail("tensor \"" + brief(t.name) + "\" " + t.problem);
     out = std::move(t.head);
     bool strings = t.type == 8;
     if (!t.external && (strings || staysInline(t))) {

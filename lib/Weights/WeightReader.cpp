@@ -57,6 +57,8 @@ static llvm::Error refuse(StringRef file, const llvm::Twine &why) {
 }
 
 static llvm::Error systemError(StringRef file, int code) {
+  if (code == ENOENT && file.contains('\\'))
+    return refuse(file, "does not exist; is a backslash in it meant to separate folders? Names use \"/\"");
   if (code == ENOENT)
     return refuse(file, "does not exist");
   return refuse(file, llvm::Twine("cannot be opened: ") + std::strerror(code));
