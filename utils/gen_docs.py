@@ -86,7 +86,7 @@ def onnx_ops():
                      f"{', '.join(outputs)} | {extra} |"))
     lines = [row for _, row in sorted(rows)]
     return (NOTE + "# Operators of the onnx dialect\n\nOne op is one operator of the ONNX standard, "
-            "opset 26; the links lead to its description there. `?` marks an optional operand or "
+            "opset 28; the links lead to its description there. `?` marks an optional operand or "
             "result, which is of type `none` when it is absent, `...` any number of them.\n\n"
             "| op | operands | results | attributes and regions |\n|---|---|---|---|\n"
             + "\n".join(lines) + "\n")

@@ -32,18 +32,35 @@ std::optional<DType> toDType(DLDataType type) {
   case kDLUInt << 8 | 16: return DType::u16;
   case kDLUInt << 8 | 32: return DType::u32;
   case kDLUInt << 8 | 64: return DType::u64;
+  case kDLFloat8_e4m3fn << 8 | 8: return DType::f8e4m3fn;
+  case kDLFloat8_e4m3fnuz << 8 | 8: return DType::f8e4m3fnuz;
+  case kDLFloat8_e5m2 << 8 | 8: return DType::f8e5m2;
+  case kDLFloat8_e5m2fnuz << 8 | 8: return DType::f8e5m2fnuz;
+  case kDLUInt << 8 | 4: return DType::u4;
+  case kDLInt << 8 | 4: return DType::i4;
+  case kDLFloat4_e2m1fn << 8 | 4: return DType::f4e2m1;
+  case kDLFloat8_e8m0fnu << 8 | 8: return DType::f8e8m0;
+  case kDLUInt << 8 | 2: return DType::u2;
+  case kDLInt << 8 | 2: return DType::i2;
   default: return std::nullopt;
   }
 }
 
-DLDataType toDLType(DType type) {
-  uint8_t code = type == DType::bf16      ? kDLBfloat
-                 : type == DType::boolean ? kDLBool
-                 : isFloat(type)          ? kDLFloat
-                 : nameOf(type).starts_with("u") ? kDLUInt
-                                                 : kDLInt;
-  return {code, uint8_t(sizeOf(type) * 8), 1};
+uint8_t codeOf(DType type) {
+  switch (type) {
+  case DType::bf16: return kDLBfloat;
+  case DType::boolean: return kDLBool;
+  case DType::f8e4m3fn: return kDLFloat8_e4m3fn;
+  case DType::f8e4m3fnuz: return kDLFloat8_e4m3fnuz;
+  case DType::f8e5m2: return kDLFloat8_e5m2;
+  case DType::f8e5m2fnuz: return kDLFloat8_e5m2fnuz;
+  case DType::f4e2m1: return kDLFloat4_e2m1fn;
+  case DType::f8e8m0: return kDLFloat8_e8m0fnu;
+  default: return isFloat(type) ? kDLFloat : nameOf(type).starts_with("u") ? kDLUInt : kDLInt;
+  }
 }
+
+DLDataType toDLType(DType type) { return {codeOf(type), uint8_t(bitsOf(type)), 1}; }
 
 class CompiledExecutor : public Executor {
 public:

@@ -131,14 +131,16 @@ llvm::Error Model::runPipeline(StringRef pipeline) {
   return llvm::Error::success();
 }
 
-llvm::Error Model::optimise(int level) {
-  std::string pipeline = "canonicalize,cse,refine-shapes,decompose-contrib,decompose-onnx,fold-weights";
+llvm::Error Model::optimise(int level, StringRef semantics) {
+  std::string pipeline = "canonicalize,cse,refine-shapes,decompose-contrib,decompose-ml,decompose-onnx,fold-weights";
+  std::string meaning = ("semantics=" + semantics).str();
   if (level == 0)
-    pipeline += ",raise-moe{nodes-only=true}";
+    pipeline += ",raise-moe{nodes-only=true " + meaning + "}";
   else
-    pipeline += ",raise-moe,canonicalize,cse,fuse-gating,canonicalize,cse";
+    pipeline += ",raise-moe{" + meaning + "},canonicalize,cse,fuse-gating,canonicalize,cse";
   if (level > 1)
     pipeline += ",fuse-attention,canonicalize,cse";
+  pipeline += ",decompose-quantised";
   if (level > 0)
     pipeline += ",fold-weights";
   return runPipeline(pipeline);
@@ -149,12 +151,20 @@ static std::optional<DType> dtypeOf(mlir::Type type) {
   if (type.isF16()) return DType::f16;
   if (type.isBF16()) return DType::bf16;
   if (type.isF64()) return DType::f64;
+  if (llvm::isa<mlir::Float8E4M3FNType>(type)) return DType::f8e4m3fn;
+  if (llvm::isa<mlir::Float8E4M3FNUZType>(type)) return DType::f8e4m3fnuz;
+  if (llvm::isa<mlir::Float8E5M2Type>(type)) return DType::f8e5m2;
+  if (llvm::isa<mlir::Float8E5M2FNUZType>(type)) return DType::f8e5m2fnuz;
+  if (llvm::isa<mlir::Float4E2M1FNType>(type)) return DType::f4e2m1;
+  if (llvm::isa<mlir::Float8E8M0FNUType>(type)) return DType::f8e8m0;
   auto integer = llvm::dyn_cast<mlir::IntegerType>(type);
   if (!integer)
     return std::nullopt;
   bool isUnsigned = integer.isUnsigned();
   switch (integer.getWidth()) {
   case 1: return DType::boolean;
+  case 2: return isUnsigned ? DType::u2 : DType::i2;
+  case 4: return isUnsigned ? DType::u4 : DType::i4;
   case 8: return isUnsigned ? DType::u8 : DType::i8;
   case 16: return isUnsigned ? DType::u16 : DType::i16;
   case 32: return isUnsigned ? DType::u32 : DType::i32;

@@ -55,7 +55,7 @@ std::optional<DType> npyType(StringRef descr) {
 
 StringRef npyDescr(DType type) {
   switch (type) {
-  case DType::f32: case DType::bf16: return "<f4";
+  case DType::f32: return "<f4";
   case DType::f64: return "<f8";
   case DType::f16: return "<f2";
   case DType::u8: return "|u1";
@@ -67,8 +67,21 @@ StringRef npyDescr(DType type) {
   case DType::i32: return "<i4";
   case DType::u64: return "<u8";
   case DType::i64: return "<i8";
+  default: return isFloat(type) ? "<f4" : "|i1"; // NumPy lacks these; see writeNpy
   }
-  return "";
+}
+
+// Elements of fewer than 8 bits, the first in the lowest bits, to one byte each.
+void unpack(Tensor &t, StringRef bytes) {
+  unsigned bits = bitsOf(t.type), each = 8 / bits, mask = (1u << bits) - 1;
+  bool negative = t.type == DType::i4 || t.type == DType::i2;
+  t.data.resize(size_t(t.count()));
+  for (size_t i = 0; i < t.data.size(); ++i) {
+    unsigned value = uint8_t(bytes[i / each]) >> (i % each * bits) & mask;
+    if (negative && value > mask / 2)
+      value |= ~mask;
+    t.data[i] = char(value);
+  }
 }
 
 // The text after `'key':` in the header's dictionary.
@@ -82,9 +95,11 @@ bool copyField(Tensor &t, const Field &field) {
   if (int64_t(field.size()) != t.count())
     return false;
   for (int64_t i = 0; i < t.count(); ++i) {
-    // Halves stand as bit patterns in int32_data; everything else as its value.
+    // Small floats stand as bit patterns in int32_data; everything else as its value.
     if (t.type == DType::f16 || t.type == DType::bf16)
       t.as<uint16_t>()[i] = uint16_t(field.Get(int(i)));
+    else if (sizeOf(t.type) == 1)
+      t.as<uint8_t>()[i] = uint8_t(field.Get(int(i)));
     else if (t.type == DType::i64)
       t.as<int64_t>()[i] = int64_t(field.Get(int(i)));
     else if (t.type == DType::u64)
@@ -96,6 +111,15 @@ bool copyField(Tensor &t, const Field &field) {
 }
 
 bool fillFromFields(Tensor &t, const onnx::TensorProto &proto) {
+  if (bitsOf(t.type) < 8) { // a packed byte in each number
+    std::string bytes;
+    for (int32_t value : proto.int32_data())
+      bytes += char(value);
+    if (bytes.size() != (size_t(t.count()) * bitsOf(t.type) + 7) / 8)
+      return false;
+    unpack(t, bytes);
+    return true;
+  }
   switch (t.type) {
   case DType::f32: return copyField(t, proto.float_data());
   case DType::f64: return copyField(t, proto.double_data());
@@ -165,7 +189,7 @@ llvm::Error moec::writeNpy(StringRef path, const Tensor &tensor) {
     return fail(Exit::resource, path + ": cannot write: " + error.message());
   os << StringRef("\x93NUMPY\x01\x00", 8) << char(header.size() & 255) << char(header.size() >> 8)
      << header;
-  if (tensor.type == DType::bf16) {
+  if (isFloat(tensor.type) && npyType(npyDescr(tensor.type)) != tensor.type) {
     for (int64_t i = 0; i < tensor.count(); ++i) {
       float value = float(tensor.at(i));
       os << StringRef(reinterpret_cast<const char *>(&value), sizeof value);
@@ -201,9 +225,14 @@ llvm::Expected<Tensor> moec::readTensorProto(StringRef path) {
   if (!size)
     return refuse(path, "invalid tensor shape");
   if (proto.has_raw_data()) {
-    if (proto.raw_data().size() != *size)
+    bool packed = bitsOf(t.type) < 8;
+    if (proto.raw_data().size() != (packed ? (*size * bitsOf(t.type) + 7) / 8 : *size))
       return refuse(path, llvm::formatv("{0} bytes of data do not fill {1}",
                                         proto.raw_data().size(), describe(t)));
+    if (packed) {
+      unpack(t, proto.raw_data());
+      return t;
+    }
     t.data.assign(proto.raw_data().begin(), proto.raw_data().end());
     return t;
   }

@@ -64,7 +64,7 @@ static bool allows(const std::vector<OpSchema::FormalParameter> &formals, ValueR
   return true;
 }
 
-// From opset 21 to 26 versions of an operator differ by added types, inputs and attributes, which
+// From opset 21 to 28 versions of an operator differ by added types, inputs and attributes, which
 // nodes show; and Attention in what it computes.
 static bool saysTheSame(const OpSchema &old, const OpSchema &now, Operation *op,
                         const ::onnx::NodeProto &node) {

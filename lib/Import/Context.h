@@ -93,6 +93,8 @@ bool isWrittenOut(const ::onnx::NodeProto &node);
 void expand(Context &context, ::onnx::ModelProto &model);
 /// Types for all values.
 void infer(Context &context, ::onnx::ModelProto &model);
+/// Errors for nodes whose constants cannot but fail when the model runs.
+void contradictions(Context &context, mlir::ModuleOp module);
 /// The module; null after errors.
 mlir::OwningOpRef<mlir::ModuleOp> emit(Context &context, const ::onnx::ModelProto &model);
 

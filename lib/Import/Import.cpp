@@ -82,9 +82,10 @@ static mlir::OwningOpRef<mlir::ModuleOp> import(Context &context) {
       return nullptr;
   }
   mlir::OwningOpRef<mlir::ModuleOp> module = emit(context, model);
-  if (module && mlir::failed(mlir::verify(*module)))
+  if (!module || mlir::failed(mlir::verify(*module)))
     return nullptr;
-  return module;
+  contradictions(context, *module);
+  return context.errors ? nullptr : std::move(module);
 }
 
 mlir::OwningOpRef<mlir::ModuleOp> moec::importOnnx(StringRef path, mlir::MLIRContext &mlir) {

@@ -13,7 +13,7 @@ using namespace moec;
 using namespace moec::onnx_import;
 using llvm::StringRef;
 
-static constexpr int kOpset = 26; // of the onnx dialect
+static constexpr int kOpset = 28; // of the onnx dialect
 // More inference errors than this are no help.
 static constexpr unsigned kMaxErrors = 20;
 

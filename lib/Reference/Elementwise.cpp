@@ -1,6 +1,7 @@
 // Ops of one tensor, element by element: functions, activations, tests, casts.
 #include "Activations.h"
 #include "Call.h"
+#include "Narrow.h"
 #include "Shapes.h"
 #include <algorithm>
 #include <cmath>
@@ -101,11 +102,20 @@ void clip(Call &c) {
   });
 }
 
+Narrowing narrowing(Call &c) {
+  std::string round = c.str("round_mode", "up");
+  if (round != "up" && round != "down" && round != "nearest")
+    fail("unsupported: the rounding mode " + round);
+  return {c.i64("saturate", 1) != 0, round == "up"     ? Narrowing::Round::up
+                                     : round == "down" ? Narrowing::Round::down
+                                                       : Narrowing::Round::nearest};
+}
+
 void castTo(Call &c) {
   Elem to = elemOf(c.i64("to", 0));
   if (to == Elem::none)
     fail("unsupported: cast to element type " + Twine(c.i64("to", 0)));
-  c.set(0, cast(c.in(0), to));
+  c.set(0, cast(c.in(0), to, narrowing(c)));
 }
 
 std::string checkCast(mlir::Operation *op) {
@@ -115,7 +125,7 @@ std::string checkCast(mlir::Operation *op) {
   return "";
 }
 
-void castLike(Call &c) { c.set(0, cast(c.in(0), c.in(1).type)); }
+void castLike(Call &c) { c.set(0, cast(c.in(0), c.in(1).type, narrowing(c))); }
 
 void bitCast(Call &c) {
   Elem to = elemOf(c.i64("to", 0));

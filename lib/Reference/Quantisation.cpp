@@ -1,10 +1,10 @@
 // Integer quantisation: linear, dynamic, and products of quantised matrices.
 #include "Call.h"
 #include "MatMul.h"
+#include "Narrow.h"
 #include "Shapes.h"
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 using namespace llvm;
 
@@ -13,20 +13,8 @@ namespace moec::reference {
 namespace {
 
 std::pair<double, double> limitsOf(Elem e) {
-  switch (e) {
-  case Elem::u8:
-    return {0, 255};
-  case Elem::i8:
-    return {-128, 127};
-  case Elem::u16:
-    return {0, 65535};
-  case Elem::i16:
-    return {-32768, 32767};
-  case Elem::i32:
-    return {std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max()};
-  default:
-    fail(Twine("unsupported: quantised elements of type ") + nameOf(e));
-  }
+  auto [low, high] = integerLimits(e);
+  return {static_cast<double>(low), static_cast<double>(high)};
 }
 
 // A scale or zero point spread over x: one for all, one for each position of an axis, or one for
@@ -64,8 +52,16 @@ void quantizeLinear(Call &c) {
   Elem type = c.hasIn(2) ? c.in(2).type : elemOf(c.i64("output_dtype", 0));
   if (!c.hasIn(2) && c.i64("output_dtype", 0) == 0)
     type = Elem::u8;
-  auto range = limitsOf(type);
   Elements<double> in(x), scale(spread(c, c.in(1), x));
+  if (isNarrowFloat(type)) {
+    // What the zero point of a float is for, the standard does not say; it is zero.
+    std::vector<float> quotient(in.size());
+    for (int64_t i = 0; i < in.size(); ++i)
+      quotient[i] = static_cast<float>(in[i] / scale[i]);
+    Tensor wide = pack(Elem::f32, x.shape, quotient);
+    return c.set(0, cast(wide, type, {c.i64("saturate", 1) != 0}));
+  }
+  auto range = limitsOf(type);
   Elements<double> zero(c.hasIn(2) ? spread(c, c.in(2), x) : Tensor(type, x.shape));
   std::vector<double> out(in.size());
   for (int64_t i = 0; i < in.size(); ++i)
@@ -75,9 +71,8 @@ void quantizeLinear(Call &c) {
 
 void dequantizeLinear(Call &c) {
   const Tensor &x = c.in(0);
-  limitsOf(x.type);
   Elements<double> in(x), scale(spread(c, c.in(1), x));
-  Elements<double> zero(c.hasIn(2) ? spread(c, c.in(2), x) : Tensor(x.type, x.shape));
+  Elements<double> zero(c.hasIn(2) ? spread(c, c.in(2), x) : Tensor(Elem::f32, x.shape));
   std::vector<double> out(in.size());
   for (int64_t i = 0; i < in.size(); ++i)
     out[i] = (in[i] - zero[i]) * scale[i];

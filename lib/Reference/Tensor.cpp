@@ -1,4 +1,4 @@
-#include "Tensor.h"
+#include "Narrow.h"
 #include "mlir/IR/BuiltinTypes.h"
 #include "mlir/IR/DialectResourceBlobManager.h"
 #include "llvm/ADT/bit.h"
@@ -10,109 +10,6 @@ using namespace llvm;
 namespace moec::reference {
 
 void fail(const Twine &what) { throw OpError(what.str()); }
-
-Elem elemOf(mlir::Type type) {
-  if (type.isF32())
-    return Elem::f32;
-  if (type.isF64())
-    return Elem::f64;
-  if (type.isF16())
-    return Elem::f16;
-  if (type.isBF16())
-    return Elem::bf16;
-  auto integer = dyn_cast<mlir::IntegerType>(type);
-  if (!integer)
-    return type.isIndex() ? Elem::i64 : Elem::none;
-  bool u = integer.isUnsigned();
-  switch (integer.getWidth()) {
-  case 1:
-    return Elem::boolean;
-  case 8:
-    return u ? Elem::u8 : Elem::i8;
-  case 16:
-    return u ? Elem::u16 : Elem::i16;
-  case 32:
-    return u ? Elem::u32 : Elem::i32;
-  case 64:
-    return u ? Elem::u64 : Elem::i64;
-  default:
-    return Elem::none;
-  }
-}
-
-Elem elemOf(int64_t code) {
-  switch (code) {
-  case 1 ... 7:
-  case 9 ... 13:
-  case 16:
-    return static_cast<Elem>(code);
-  default:
-    return Elem::none;
-  }
-}
-
-int64_t bytesOf(Elem e) {
-  switch (e) {
-  case Elem::u8:
-  case Elem::i8:
-  case Elem::boolean:
-    return 1;
-  case Elem::u16:
-  case Elem::i16:
-  case Elem::f16:
-  case Elem::bf16:
-    return 2;
-  case Elem::f32:
-  case Elem::i32:
-  case Elem::u32:
-    return 4;
-  case Elem::i64:
-  case Elem::u64:
-  case Elem::f64:
-    return 8;
-  case Elem::none:
-    break;
-  }
-  fail("unsupported element type");
-}
-
-bool isFloat(Elem e) {
-  return e == Elem::f32 || e == Elem::f16 || e == Elem::bf16 || e == Elem::f64;
-}
-
-const char *nameOf(Elem e) {
-  switch (e) {
-  case Elem::f32:
-    return "f32";
-  case Elem::u8:
-    return "u8";
-  case Elem::i8:
-    return "i8";
-  case Elem::u16:
-    return "u16";
-  case Elem::i16:
-    return "i16";
-  case Elem::i32:
-    return "i32";
-  case Elem::i64:
-    return "i64";
-  case Elem::boolean:
-    return "bool";
-  case Elem::f16:
-    return "f16";
-  case Elem::f64:
-    return "f64";
-  case Elem::u32:
-    return "u32";
-  case Elem::u64:
-    return "u64";
-  case Elem::bf16:
-    return "bf16";
-  case Elem::none:
-    break;
-  }
-  return "none";
-}
 
 std::string text(ArrayRef<int64_t> shape) {
   std::string out = "[";
@@ -216,9 +113,22 @@ void load(const Tensor &t, T *out) {
     return half(bfloatToFloat);
   case Elem::boolean:
   case Elem::u8:
+  case Elem::u4:
+  case Elem::u2:
     return widen<uint8_t>(t, out);
   case Elem::i8:
+  case Elem::i4:
+  case Elem::i2:
     return widen<int8_t>(t, out);
+  case Elem::f8e4m3fn:
+  case Elem::f8e4m3fnuz:
+  case Elem::f8e5m2:
+  case Elem::f8e5m2fnuz:
+  case Elem::f4e2m1:
+  case Elem::f8e8m0:
+    for (int64_t i = 0, n = t.size(); i < n; ++i)
+      out[i] = static_cast<T>(narrowValue(t.type, static_cast<uint8_t>(t.bytes()[i])));
+    return;
   case Elem::u16:
     return widen<uint16_t>(t, out);
   case Elem::i16:
@@ -270,6 +180,21 @@ void store(ArrayRef<T> values, Tensor &t) {
     out[i] = narrow<S>(values[i]);
 }
 
+// Integers wrap to 4 or 2 bits, floats are truncated and clamped.
+template <class T>
+void storeNarrow(ArrayRef<T> values, Tensor &t) {
+  auto [low, high] = integerLimits(t.type);
+  int64_t span = high - low + 1;
+  for (size_t i = 0; i < values.size(); ++i) {
+    int64_t v;
+    if constexpr (std::is_floating_point_v<T>)
+      v = std::clamp(narrow<int64_t>(values[i]), low, high);
+    else
+      v = ((static_cast<int64_t>(values[i]) - low) & (span - 1)) + low;
+    t.mutableBytes()[i] = static_cast<char>(v);
+  }
+}
+
 } // namespace
 
 template <class T>
@@ -291,7 +216,7 @@ template class Elements<int64_t>;
 template class Elements<uint64_t>;
 
 template <class T>
-Tensor pack(Elem type, ArrayRef<int64_t> shape, ArrayRef<T> values) {
+Tensor pack(Elem type, ArrayRef<int64_t> shape, ArrayRef<T> values, const Narrowing &how) {
   Tensor t(type, shape);
   if (t.size() != static_cast<int64_t>(values.size()))
     fail("internal: " + Twine(values.size()) + " values for shape " + text(shape));
@@ -316,6 +241,22 @@ Tensor pack(Elem type, ArrayRef<int64_t> shape, ArrayRef<T> values) {
   case Elem::boolean:
     for (size_t i = 0; i < values.size(); ++i)
       t.mutableBytes()[i] = values[i] != T(0);
+    break;
+  case Elem::u4:
+  case Elem::i4:
+  case Elem::u2:
+  case Elem::i2:
+    storeNarrow(values, t);
+    break;
+  case Elem::f8e4m3fn:
+  case Elem::f8e4m3fnuz:
+  case Elem::f8e5m2:
+  case Elem::f8e5m2fnuz:
+  case Elem::f4e2m1:
+  case Elem::f8e8m0:
+    for (size_t i = 0; i < values.size(); ++i)
+      t.mutableBytes()[i] =
+          static_cast<char>(narrowBits(type, static_cast<double>(values[i]), how));
     break;
   case Elem::u8:
     store<uint8_t>(values, t);
@@ -346,6 +287,10 @@ Tensor pack(Elem type, ArrayRef<int64_t> shape, ArrayRef<T> values) {
   }
   return t;
 }
+template <class T>
+Tensor pack(Elem type, ArrayRef<int64_t> shape, ArrayRef<T> values) {
+  return pack(type, shape, values, Narrowing());
+}
 template Tensor pack(Elem, ArrayRef<int64_t>, ArrayRef<double>);
 template Tensor pack(Elem, ArrayRef<int64_t>, ArrayRef<float>);
 template Tensor pack(Elem, ArrayRef<int64_t>, ArrayRef<int64_t>);
@@ -366,7 +311,9 @@ float roundToOdd(double d) {
 
 } // namespace
 
-Tensor cast(const Tensor &t, Elem to) {
+Tensor cast(const Tensor &t, Elem to) { return cast(t, to, Narrowing()); }
+
+Tensor cast(const Tensor &t, Elem to, const Narrowing &how) {
   if (t.type == to)
     return t;
   if (t.type == Elem::f64 && (to == Elem::f16 || to == Elem::bf16)) {
@@ -378,12 +325,12 @@ Tensor cast(const Tensor &t, Elem to) {
   }
   if (t.type == Elem::f16 || t.type == Elem::bf16 || t.type == Elem::f32) {
     Elements<float> in(t);
-    return pack<float>(to, t.shape, ArrayRef(in.data(), in.size()));
+    return pack<float>(to, t.shape, ArrayRef(in.data(), in.size()), how);
   }
   return withComputeType(t.type, [&](auto zero) {
     using T = decltype(zero);
     Elements<T> in(t);
-    return pack<T>(to, t.shape, ArrayRef(in.data(), in.size()));
+    return pack<T>(to, t.shape, ArrayRef(in.data(), in.size()), how);
   });
 }
 

@@ -81,7 +81,8 @@ moert_status moert_signature_read(moert_model *model, moert_error *error) {
 }
 
 static const char *dl_name(DLDataType type) {
-  static const uint32_t kCodes[] = {1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16};
+  static const uint32_t kCodes[] = {1,  2,  3,  4,  5,  6,  7,  9,  10, 11, 12, 13,
+                                    16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26};
   for (size_t i = 0; i < sizeof kCodes / sizeof *kCodes; ++i) {
     DLDataType known = moert_dtype_dl(kCodes[i]);
     if (known.code == type.code && known.bits == type.bits && known.lanes == type.lanes)

@@ -14,7 +14,17 @@ struct TypeRow {
 constexpr TypeRow types[] = {{"f32", 1, 4},  {"ui8", 2, 1},  {"i8", 3, 1},    {"ui16", 4, 2},
                              {"i16", 5, 2},  {"i32", 6, 4},  {"i64", 7, 8},   {"i1", 9, 1},
                              {"f16", 10, 2}, {"f64", 11, 8}, {"ui32", 12, 4}, {"ui64", 13, 8},
-                             {"bf16", 16, 2}};
+                             {"bf16", 16, 2},
+                             {"f8E4M3FN", 17, 1},
+                             {"f8E4M3FNUZ", 18, 1},
+                             {"f8E5M2", 19, 1},
+                             {"f8E5M2FNUZ", 20, 1},
+                             {"ui4", 21, 1},
+                             {"i4", 22, 1},
+                             {"f4E2M1FN", 23, 1},
+                             {"f8E8M0FNU", 24, 1},
+                             {"ui2", 25, 1},
+                             {"i2", 26, 1}};
 
 const TypeRow &rowOf(const std::string &name) {
   for (const TypeRow &row : types)
@@ -29,9 +39,26 @@ const TypeRow &rowOf(int code) {
   throw std::runtime_error("no type code");
 }
 
-// 16-bit floats by LLVM's own arithmetic, independently of the interpreter's.
+// Small floats by LLVM's own arithmetic.
 const llvm::fltSemantics &semantics(int code) {
-  return code == 10 ? llvm::APFloat::IEEEhalf() : llvm::APFloat::BFloat();
+  switch (code) {
+  case 10:
+    return llvm::APFloat::IEEEhalf();
+  case 17:
+    return llvm::APFloat::Float8E4M3FN();
+  case 18:
+    return llvm::APFloat::Float8E4M3FNUZ();
+  case 19:
+    return llvm::APFloat::Float8E5M2();
+  case 20:
+    return llvm::APFloat::Float8E5M2FNUZ();
+  case 23:
+    return llvm::APFloat::Float4E2M1FN();
+  case 24:
+    return llvm::APFloat::Float8E8M0FNU();
+  default:
+    return llvm::APFloat::BFloat();
+  }
 }
 
 template <class T>
@@ -51,8 +78,12 @@ void store(int code, char *to, double v) {
   case 1:
     return put<float>(to, v);
   case 2:
+  case 21:
+  case 25:
     return put<uint8_t>(to, v);
   case 3:
+  case 22:
+  case 26:
     return put<int8_t>(to, v);
   case 4:
     return put<uint16_t>(to, v);
@@ -75,7 +106,7 @@ void store(int code, char *to, double v) {
     bool lost;
     f.convert(semantics(code), llvm::APFloat::rmNearestTiesToEven, &lost);
     auto bits = static_cast<uint16_t>(f.bitcastToAPInt().getZExtValue());
-    std::memcpy(to, &bits, sizeof bits);
+    std::memcpy(to, &bits, rowOf(code).bytes);
   }
   }
 }
@@ -86,8 +117,12 @@ double load(int code, const char *from) {
     return get<float>(from);
   case 2:
   case 9:
+  case 21:
+  case 25:
     return get<uint8_t>(from);
   case 3:
+  case 22:
+  case 26:
     return get<int8_t>(from);
   case 4:
     return get<uint16_t>(from);
@@ -104,9 +139,10 @@ double load(int code, const char *from) {
   case 13:
     return get<uint64_t>(from);
   default: {
-    uint16_t bits;
-    std::memcpy(&bits, from, sizeof bits);
-    llvm::APFloat f(semantics(code), llvm::APInt(16, bits));
+    uint16_t bits = 0;
+    std::memcpy(&bits, from, rowOf(code).bytes);
+    unsigned width = code == 23 ? 4 : rowOf(code).bytes * 8;
+    llvm::APFloat f(semantics(code), llvm::APInt(width, bits));
     bool lost;
     f.convert(llvm::APFloat::IEEEdouble(), llvm::APFloat::rmNearestTiesToEven, &lost);
     return f.convertToDouble();

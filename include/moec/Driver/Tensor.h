@@ -15,6 +15,9 @@ namespace moec {
 enum class DType : int32_t {
   f32 = 1, u8 = 2, i8 = 3, u16 = 4, i16 = 5, i32 = 6, i64 = 7,
   boolean = 9, f16 = 10, f64 = 11, u32 = 12, u64 = 13, bf16 = 16,
+  // Narrow ones: one byte an element here, whatever files pack them to.
+  f8e4m3fn = 17, f8e4m3fnuz = 18, f8e5m2 = 19, f8e5m2fnuz = 20, u4 = 21, i4 = 22, f4e2m1 = 23,
+  f8e8m0 = 24, u2 = 25, i2 = 26,
 };
 
 /// Bytes of one element; 0 for a number that is none of the above.
@@ -22,6 +25,8 @@ size_t sizeOf(DType type);
 /// "f32", "i64", "bool", ...
 llvm::StringRef nameOf(DType type);
 bool isFloat(DType type);
+/// Bits of one element in a file; less than 8 for packed types.
+unsigned bitsOf(DType type);
 
 struct Tensor {
   DType type = DType::f32;

@@ -3,7 +3,7 @@
 // The module holds `moe.weights @weights` (initializers as moe.weight.load or moe.weight.literal,
 // bound under their ONNX names) and `func.func @main`, whose arguments and results carry
 // `onnx.name` (StrAttr) and `onnx.dims` (ArrayAttr of StrAttr: symbol or "" for each dimension).
-// Every op is at NameLoc(node name). Ops follow opset 26 whatever the file's opset (11..26) was.
+// Every op is at NameLoc(node name). Ops follow opset 28 whatever the file's opset (7..28) was.
 #pragma once
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/MLIRContext.h"

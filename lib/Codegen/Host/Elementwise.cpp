@@ -172,7 +172,17 @@ static mlir::LogicalResult clip(Emitter &e, mlir::Operation *op, Tensors &args, 
 
 static mlir::LogicalResult castTo(Emitter &e, mlir::Operation *op, Tensors &args,
                                   Tensors &results) {
-  results.push_back(e.cast(std::move(args[0]), resultType(op)));
+  DType type = resultType(op);
+  if (!isNarrowFloat(type)) {
+    results.push_back(e.cast(std::move(args[0]), type));
+    return mlir::success();
+  }
+  std::string round = stringAttr(op, "round_mode", "up");
+  Narrowing::Round way = round == "down"      ? Narrowing::Down
+                         : round == "nearest" ? Narrowing::Nearest
+                                              : Narrowing::Up;
+  results.push_back(e.lazy("Cast", type, {std::move(args[0])},
+                           {intAttr(op, "saturate", 1) ? 0.0 : 1.0, static_cast<double>(way)}));
   return mlir::success();
 }
 

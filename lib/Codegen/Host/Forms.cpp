@@ -152,7 +152,7 @@ mlir::FailureOr<Tensor> Emitter::constant(mlir::ElementsAttr attr) {
   } else {
     bool small = t.rank() <= 1 && count <= 64;
     for (llvm::APInt value : dense.getValues<llvm::APInt>()) {
-      append(value);
+      append(isUnsigned(t.dtype) ? value : value.sextOrTrunc(64));
       if (small)
         ints.push_back(i64(isUnsigned(t.dtype) ? static_cast<int64_t>(value.getZExtValue())
                                                : value.getSExtValue()));
@@ -291,7 +291,8 @@ Tensor Emitter::cast(Tensor t, DType to) {
     if (fits && t.dtype != DType::U64)
       return fromIntegers(to, *t.ints, t.rank() == 0);
   }
-  if (t.splat && !t.data && isFloat(t.dtype) && byteSize(to) >= byteSize(t.dtype) && isFloat(to)) {
+  if (t.splat && !t.data && isFloat(t.dtype) && byteSize(to) >= byteSize(t.dtype) && isFloat(to) &&
+      !isNarrowFloat(to)) {
     t.dtype = t.storage = to;
     return t;
   }

@@ -41,6 +41,12 @@ struct Plan {
   std::vector<bool> everywhere; ///< by operand: takes part in every loop, even with stride 0
 };
 
+/// How Cast treats values outside of a narrow float's range, and which way it rounds to f8E8M0.
+struct Narrowing {
+  bool saturate = true;
+  enum Round { Up, Down, Nearest } round = Up;
+};
+
 /// Scalar code of elementwise ops in arith and math (ScalarOps.cpp). f16 and bf16 are computed in
 /// f32 and rounded after each op; bool is i1; memory holds bf16 as i16 and bool as i8.
 class ScalarWriter {
@@ -54,8 +60,11 @@ public:
   mlir::Value constant(DType type, double value, int64_t integer);
   mlir::Value load(mlir::Value stored, DType storage, DType type);
   mlir::Value store(mlir::Value x, DType type, DType storage);
-  mlir::Value convert(mlir::Value x, DType from, DType to);
-  mlir::Value round(mlir::Value x, DType type);
+  mlir::Value convert(mlir::Value x, DType from, DType to, Narrowing how = {});
+  mlir::Value round(mlir::Value x, DType type, Narrowing how = {});
+  /// A narrow float's byte as f32 and back (NarrowFloats.cpp).
+  mlir::Value decode(mlir::Value byte, DType type);
+  mlir::Value encode(mlir::Value x, DType type, Narrowing how);
   mlir::Value apply(const BodyNode &node, llvm::ArrayRef<mlir::Value> args,
                     llvm::ArrayRef<DType> types);
   /// A step of a reduction; reassociation is allowed.

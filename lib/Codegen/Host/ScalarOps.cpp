@@ -220,7 +220,11 @@ const llvm::StringMap<Function> &table() {
       {"Greater", [](Call &k) { return k.below(k.x[1], k.x[0]); }},
       {"GreaterOrEqual", [](Call &k) { return k.atMost(k.x[1], k.x[0]); }},
       {"Where", [](Call &k) { return k.pick(k.x[0], k.x[1], k.x[2]); }},
-      {"Cast", [](Call &k) { return k.w.convert(k.x[0], k.t, k.node.type); }},
+      {"Cast",
+       [](Call &k) { // numbers: 1 not to saturate, the rounding
+         Narrowing how{k.n(0) == 0, static_cast<Narrowing::Round>(k.n(1))};
+         return k.w.convert(k.x[0], k.t, k.node.type, how);
+       }},
       {"Abs",
        [](Call &k) {
          if (k.floating())

@@ -25,7 +25,7 @@ mlir::Type ScalarWriter::storageType(DType type) {
 mlir::Type ScalarWriter::computeType(DType type) {
   if (type == DType::Bool)
     return b.getI1Type();
-  if (type == DType::F16 || type == DType::BF16)
+  if (type == DType::F16 || type == DType::BF16 || isNarrowFloat(type))
     return b.getF32Type();
   return storageType(type);
 }
@@ -43,6 +43,8 @@ V ScalarWriter::load(V x, DType storage, DType type) {
   if (storage == DType::Bool) {
     V zero = arith::ConstantOp::create(b, loc, b.getIntegerAttr(x.getType(), 0));
     x = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, x, zero);
+  } else if (isNarrowFloat(storage)) {
+    x = decode(x, storage);
   } else if (storage == DType::F16) {
     x = arith::ExtFOp::create(b, loc, b.getF32Type(), x);
   } else if (storage == DType::BF16) {
@@ -74,6 +76,8 @@ V ScalarWriter::store(V x, DType type, DType storage) {
     x = convert(x, type, storage);
   if (storage == DType::Bool)
     return arith::ExtUIOp::create(b, loc, b.getI8Type(), x);
+  if (isNarrowFloat(storage)) // rounded already; infinities stay
+    return encode(x, storage, {/*saturate=*/false});
   if (storage == DType::F16)
     return arith::TruncFOp::create(b, loc, b.getF16Type(), x);
   if (storage == DType::BF16) {
@@ -84,7 +88,9 @@ V ScalarWriter::store(V x, DType type, DType storage) {
   return x;
 }
 
-V ScalarWriter::round(V x, DType type) {
+V ScalarWriter::round(V x, DType type, Narrowing how) {
+  if (isNarrowFloat(type))
+    return decode(encode(x, type, how), type);
   if (type == DType::F16)
     return arith::ExtFOp::create(b, loc, b.getF32Type(),
                                  arith::TruncFOp::create(b, loc, b.getF16Type(), x).getResult());
@@ -137,18 +143,26 @@ static V floatToInteger(ScalarWriter &w, V x, DType to) {
   return via == target ? result : V(arith::TruncIOp::create(b, loc, target, result));
 }
 
-V ScalarWriter::convert(V x, DType from, DType to) {
+/// The low bits of an i8, extended again.
+static V wrapped(ScalarWriter &w, V x, DType to) {
+  V unused = w.constant(DType::I8, 0, 8 - narrowWidth(to));
+  V high = arith::ShLIOp::create(w.b, w.loc, x, unused);
+  return isUnsigned(to) ? V(arith::ShRUIOp::create(w.b, w.loc, high, unused))
+                        : V(arith::ShRSIOp::create(w.b, w.loc, high, unused));
+}
+
+V ScalarWriter::convert(V x, DType from, DType to, Narrowing how) {
   if (from == to)
     return x;
   mlir::Type target = computeType(to);
   if (isFloat(from) && isFloat(to)) {
-    if (from == DType::F64 && (to == DType::F16 || to == DType::BF16))
+    if (from == DType::F64 && to != DType::F32)
       x = toOdd(b, loc, x);
     else if (from == DType::F64)
       return arith::TruncFOp::create(b, loc, target, x);
     else if (to == DType::F64)
       return arith::ExtFOp::create(b, loc, target, x);
-    return round(x, to);
+    return round(x, to, how);
   }
   if (to == DType::Bool) {
     V zero = constant(from, 0, 0);
@@ -156,12 +170,14 @@ V ScalarWriter::convert(V x, DType from, DType to) {
       return arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNE, x, zero);
     return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, x, zero);
   }
+  if (narrowWidth(to))
+    return wrapped(*this, convert(x, from, DType::I8), to);
   if (isFloat(from))
     return floatToInteger(*this, x, to);
   if (isFloat(to)) {
     V y = isUnsigned(from) ? V(arith::UIToFPOp::create(b, loc, target, x))
                            : V(arith::SIToFPOp::create(b, loc, target, x));
-    return round(y, to);
+    return round(y, to, how);
   }
   unsigned width = x.getType().getIntOrFloatBitWidth(), wanted = target.getIntOrFloatBitWidth();
   if (width == wanted)

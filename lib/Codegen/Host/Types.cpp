@@ -13,6 +13,18 @@ std::optional<DType> moec::host::dtypeOf(mlir::Type type) {
     return DType::BF16;
   if (type.isF64())
     return DType::F64;
+  if (mlir::isa<mlir::Float8E4M3FNType>(type))
+    return DType::F8E4M3FN;
+  if (mlir::isa<mlir::Float8E4M3FNUZType>(type))
+    return DType::F8E4M3FNUZ;
+  if (mlir::isa<mlir::Float8E5M2Type>(type))
+    return DType::F8E5M2;
+  if (mlir::isa<mlir::Float8E5M2FNUZType>(type))
+    return DType::F8E5M2FNUZ;
+  if (mlir::isa<mlir::Float4E2M1FNType>(type))
+    return DType::F4E2M1;
+  if (mlir::isa<mlir::Float8E8M0FNUType>(type))
+    return DType::F8E8M0;
   auto integer = mlir::dyn_cast<mlir::IntegerType>(type);
   if (!integer)
     return std::nullopt;
@@ -20,6 +32,10 @@ std::optional<DType> moec::host::dtypeOf(mlir::Type type) {
   switch (integer.getWidth()) {
   case 1:
     return DType::Bool;
+  case 2:
+    return u ? DType::U2 : DType::I2;
+  case 4:
+    return u ? DType::U4 : DType::I4;
   case 8:
     return u ? DType::U8 : DType::I8;
   case 16:
@@ -38,6 +54,7 @@ int64_t moec::host::byteSize(DType type) {
   case DType::U8:
   case DType::I8:
   case DType::Bool:
+  case DType::F8E4M3FN ... DType::I2:
     return 1;
   case DType::U16:
   case DType::I16:
@@ -54,12 +71,22 @@ int64_t moec::host::byteSize(DType type) {
 }
 
 bool moec::host::isFloat(DType type) {
-  return type == DType::F32 || type == DType::F16 || type == DType::BF16 || type == DType::F64;
+  return type == DType::F32 || type == DType::F16 || type == DType::BF16 || type == DType::F64 ||
+         isNarrowFloat(type);
+}
+
+bool moec::host::isNarrowFloat(DType type) {
+  return (type >= DType::F8E4M3FN && type <= DType::F8E5M2FNUZ) || type == DType::F4E2M1 ||
+         type == DType::F8E8M0;
+}
+
+unsigned moec::host::narrowWidth(DType type) {
+  return type == DType::U4 || type == DType::I4 ? 4 : type == DType::U2 || type == DType::I2 ? 2 : 0;
 }
 
 bool moec::host::isUnsigned(DType type) {
   return type == DType::U8 || type == DType::U16 || type == DType::U32 || type == DType::U64 ||
-         type == DType::Bool;
+         type == DType::U4 || type == DType::U2 || type == DType::Bool;
 }
 
 const char *moec::host::dtypeName(DType type) {
@@ -90,6 +117,26 @@ const char *moec::host::dtypeName(DType type) {
     return "ui64";
   case DType::Bool:
     return "i1";
+  case DType::F8E4M3FN:
+    return "f8E4M3FN";
+  case DType::F8E4M3FNUZ:
+    return "f8E4M3FNUZ";
+  case DType::F8E5M2:
+    return "f8E5M2";
+  case DType::F8E5M2FNUZ:
+    return "f8E5M2FNUZ";
+  case DType::U4:
+    return "ui4";
+  case DType::I4:
+    return "i4";
+  case DType::F4E2M1:
+    return "f4E2M1FN";
+  case DType::F8E8M0:
+    return "f8E8M0FNU";
+  case DType::U2:
+    return "ui2";
+  case DType::I2:
+    return "i2";
   }
   return "?";
 }

@@ -85,6 +85,16 @@ uint32_t moec::link::onnxCode(llvm::StringRef dtype) {
       .Case("ui32", 12)
       .Case("ui64", 13)
       .Case("bf16", 16)
+      .Case("f8E4M3FN", 17)
+      .Case("f8E4M3FNUZ", 18)
+      .Case("f8E5M2", 19)
+      .Case("f8E5M2FNUZ", 20)
+      .Case("ui4", 21)
+      .Case("i4", 22)
+      .Case("f4E2M1FN", 23)
+      .Case("f8E8M0FNU", 24)
+      .Case("ui2", 25)
+      .Case("i2", 26)
       .Default(0);
 }
 
@@ -98,6 +108,18 @@ mlir::Type moec::link::elementType(mlir::MLIRContext *context, llvm::StringRef d
     return b.getBF16Type();
   if (dtype == "f64")
     return b.getF64Type();
+  if (dtype == "f8E4M3FN")
+    return mlir::Float8E4M3FNType::get(context);
+  if (dtype == "f8E4M3FNUZ")
+    return mlir::Float8E4M3FNUZType::get(context);
+  if (dtype == "f8E5M2")
+    return mlir::Float8E5M2Type::get(context);
+  if (dtype == "f8E5M2FNUZ")
+    return mlir::Float8E5M2FNUZType::get(context);
+  if (dtype == "f4E2M1FN")
+    return mlir::Float4E2M1FNType::get(context);
+  if (dtype == "f8E8M0FNU")
+    return mlir::Float8E8M0FNUType::get(context);
   if (!onnxCode(dtype))
     return {};
   unsigned width;

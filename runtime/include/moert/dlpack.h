@@ -34,11 +34,17 @@ typedef enum {
   kDLBfloat = 4U,
   kDLComplex = 5U,
   kDLBool = 6U,
+  kDLFloat8_e4m3fn = 10U,
+  kDLFloat8_e4m3fnuz = 11U,
+  kDLFloat8_e5m2 = 12U,
+  kDLFloat8_e5m2fnuz = 13U,
+  kDLFloat8_e8m0fnu = 14U,
+  kDLFloat4_e2m1fn = 17U,
 } DLDataTypeCode;
 
 typedef struct {
   uint8_t code;   /* a DLDataTypeCode */
-  uint8_t bits;   /* of one lane; a bool has 8 */
+  uint8_t bits;   /* of one lane; a bool has 8. Lanes of less than a byte are padded to one here */
   uint16_t lanes; /* 1 unless the element is a vector */
 } DLDataType;
 

@@ -1,4 +1,5 @@
 #include "Compiled.h"
+#include "Codegen/Link/Parts.h"
 #include "moec/Codegen/CPU/CPU.h"
 #include "llvm/ExecutionEngine/Orc/ExecutionUtils.h"
 #include "llvm/ExecutionEngine/Orc/LLJIT.h"
@@ -81,6 +82,34 @@ struct Loaded {
   }
 };
 
+/// The weights of a program, packed as for its library.
+struct Weights {
+  std::vector<std::vector<char>> slabs;
+  std::vector<void *> table;
+
+  std::string pack(const std::string &ir, const Program &program) {
+    Parsed parsed(ir);
+    WeightEvaluator evaluator(*parsed.module, ".");
+    link::Packer packer(evaluator, &parsed.context);
+    for (const WeightEntry &entry : program.weights) {
+      auto bytes = packer.bytes(entry);
+      if (!bytes)
+        return llvm::toString(bytes.takeError());
+      // Aligned, and with a margin that tells reads beyond the end apart from zeros.
+      std::vector<char> &slab = slabs.emplace_back(*bytes + 128, '\x7f');
+      char *start = slab.data() + (64 - reinterpret_cast<uintptr_t>(slab.data()) % 64) % 64;
+      table.push_back(start);
+      auto sink = [&](uint64_t offset, llvm::ArrayRef<char> part) {
+        std::copy(part.begin(), part.end(), start + offset);
+        return llvm::Error::success();
+      };
+      if (llvm::Error error = packer.pack(entry, sink))
+        return llvm::toString(std::move(error));
+    }
+    return "";
+  }
+};
+
 struct Run {
   Loaded *loaded;
   const HostResult *result;
@@ -89,9 +118,11 @@ struct Run {
 
 const std::pair<const char *, int> codes[] = {
     {"f32", 1}, {"ui8", 2},  {"i8", 3},   {"ui16", 4},  {"i16", 5},   {"i32", 6},  {"i64", 7},
-    {"i1", 9},  {"f16", 10}, {"f64", 11}, {"ui32", 12}, {"ui64", 13}, {"bf16", 16}};
+    {"i1", 9},  {"f16", 10}, {"f64", 11}, {"ui32", 12}, {"ui64", 13}, {"bf16", 16},
+    {"f8E4M3FN", 17}, {"f8E4M3FNUZ", 18}, {"f8E5M2", 19}, {"f8E5M2FNUZ", 20}, {"ui4", 21},
+    {"i4", 22}, {"f4E2M1FN", 23}, {"f8E8M0FNU", 24}, {"ui2", 25}, {"i2", 26}};
 size_t bytesOf(int code) {
-  return code == 2 || code == 3 || code == 9                  ? 1
+  return code == 2 || code == 3 || code == 9 || code > 16     ? 1
          : code == 4 || code == 5 || code == 10 || code == 16 ? 2
          : code == 7 || code == 11 || code == 13              ? 8
                                                               : 4;
@@ -212,11 +243,16 @@ Outcome runCompiled(const std::string &ir, const std::vector<Numbers> &inputs) {
     out.error = llvm::toString(std::move(error));
     return out;
   }
+  Weights weights;
+  out.error = weights.pack(ir, lowered.result.program);
+  if (!out.error.empty())
+    return out;
   Run run{&loaded, &lowered.result, {}, {}};
   for (const Numbers &n : inputs)
     run.inputs.push_back(toArray(n));
   moert_ctx *ctx = test_context_create(1, 20);
   ctx->head.kernels = loaded.kernels.data();
+  ctx->head.weights = weights.table.data();
   moert_error error = {};
   if (test_context_run(ctx, execute, &run, &error) != MOERT_OK)
     out.error = error.message;

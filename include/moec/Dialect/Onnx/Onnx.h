@@ -1,4 +1,4 @@
-// The `onnx` dialect: one op for each ONNX operator of opset 26, see OnnxDialect.td.
+// The `onnx` dialect: one op for each ONNX operator of opset 28, see OnnxDialect.td.
 #pragma once
 #include "moec/Dialect/Onnx/OnnxDialect.h"
 
