@@ -184,6 +184,15 @@ void sumOrMean(Call &c, bool mean) {
   c.set(0, pack(c.in(0).type, shape, total));
 }
 
+void swiGlu(Call &c) {
+  double alpha = c.f64("alpha", 1.0);
+  if (c.in(0).shape != c.in(1).shape)
+    fail("inputs of different shapes");
+  c.set(0, combine<double>(c.in(0), c.in(1), [&](double gate, double x) {
+          return gate / (1 + std::exp(-alpha * gate)) * x;
+        }));
+}
+
 void where(Call &c) {
   const Tensor &x = c.in(1), &y = c.in(2);
   sameTypes(x, y);
@@ -225,6 +234,7 @@ void addBinary(Registry &r) {
   r.add("onnx.Min", variadic<smaller>);
   r.add("onnx.Sum", [](Call &c) { sumOrMean(c, false); });
   r.add("onnx.Mean", [](Call &c) { sumOrMean(c, true); });
+  r.add("onnx.SwiGLU", swiGlu);
   r.add("onnx.Where", where);
 }
 

@@ -123,6 +123,50 @@ static inline uint16_t float_f16(float f) {
   return (uint16_t)(sign | (x - 0x38000000 + 0xfff + (x >> 13 & 1)) >> 13);
 }
 
+/* ---- order ----------------------------------------------------------------------------------- */
+
+static inline uint64_t key_of_f64(double x) {
+  uint64_t bits;
+  memcpy(&bits, &x, 8);
+  if (x != x)
+    return UINT64_MAX;
+  if (x == 0)
+    bits = 0; // -0 equals 0
+  return bits >> 63 ? ~bits : bits | (uint64_t)1 << 63;
+}
+
+/* A key whose unsigned order is the order of the elements; a NaN is the greatest. Every type fits f64
+ * or a 64-bit integer. */
+static inline uint64_t order_key(int32_t dtype, const void *data, int64_t i) {
+  const uint64_t sign = (uint64_t)1 << 63;
+  switch (dtype) {
+  case T_F32:
+    return key_of_f64(((const float *)data)[i]);
+  case T_F64:
+    return key_of_f64(((const double *)data)[i]);
+  case T_F16:
+    return key_of_f64(f16_float(((const uint16_t *)data)[i]));
+  case T_BF16:
+    return key_of_f64(bf16_float(((const uint16_t *)data)[i]));
+  case T_I8:
+    return (uint64_t)((const int8_t *)data)[i] ^ sign;
+  case T_I16:
+    return (uint64_t)((const int16_t *)data)[i] ^ sign;
+  case T_I32:
+    return (uint64_t)((const int32_t *)data)[i] ^ sign;
+  case T_I64:
+    return (uint64_t)((const int64_t *)data)[i] ^ sign;
+  case T_U16:
+    return ((const uint16_t *)data)[i];
+  case T_U32:
+    return ((const uint32_t *)data)[i];
+  case T_U64:
+    return ((const uint64_t *)data)[i];
+  default:
+    return ((const uint8_t *)data)[i];
+  }
+}
+
 /* FOR_TYPES(dtype, X): expands X(storage type, compute type, load, store) for the numeric type. */
 #define MOERT_SAME(x) (x)
 #define MOERT_FOR_TYPES(dtype, X)                                                                  \

@@ -1,4 +1,4 @@
-/* NonZero, CumSum, ArgMax/ArgMin, OneHot. */
+/* NonZero, CumSum, CumProd, ArgMax/ArgMin, OneHot. */
 #include "elements.h"
 
 static bool is_zero(const char *element, int64_t bytes, bool is_float) {
@@ -31,25 +31,37 @@ int64_t moert_op_nonzero(moert_ctx *ctx, const moert_view *x, void **out) {
   return found;
 }
 
+#define CUMULATE(S, C, LOAD, STORE, START, OPERATOR)                                               \
+  for (int64_t o = 0; o < outer; ++o)                                                              \
+    for (int64_t n = 0; n < inner; ++n) {                                                          \
+      C sum = START;                                                                               \
+      for (int64_t i = 0; i < size; ++i) {                                                         \
+        int64_t e = (o * size + (reverse ? size - 1 - i : i)) * inner + n;                         \
+        C value = LOAD(((const S *)x->data)[e]);                                                   \
+        C next = (C)(sum OPERATOR value);                                                          \
+        ((S *)out)[e] = (S)STORE(exclusive ? sum : next);                                          \
+        sum = next;                                                                                \
+      }                                                                                            \
+    }
+
 void moert_op_cumsum(moert_ctx *ctx, const moert_view *x, int64_t axis, int32_t exclusive,
                      int32_t reverse, void *out) {
   int at = wrap_axis(axis, x->rank);
   int64_t size = x->dims[at], inner = dims_product(x, at + 1, x->rank);
   int64_t outer = dims_product(x, 0, at);
-#define CUMSUM(S, C, LOAD, STORE)                                                                  \
-  for (int64_t o = 0; o < outer; ++o)                                                              \
-    for (int64_t n = 0; n < inner; ++n) {                                                          \
-      C sum = 0;                                                                                   \
-      for (int64_t i = 0; i < size; ++i) {                                                         \
-        int64_t e = (o * size + (reverse ? size - 1 - i : i)) * inner + n;                         \
-        C value = LOAD(((const S *)x->data)[e]);                                                   \
-        C next = (C)(sum + value);                                                                 \
-        ((S *)out)[e] = (S)STORE(exclusive ? sum : next);                                          \
-        sum = next;                                                                                \
-      }                                                                                            \
-    }
+#define CUMSUM(S, C, LOAD, STORE) CUMULATE(S, C, LOAD, STORE, 0, +)
   MOERT_FOR_TYPES(x->dtype, CUMSUM)
 #undef CUMSUM
+}
+
+void moert_op_cumprod(moert_ctx *ctx, const moert_view *x, int64_t axis, int32_t exclusive,
+                      int32_t reverse, void *out) {
+  int at = wrap_axis(axis, x->rank);
+  int64_t size = x->dims[at], inner = dims_product(x, at + 1, x->rank);
+  int64_t outer = dims_product(x, 0, at);
+#define CUMPROD(S, C, LOAD, STORE) CUMULATE(S, C, LOAD, STORE, 1, *)
+  MOERT_FOR_TYPES(x->dtype, CUMPROD)
+#undef CUMPROD
 }
 
 // A NaN wins over every number, in both directions, as in NumPy.

@@ -1,52 +1,11 @@
 /* TopK, always sorted. Ties go to the lower index. NaN counts as greater than every number. */
 #include "elements.h"
 
-/* An element under a key whose unsigned order is the elements' order. */
+/* An element under its order_key. */
 typedef struct {
   uint64_t key;
   int64_t index;
 } entry;
-
-static uint64_t key_of_f64(double x) {
-  uint64_t bits;
-  memcpy(&bits, &x, 8);
-  if (x != x)
-    return UINT64_MAX;
-  if (x == 0)
-    bits = 0; // -0 equals 0
-  return bits >> 63 ? ~bits : bits | (uint64_t)1 << 63;
-}
-
-// Every other type fits f64 or a 64-bit integer.
-static uint64_t key_at(int32_t dtype, const void *data, int64_t i) {
-  const uint64_t sign = (uint64_t)1 << 63;
-  switch (dtype) {
-  case T_F32:
-    return key_of_f64(((const float *)data)[i]);
-  case T_F64:
-    return key_of_f64(((const double *)data)[i]);
-  case T_F16:
-    return key_of_f64(f16_float(((const uint16_t *)data)[i]));
-  case T_BF16:
-    return key_of_f64(bf16_float(((const uint16_t *)data)[i]));
-  case T_I8:
-    return (uint64_t)((const int8_t *)data)[i] ^ sign;
-  case T_I16:
-    return (uint64_t)((const int16_t *)data)[i] ^ sign;
-  case T_I32:
-    return (uint64_t)((const int32_t *)data)[i] ^ sign;
-  case T_I64:
-    return (uint64_t)((const int64_t *)data)[i] ^ sign;
-  case T_U16:
-    return ((const uint16_t *)data)[i];
-  case T_U32:
-    return ((const uint32_t *)data)[i];
-  case T_U64:
-    return ((const uint64_t *)data)[i];
-  default:
-    return ((const uint8_t *)data)[i];
-  }
-}
 
 static bool before(entry a, entry b) {
   return a.key > b.key || (a.key == b.key && a.index < b.index);
@@ -82,7 +41,7 @@ static void topk_row(const topk_job *job, int64_t row, entry *heap) {
   int64_t first = row / job->inner * job->size * job->inner + row % job->inner;
   int64_t k = job->k;
   for (int64_t i = 0; i < job->size; ++i) {
-    entry e = {key_at(job->x->dtype, job->x->data, first + i * job->inner) ^ job->flip, i};
+    entry e = {order_key(job->x->dtype, job->x->data, first + i * job->inner) ^ job->flip, i};
     if (i < k) {
       heap[i] = e;
       for (int64_t at = i == k - 1 ? k / 2 : 0; at-- > 0;)

@@ -314,10 +314,50 @@ static mlir::LogicalResult pad(Emitter &e, mlir::Operation *op, Tensors &args, T
   return mlir::success();
 }
 
+/// Every named axis cut or padded with zeros, equally on both sides, to the size given for it.
+static mlir::LogicalResult centerCropPad(Emitter &e, mlir::Operation *op, Tensors &args,
+                                         Tensors &results) {
+  Tensor t = e.inMemory(std::move(args[0]));
+  std::vector<int64_t> axes = intsAttr(op, "axes").value_or(std::vector<int64_t>());
+  if (!op->hasAttr("axes"))
+    for (size_t i = 0; i < t.rank(); ++i)
+      axes.push_back(static_cast<int64_t>(i));
+  auto sizes = e.integersOf(args[1], static_cast<int64_t>(axes.size()));
+  if (mlir::failed(sizes))
+    return e.error("a shape that does not match the axes");
+  Values dims = t.dims;
+  std::vector<size_t> at;
+  for (auto [a, size] : llvm::zip(axes, *sizes)) {
+    auto axis = normalAxis(a, t.rank());
+    if (!axis)
+      return e.error("an axis out of range");
+    at.push_back(*axis);
+    dims[*axis] = size;
+  }
+  dims = e.refine(std::move(dims));
+  Tensor out = e.allocate(t.dtype, dims);
+  e.store(e.expand(e.scalar(t.dtype, 0), dims), out);
+  Tensor inner = out;
+  inner.buffer.reset();
+  Value *zero = e.i64(0), *two = e.i64(2);
+  for (size_t axis : at) {
+    Value *more = e.sub(t.dims[axis], dims[axis]);
+    Value *cut = e.arith("div", e.arith("max", more, zero), two);
+    Value *start = e.arith("div", e.arith("max", e.sub(zero, more), zero), two);
+    Value *size = e.arith("min", t.dims[axis], dims[axis]);
+    t = sliceView(e, std::move(t), axis, cut, size, 1);
+    inner = sliceView(e, std::move(inner), axis, start, size, 1);
+  }
+  e.store(t, inner);
+  results.push_back(std::move(out));
+  return mlir::success();
+}
+
 void moec::host::addMovement(Handlers &h) {
   h["Slice"] = slice;
   h["Split"] = split;
   h["Concat"] = concat;
   h["Tile"] = tile;
   h["Pad"] = pad;
+  h["CenterCropPad"] = centerCropPad;
 }

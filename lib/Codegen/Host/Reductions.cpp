@@ -195,7 +195,8 @@ static mlir::LogicalResult hardmax(Emitter &e, mlir::Operation *op, Tensors &arg
   return mlir::success();
 }
 
-static mlir::LogicalResult cumSum(Emitter &e, mlir::Operation *op, Tensors &args,
+/// CumSum and CumProd.
+static mlir::LogicalResult cumulate(Emitter &e, mlir::Operation *op, Tensors &args,
                                   Tensors &results) {
   auto given = e.integers(args[1]);
   if (mlir::failed(given) || given->size() != 1 || !known(given->front()))
@@ -205,7 +206,8 @@ static mlir::LogicalResult cumSum(Emitter &e, mlir::Operation *op, Tensors &args
     return e.error("an axis out of range");
   Tensor x = e.dense(std::move(args[0]));
   Tensor out = e.allocate(x.dtype, x.dims);
-  e.call("op_cumsum", {e.view(x), e.i64(static_cast<int64_t>(*axis)),
+  bool product = op->getName().stripDialect() == "CumProd";
+  e.call(product ? "op_cumprod" : "op_cumsum", {e.view(x), e.i64(static_cast<int64_t>(*axis)),
                        e.i32(static_cast<int32_t>(intAttr(op, "exclusive", 0))),
                        e.i32(static_cast<int32_t>(intAttr(op, "reverse", 0))), out.data});
   results.push_back(std::move(out));
@@ -241,6 +243,6 @@ void moec::host::addReductions(Handlers &h) {
   h["Softmax"] = h["LogSoftmax"] = softmax;
   h["ArgMax"] = h["ArgMin"] = arg;
   h["Hardmax"] = hardmax;
-  h["CumSum"] = cumSum;
+  h["CumSum"] = h["CumProd"] = cumulate;
   h["LpNormalization"] = lpNormalization;
 }

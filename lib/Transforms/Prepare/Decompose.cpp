@@ -164,6 +164,10 @@ Value attend(OnnxBuilder &b, Value q, Value k, Value v, const Scores &options) {
     return b.op("Where", {mask, zero, low},
                 rankedType(mask).clone(element));
   };
+  if (options.softcap != 0) { // before the masks, which it would make finite
+    Value cap = b.scalar(element, options.softcap);
+    scores = b.binary("Mul", b.unary("Tanh", b.binary("Div", scores, cap)), cap);
+  }
   if (options.causal)
     scores = b.binary("Add", scores,
                       where(causalMask(b, q, k, options.offset)));
@@ -172,10 +176,6 @@ Value attend(OnnxBuilder &b, Value q, Value k, Value v, const Scores &options) {
     scores = b.binary("Add", scores,
                       boolean ? where(options.mask)
                               : b.cast(options.mask, element));
-  }
-  if (options.softcap != 0) {
-    Value cap = b.scalar(element, options.softcap);
-    scores = b.binary("Mul", b.unary("Tanh", b.binary("Div", scores, cap)), cap);
   }
   return b.matmul(b.softmax(scores, -1), v);
 }

@@ -21,9 +21,21 @@ mlir::Value gelu(OnnxBuilder &b, mlir::Value x, bool tanh);
 // x * sigmoid(alpha x).
 mlir::Value swish(OnnxBuilder &b, mlir::Value x, double alpha);
 
-// Replaces the uses of an onnx.Einsum by sums and products; false when the
-// equation has an ellipsis or a diagonal, or the operands are not floats.
+// Replaces the uses of an onnx.Einsum by sums and products; false when ranks are
+// not known, the operands are not numbers, or a diagonal's size is not known.
 bool einsum(mlir::Operation *op, OnnxBuilder &b);
+
+// NegativeLogLikelihoodLoss and SoftmaxCrossEntropyLoss; false when the ranks
+// are not known or do not fit.
+bool negativeLogLikelihood(mlir::Operation *op, OnnxBuilder &b);
+bool softmaxCrossEntropy(mlir::Operation *op, OnnxBuilder &b);
+
+// Rewrites an onnx.Attention for the attention kernel, or in primitive ops when
+// the kernel does not cover it or `writtenOut`; false when the number or size
+// of its heads is unknown.
+bool attention(mlir::Operation *op, OnnxBuilder &b, bool writtenOut);
+// Already as the kernel takes it.
+bool isKernelAttention(mlir::Operation *op);
 
 struct Rotary {
   bool interleaved = false;

@@ -38,28 +38,103 @@ bool lettersOnce(StringRef labels) {
   return true;
 }
 
-// Without "->" the result has the labels that occur once, in alphabetical order.
+// Without "->" the result has the axes of ellipses, then the labels that occur
+// once, in alphabetical order.
 Labels impliedResult(StringRef terms) {
   Labels result;
   for (char c : terms)
     if (llvm::isAlpha(c) && terms.count(c) == 1)
       result.push_back(c);
   llvm::sort(result);
-  return result;
+  return (terms.contains("...") ? "..." : "") + result;
 }
 
-// A label has one size: static sizes that differ would be a broadcast.
-bool sizesAgree(ArrayRef<Term> terms) {
+// Axes [first, first + count) of x as one. Sizes that are not known are computed
+// without -1, which says nothing about an empty tensor.
+Value flattened(OnnxBuilder &b, Value x, int64_t first, int64_t count);
+
+// Letters that the equation does not use, for the axes of ellipses.
+Labels unusedLetters(StringRef equation) {
+  Labels out;
+  for (char c = 'A'; c <= 'z'; ++c)
+    if (llvm::isAlpha(c) && !has(equation, c))
+      out.push_back(c);
+  return out;
+}
+
+// `part` with its ellipsis, if any, as the last `axes` of the letters. False when
+// there are not so many, or what is left is no list of letters.
+bool named(Labels &part, StringRef letters, int64_t axes) {
+  size_t at = part.find("...");
+  if (at != Labels::npos) {
+    if (axes < 0 || axes > static_cast<int64_t>(letters.size()))
+      return false;
+    part.replace(at, 3, letters.take_back(axes).str());
+  }
+  return llvm::all_of(part, llvm::isAlpha);
+}
+
+// A label twice in one term: the diagonal of its axes. Null when their size is
+// not known.
+std::optional<Term> withoutDiagonals(OnnxBuilder &b, Term x) {
+  for (size_t i = 0; i < x.labels.size(); ++i) {
+    size_t j = x.labels.find(x.labels[i], i + 1);
+    if (j == Labels::npos)
+      continue;
+    auto type = rankedType(x.value);
+    int64_t size = type.getDimSize(i), rank = type.getRank();
+    if (size < 0 || type.getDimSize(j) != size)
+      return std::nullopt;
+    SmallVector<int64_t> perm;
+    Labels rest;
+    for (int64_t k = 0; k < rank; ++k)
+      if (k != static_cast<int64_t>(i) && k != static_cast<int64_t>(j)) {
+        perm.push_back(k);
+        rest.push_back(x.labels[k]);
+      }
+    perm.append({static_cast<int64_t>(i), static_cast<int64_t>(j)});
+    Value pairs = flattened(b, b.transpose(x.value, perm), rank - 2, 2);
+    x = {b.slice(pairs, rank - 2, 0, size * size, size + 1), rest + x.labels[i]};
+    i = static_cast<size_t>(-1); // from the front again
+  }
+  return x;
+}
+
+// A label has one size: an axis of size one where another term has more is left
+// out of its term, as it broadcasts. False when sizes contradict each other.
+bool dropBroadcasts(OnnxBuilder &b, MutableArrayRef<Term> terms) {
   std::map<char, int64_t> sizes;
   for (const Term &term : terms)
-    for (auto [label, size] : llvm::zip(term.labels, rankedType(term.value).getShape()))
-      if (!ShapedType::isDynamic(size) && sizes.try_emplace(label, size).first->second != size)
+    for (auto [label, size] : llvm::zip(term.labels, rankedType(term.value).getShape())) {
+      int64_t &known = sizes.try_emplace(label, 1).first->second;
+      if (size == 1 || size == known)
+        continue;
+      if (known > 1 && size > 1)
         return false;
+      known = known == 1 || size > 1 ? size : known;
+    }
+  for (Term &term : terms) {
+    auto type = rankedType(term.value);
+    SmallVector<int64_t> gone, dims;
+    Labels rest;
+    for (auto [i, label] : llvm::enumerate(term.labels)) {
+      if (type.getDimSize(i) == 1 && sizes[label] != 1) {
+        gone.push_back(static_cast<int64_t>(i));
+        continue;
+      }
+      dims.push_back(type.getDimSize(i));
+      rest.push_back(label);
+    }
+    if (!gone.empty())
+      term = {b.op("Squeeze", {term.value, b.ints(gone)},
+                   RankedTensorType::get(dims, type.getElementType())),
+              rest};
+  }
   return true;
 }
 
-// False for what is not covered: an ellipsis, a diagonal, types that are not
-// floats of one width, axes that do not match the equation.
+// What the equation says about each operand. False for what is not covered:
+// types that are not numbers of one kind, axes that do not match the equation.
 bool readEquation(Operation *op, Equation &e) {
   auto attr = op->getAttrOfType<StringAttr>("equation");
   if (!attr || op->getNumOperands() == 0 || !rankedType(op->getResult(0)))
@@ -70,20 +145,30 @@ bool readEquation(Operation *op, Equation &e) {
   SmallVector<StringRef> parts;
   left.split(parts, ',');
   e.result = StringRef(text).contains("->") ? right.str() : impliedResult(left);
-  if (parts.size() != op->getNumOperands() || !lettersOnce(e.result))
+  if (parts.size() != op->getNumOperands())
     return false;
   Type element = rankedType(op->getResult(0)).getElementType();
+  Labels letters = unusedLetters(text);
+  int64_t widest = 0; // of the ellipses
   for (auto [part, value] : llvm::zip(parts, op->getOperands())) {
     auto type = rankedType(value);
-    if (!type || type.getElementType() != element || !isa<FloatType>(element) ||
-        type.getRank() != static_cast<int64_t>(part.size()) || !lettersOnce(part))
+    if (!type || type.getElementType() != element || element.isInteger(1) ||
+        !element.isIntOrFloat())
       return false;
-    e.terms.push_back({value, part.str()});
+    bool open = part.contains("...");
+    int64_t axes = type.getRank() - static_cast<int64_t>(part.size()) + 3;
+    Labels labels = part.str();
+    if (!named(labels, letters, axes) || static_cast<int64_t>(labels.size()) != type.getRank())
+      return false;
+    widest = open ? std::max(widest, axes) : widest;
+    e.terms.push_back({value, labels});
   }
-  if (rankedType(op->getResult(0)).getRank() != static_cast<int64_t>(e.result.size()))
+  if (!named(e.result, letters, widest) || !lettersOnce(e.result) ||
+      rankedType(op->getResult(0)).getRank() != static_cast<int64_t>(e.result.size()))
     return false;
-  auto known = [&](char c) { return has(left, c); };
-  return llvm::all_of(e.result, known) && sizesAgree(e.terms);
+  return llvm::all_of(e.result, [&](char c) {
+    return llvm::any_of(e.terms, [&](const Term &term) { return has(term.labels, c); });
+  });
 }
 
 SmallVector<int64_t> permutation(StringRef from, StringRef to) {
@@ -114,8 +199,6 @@ Term summed(OnnxBuilder &b, Term x, StringRef kept) {
   return {b.reduce("ReduceSum", x.value, axes, /*keep=*/false), rest};
 }
 
-// Axes [first, first + count) of x as one. Sizes that are not known are computed
-// without -1, which says nothing about an empty tensor.
 Value flattened(OnnxBuilder &b, Value x, int64_t first, int64_t count) {
   auto type = rankedType(x);
   ArrayRef<int64_t> dims = type.getShape();
@@ -254,6 +337,14 @@ Term joined(OnnxBuilder &b, Term left, Term right, StringRef needed) {
 bool einsum(Operation *op, OnnxBuilder &b) {
   Equation e;
   if (!readEquation(op, e))
+    return false;
+  for (Term &term : e.terms) {
+    auto plain = withoutDiagonals(b, term);
+    if (!plain)
+      return false;
+    term = *plain;
+  }
+  if (!dropBroadcasts(b, e.terms))
     return false;
   Term y = e.terms.front();
   for (size_t i = 1; i < e.terms.size(); ++i) {

@@ -205,6 +205,7 @@ Size reduced(Operation *op, int64_t dim, SymbolicSizes &sizes) {
 Size byOperation(Operation *op, StringRef n, int64_t dim, int64_t rank, SymbolicSizes &sizes) {
   static const llvm::StringSet<> same = {
       "Abs",  "Cast", "Ceil",    "Clip",       "Cos",     "CumSum",   "Erf",
+      "ScatterElements", "ScatterND",
       "Exp",  "Floor", "Gelu",   "Identity",   "IsNaN",   "LayerNormalization",
       "Log",  "Neg",  "Not",     "RMSNormalization", "Reciprocal", "Relu", "Round",
       "Sigmoid", "Sign", "Sin",  "Softmax",    "Softplus", "Sqrt",    "Swish",
@@ -226,10 +227,18 @@ Size byOperation(Operation *op, StringRef n, int64_t dim, int64_t rank, Symbolic
     return dim == front(intAttr(op, "axis", 0), rank)
                ? Size()
                : dimOf(op->getOperand(0), dim, sizes);
-  if (n == "Split" || n == "TopK")
-    return dim == front(intAttr(op, "axis", n == "TopK" ? -1 : 0), rank)
+  if (n == "Split")
+    return dim == front(intAttr(op, "axis", 0), rank)
                ? Size()
                : dimOf(op->getOperand(0), dim, sizes);
+  if (n == "TopK") {
+    if (dim != front(intAttr(op, "axis", -1), rank))
+      return dimOf(op->getOperand(0), dim, sizes);
+    Sizes count = vectorOf(op->getOperand(1), sizes);
+    return count.size() == 1 ? count[0] : Size();
+  }
+  if (n == "GatherElements")
+    return dimOf(op->getOperand(1), dim, sizes);
   // Contributed normalisations and rotations keep the shape of what they take.
   if (n == "custom") {
     auto type = op->getAttrOfType<StringAttr>("op_type");

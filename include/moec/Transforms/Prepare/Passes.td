@@ -31,16 +31,28 @@ def FoldWeights : Pass<"fold-weights", "::mlir::ModuleOp"> {
   let dependentDialects = ["::moec::moe::MoEDialect"];
 }
 
-def DecomposeContrib : Pass<"decompose-contrib"> {
+def DecomposeContrib : Pass<"decompose-contrib", "::mlir::ModuleOp"> {
   let summary = "com.microsoft operators as standard onnx operators";
   let description = [{
     `onnx.custom` operators of the domain `com.microsoft` (and
     `SimplifiedLayerNormalization` in the default domain) become standard ops:
-    `SimplifiedLayerNormalization`, `SkipSimplifiedLayerNormalization`,
-    `RotaryEmbedding`, `MultiHeadAttention`, `Gelu`, `BiasGelu`, `FastGelu`,
-    `QuickGelu`, `FusedMatMul` (not `transBatchA` and `transBatchB`). A node that uses an input or output
-    the formula does not cover stays as it is and is reported by code
-    generation. `com.microsoft.MoE` is left to `raise-moe`.
+
+    - norms: `SimplifiedLayerNormalization`, `SkipSimplifiedLayerNormalization`,
+      `SkipLayerNormalization`, `GatedRMSNorm`; `GatedAdd`;
+    - activations: `Gelu`, `BiasGelu`, `FastGelu`, `QuickGelu`;
+    - products: `FusedMatMul`, `FusedGemm`, and `MatMulNBits` with constant
+      weights of 2, 4 or 8 bits, which are dequantised when the model is linked
+      (`moe.weight.dequantize`) and multiplied exactly, whatever `accuracy_level`
+      allows;
+    - attention: `MultiHeadAttention`, `GroupQueryAttention` with its cache, rotary
+      embedding, window, bias, soft cap and sinks; `RotaryEmbedding`,
+      `MRotaryEmbedding`;
+    - recurrences: `CausalConvWithState`, `LinearAttention` and `GatedDeltaNet` (a
+      `Scan` over time), `LinearAttentionGate`.
+
+    A node that uses an input or attribute the formula does not cover stays as it
+    is, with a remark, and is reported by code generation. `com.microsoft.MoE` and
+    `QMoE` are left to `raise-moe`.
 
     Before:
     ```mlir
@@ -58,15 +70,17 @@ def DecomposeContrib : Pass<"decompose-contrib"> {
 def DecomposeOnnx : Pass<"decompose-onnx"> {
   let summary = "Composed standard operators as primitive ones";
   let description = [{
-    `RotaryEmbedding`, `RMSNormalization`, `LayerNormalization`, `Gelu` and
-    `Swish` are written out by the function bodies of the ONNX standard.
+    `RotaryEmbedding`, `RMSNormalization`, `LayerNormalization`, `Gelu`, `Swish`,
+    `SwiGLU`, `NegativeLogLikelihoodLoss` and `SoftmaxCrossEntropyLoss` are
+    written out by the function bodies of the ONNX standard.
 
-    `Einsum` over floats becomes `MatMul` (`Mul` when nothing is contracted) with
+    `Einsum` over numbers becomes `MatMul` (`Mul` when nothing is contracted) with
     `Transpose`, `Unsqueeze` and `ReduceSum` around it, operands joined from the
     left: shared labels that the result shows are batch axes, and so are all but
     the last of the labels that one operand has alone. Several contracted labels
-    become one axis by `Reshape`. An ellipsis, a label twice in one operand and
-    sizes that broadcast stay and are counted.
+    become one axis by `Reshape`. An ellipsis stands for axes with labels of their
+    own; a label twice in one operand first becomes its diagonal, if its size is
+    known; an axis of size one that broadcasts is dropped.
 
     `Attention` takes the form of the attention kernel: queries, keys and values
     of f32 or f16 with heads as an axis, `[batch, heads, length, size]`, the past
@@ -95,6 +109,63 @@ def DecomposeOnnx : Pass<"decompose-onnx"> {
   let statistics = [
     Statistic<"numDecomposed", "decomposed", "Operators written out">,
     Statistic<"numKept", "kept", "Operators with unsupported inputs, kept">
+  ];
+  let dependentDialects = ["::moec::onnx::OnnxDialect"];
+}
+
+def DecomposeMl : Pass<"decompose-ml"> {
+  let summary = "ai.onnx.ml operators on numbers as standard onnx operators";
+  let description = [{
+    `ArrayFeatureExtractor`, `Binarizer`, `FeatureVectorizer`, `Imputer`,
+    `LabelEncoder`, `LinearRegressor`, `Normalizer`, `OneHotEncoder` and `Scaler`
+    of the domain `ai.onnx.ml` become standard ops where keys, values and
+    elements are numbers. Decision trees stay: code generation and the
+    interpreter know them.
+
+    Before:
+    ```mlir
+    %y = onnx.custom(%x) {domain = "ai.onnx.ml", op_type = "Binarizer", attributes = {threshold = 1.0 : f32}} : (tensor<?x4xf32>) -> tensor<?x4xf32>
+    ```
+    After:
+    ```mlir
+    %0 = onnx.Greater(%x, %one) : (tensor<?x4xf32>, tensor<f32>) -> tensor<?x4xi1>
+    %y = onnx.Cast(%0) {to = 1 : i64} : (tensor<?x4xi1>) -> tensor<?x4xf32>
+    ```
+  }];
+  let statistics = [
+    Statistic<"numDecomposed", "decomposed", "Operators written out">,
+    Statistic<"numKept", "kept", "Operators with types or attributes not covered">
+  ];
+  let dependentDialects = ["::moec::onnx::OnnxDialect"];
+}
+
+def DecomposeQuantised : Pass<"decompose-quantised"> {
+  let summary = "Products of quantised tensors as DequantizeLinear and MatMul";
+  let description = [{
+    `MatMulInteger` and `QLinearMatMul` of 8-bit tensors multiply what
+    `DequantizeLinear` with the scale 1 makes of their operands, so that
+    `fold-weights` can turn a quantised parameter into one of whole numbers in
+    f32. The product is exact: the inner dimension is cut into parts of 256
+    terms, whose sums f32 holds, and the parts are added in i32. A row or column
+    of zero points is allowed. `DynamicQuantizeLinear` is written out by the
+    formula of the standard. The pass runs after `raise-moe`, which sees the
+    operators as they are.
+
+    Before:
+    ```mlir
+    %y = onnx.MatMulInteger(%x, %w, %zx, %zw) : (tensor<?x64xui8>, tensor<64x8xi8>, tensor<ui8>, tensor<i8>) -> tensor<?x8xi32>
+    ```
+    After:
+    ```mlir
+    %0 = onnx.DequantizeLinear(%x, %one, %zx) : ... -> tensor<?x64xf32>
+    %1 = onnx.DequantizeLinear(%w, %one, %zw) : ... -> tensor<64x8xf32>
+    %2 = onnx.MatMul(%0, %1) : ... -> tensor<?x8xf32>
+    %y = onnx.Cast(%2) {to = 6 : i64} : (tensor<?x8xf32>) -> tensor<?x8xi32>
+    ```
+  }];
+  let statistics = [
+    Statistic<"numDecomposed", "decomposed", "Operators written out">,
+    Statistic<"numKept", "kept", "Operators with types or zero points not covered">
   ];
   let dependentDialects = ["::moec::onnx::OnnxDialect"];
 }

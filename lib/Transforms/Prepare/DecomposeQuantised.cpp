@@ -1,0 +1,187 @@
+// decompose-quantised: products of quantised tensors in terms of DequantizeLinear and MatMul.
+#include "Decompose.h"
+#include "moec/Transforms/Prepare/Passes.h"
+
+using namespace mlir;
+
+namespace moec {
+#define GEN_PASS_DEF_DECOMPOSEQUANTISED
+#include "moec/Transforms/Prepare/Passes.h.inc"
+
+namespace {
+
+using prepare::absent;
+
+// Products of that many pairs of 8-bit numbers less their zero points, each at
+// most 255 * 255, sum to whole numbers that f32 holds.
+constexpr int64_t kExactTerms = 256;
+
+Value in(Operation *op, unsigned i) {
+  return i < op->getNumOperands() && !absent(op->getOperand(i))
+             ? op->getOperand(i)
+             : Value();
+}
+
+bool isByte(Value v) {
+  auto type = rankedType(v);
+  return type && type.getElementType().isInteger(8);
+}
+
+// The element of a scalar or of a vector of one as a scalar.
+Value asScalar(OnnxBuilder &b, Value x) {
+  auto type = rankedType(x);
+  if (type.getRank() == 0)
+    return x;
+  return b.op("Squeeze", {x, b.ints(0)}, RankedTensorType::get({}, type.getElementType()));
+}
+
+bool isOne(Value v) {
+  auto type = rankedType(v);
+  return type && type.hasStaticShape() && type.getNumElements() == 1 &&
+         type.getRank() <= 1;
+}
+
+// x less its zero point as f32, by a DequantizeLinear of scale 1, which folds
+// into weights. `zero`: absent, one number, or one for each index of `axis`.
+// Null when it has another shape.
+Value centred(OnnxBuilder &b, Value x, Value zero, int64_t axis) {
+  Type f32 = b.builder.getF32Type();
+  auto type = rankedType(x);
+  auto resultType = type.clone(f32);
+  NamedAttribute attrs[] = {b.attr("axis", axis), b.attr("block_size", int64_t(0)),
+                            b.attr("output_dtype", int64_t(0))};
+  if (!zero)
+    return b.op("DequantizeLinear", {x, b.scalar(f32, 1), b.none()}, resultType, attrs);
+  if (isOne(zero))
+    return b.op("DequantizeLinear", {x, b.scalar(f32, 1), asScalar(b, zero)},
+                resultType, attrs);
+  auto zeroType = rankedType(zero);
+  if (!zeroType || zeroType.getRank() != 1 || zeroType.isDynamicDim(0))
+    return {};
+  auto ones = RankedTensorType::get(zeroType.getShape(), f32);
+  Value scale = b.op("Constant", {}, ones,
+                     {b.builder.getNamedAttr(
+                         "value", DenseElementsAttr::get(ones, 1.0f))});
+  return b.op("DequantizeLinear", {x, scale, zero}, resultType, attrs);
+}
+
+// The exact product of whole numbers as i32: parts along the inner dimension
+// are summed in f32, and the parts' sums in i32.
+Value exactProduct(OnnxBuilder &b, Value x, Value y) {
+  Type i32 = b.builder.getI32Type();
+  int64_t rank = rankedType(y).getRank(), inner = rankedType(y).getDimSize(rank - 2);
+  int64_t last = rankedType(x).getRank() - 1;
+  if (ShapedType::isDynamic(inner))
+    inner = rankedType(x).getDimSize(last);
+  if (inner <= kExactTerms) // also when nobody knows it
+    return b.cast(b.matmul(x, y), i32);
+  Value sum;
+  for (int64_t at = 0; at < inner; at += kExactTerms) {
+    int64_t end = std::min(inner, at + kExactTerms);
+    Value part = b.cast(b.matmul(b.slice(x, last, at, end), b.slice(y, rank - 2, at, end)), i32);
+    sum = sum ? b.binary("Add", sum, part) : part;
+  }
+  return sum;
+}
+
+// x * y of 8-bit matrices with their zero points as i32; null when a shape or
+// zero point is not covered.
+Value integerProduct(OnnxBuilder &b, Value x, Value xZero, Value y, Value yZero) {
+  if (!isByte(x) || !isByte(y) || rankedType(x).getRank() < 2 || rankedType(y).getRank() < 2)
+    return {};
+  // A zero point for each row of x or column of y.
+  Value left = centred(b, x, xZero, rankedType(x).getRank() - 2);
+  Value right = centred(b, y, yZero, rankedType(y).getRank() - 1);
+  return left && right ? exactProduct(b, left, right) : Value();
+}
+
+bool matMulInteger(Operation *op, OnnxBuilder &b) {
+  Value sum = integerProduct(b, in(op, 0), in(op, 2), in(op, 1), in(op, 3));
+  if (!sum)
+    return false;
+  op->getResult(0).replaceAllUsesWith(sum);
+  return true;
+}
+
+// a, scale, zero point; b, scale, zero point; the result's scale and zero point.
+bool qLinearMatMul(Operation *op, OnnxBuilder &b) {
+  for (unsigned i : {1u, 4u, 6u, 7u})
+    if (!isOne(in(op, i)))
+      return false;
+  Value sum = integerProduct(b, in(op, 0), in(op, 2), in(op, 3), in(op, 5));
+  if (!sum)
+    return false;
+  Type f32 = b.builder.getF32Type();
+  auto scale = [&](unsigned i) { return asScalar(b, b.cast(in(op, i), f32)); };
+  Value factor = b.binary("Div", b.binary("Mul", scale(1), scale(4)), scale(6));
+  Value y = b.binary("Mul", b.cast(sum, f32), factor);
+  y = b.op("QuantizeLinear", {y, b.scalar(f32, 1), asScalar(b, in(op, 7))},
+           op->getResult(0).getType(),
+           {b.attr("axis", int64_t(1)), b.attr("block_size", int64_t(0)),
+            b.attr("output_dtype", int64_t(0)), b.attr("precision", int64_t(0)),
+            b.attr("saturate", int64_t(1))});
+  op->getResult(0).replaceAllUsesWith(y);
+  return true;
+}
+
+// The formula of the standard. A constant 0 has the scale 0 and the code 0.
+bool dynamicQuantizeLinear(Operation *op, OnnxBuilder &b) {
+  Value x = in(op, 0);
+  auto type = rankedType(x);
+  if (!type || !type.getElementType().isF32())
+    return false;
+  Type f32 = b.builder.getF32Type();
+  SmallVector<int64_t> axes;
+  for (int64_t i = 0; i < type.getRank(); ++i)
+    axes.push_back(i);
+  Value zero = b.scalar(f32, 0), top = b.scalar(f32, 255);
+  auto bound = [&](StringRef reduce, StringRef limit) {
+    Value all = axes.empty() ? x : b.reduce(reduce, x, axes, /*keep=*/false);
+    return b.binary(limit, all, zero);
+  };
+  Value low = bound("ReduceMin", "Min"), high = bound("ReduceMax", "Max");
+  Value scale = b.binary("Div", b.binary("Sub", high, low), top);
+  Value empty = b.binary("Equal", scale, zero);
+  Value divisor = b.op("Where", {empty, b.scalar(f32, 1), scale}, scale.getType());
+  Value code = b.unary("Round", b.binary("Div", b.binary("Sub", zero, low), divisor));
+  code = b.binary("Min", b.binary("Max", code, zero), top);
+  Type u8 = rankedType(op->getResult(0)).getElementType();
+  Value point = b.cast(code, u8);
+  Value y = b.op("QuantizeLinear", {x, divisor, point}, type.clone(u8),
+                 {b.attr("axis", int64_t(1)), b.attr("block_size", int64_t(0)),
+                  b.attr("output_dtype", int64_t(0)), b.attr("precision", int64_t(0)),
+                  b.attr("saturate", int64_t(1))});
+  op->getResult(0).replaceAllUsesWith(y);
+  op->getResult(1).replaceAllUsesWith(scale);
+  op->getResult(2).replaceAllUsesWith(point);
+  return true;
+}
+
+struct DecomposeQuantised : impl::DecomposeQuantisedBase<DecomposeQuantised> {
+  void runOnOperation() override {
+    using Fn = bool (*)(Operation *, OnnxBuilder &);
+    const llvm::StringMap<Fn> table = {
+        {"onnx.MatMulInteger", matMulInteger},
+        {"onnx.QLinearMatMul", qLinearMatMul},
+        {"onnx.DynamicQuantizeLinear", dynamicQuantizeLinear},
+    };
+    SmallVector<Operation *> ops;
+    getOperation()->walk([&](Operation *op) {
+      if (table.contains(op->getName().getStringRef()))
+        ops.push_back(op);
+    });
+    for (Operation *op : ops) {
+      OpBuilder builder(op);
+      OnnxBuilder b(builder, op->getLoc());
+      if (!table.lookup(op->getName().getStringRef())(op, b)) {
+        ++numKept;
+        continue;
+      }
+      op->erase();
+      ++numDecomposed;
+    }
+  }
+};
+
+} // namespace
+} // namespace moec
