@@ -143,16 +143,43 @@ void normaliseGroups(Call &c, int64_t groups) {
   c.set(0, pack(x.type, x.shape, out));
 }
 
+// Mean and variance of each channel of [N, channels, inner].
+std::pair<std::vector<double>, std::vector<double>>
+channelMoments(const Elements<double> &in, int64_t channels, int64_t inner) {
+  std::vector<double> mean(channels), variance(channels);
+  double n = static_cast<double>(in.size()) / static_cast<double>(std::max<int64_t>(channels, 1));
+  for (int64_t i = 0; i < in.size(); ++i)
+    mean[i / inner % channels] += in[i] / n;
+  for (int64_t i = 0; i < in.size(); ++i) {
+    double d = in[i] - mean[i / inner % channels];
+    variance[i / inner % channels] += d * d / n;
+  }
+  return {mean, variance};
+}
+
 void batchNormalization(Call &c) {
-  if (c.i64("training_mode", 0) != 0)
-    fail("unsupported: BatchNormalization in training mode");
   const Tensor &x = c.in(0);
   int64_t channels = x.rank() > 1 ? x.shape[1] : 1;
   int64_t inner = x.rank() > 2 ? count(ArrayRef<int64_t>(x.shape).drop_front(2)) : 1;
   for (int64_t i = 1; i < 5; ++i)
     if (c.in(i).size() != channels)
       fail("scale, bias, mean and variance need " + Twine(channels) + " elements");
-  Elements<double> in(x), scale(c.in(1)), bias(c.in(2)), mean(c.in(3)), variance(c.in(4));
+  Elements<double> in(x), scale(c.in(1)), bias(c.in(2)), givenMean(c.in(3)), givenVariance(c.in(4));
+  std::vector<double> mean(givenMean.begin(), givenMean.end());
+  std::vector<double> variance(givenVariance.begin(), givenVariance.end());
+  if (c.i64("training_mode", 0) != 0) {
+    auto [ownMean, ownVariance] = channelMoments(in, channels, inner);
+    double momentum = c.f64("momentum", 0.9f);
+    for (int64_t k = 0; k < channels; ++k) {
+      mean[k] = mean[k] * momentum + ownMean[k] * (1 - momentum);
+      variance[k] = variance[k] * momentum + ownVariance[k] * (1 - momentum);
+    }
+    if (c.wants(1))
+      c.set(1, pack(c.outType(1), {channels}, mean));
+    if (c.wants(2))
+      c.set(2, pack(c.outType(2), {channels}, variance));
+    mean = ownMean, variance = ownVariance;
+  }
   double epsilon = c.f64("epsilon", 1e-5f);
   std::vector<double> out(in.size());
   for (int64_t i = 0; i < in.size(); ++i) {
@@ -179,8 +206,16 @@ void meanVarianceNormalization(Call &c) {
   int64_t length = count(ArrayRef<int64_t>(moved.shape).take_back(last.size()));
   Elements<double> in(moved);
   std::vector<double> out(in.begin(), in.end());
-  for (int64_t at = 0; length > 0 && at < in.size(); at += length)
-    standardise(MutableArrayRef<double>(out).slice(at, length), 1e-9);
+  for (int64_t at = 0; length > 0 && at < in.size(); at += length) {
+    MutableArrayRef<double> row = MutableArrayRef<double>(out).slice(at, length);
+    double n = static_cast<double>(length), mean = 0, variance = 0;
+    for (double v : row)
+      mean += v / n;
+    for (double v : row)
+      variance += (v - mean) * (v - mean) / n;
+    for (double &v : row)
+      v = (v - mean) / (std::sqrt(variance) + 1e-9);
+  }
   c.set(0, transpose(pack(x.type, moved.shape, out), back));
 }
 
