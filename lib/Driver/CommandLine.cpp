@@ -8,7 +8,6 @@
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Program.h"
-#include "llvm/Support/Signals.h"
 #include "llvm/Support/raw_ostream.h"
 
 #include <algorithm>
@@ -97,8 +96,18 @@ void moec::addLevelFlag(CLI::App &command, int &level) {
       ->check(CLI::IsMember({0, 1, 2}));
 }
 
+void moec::addSemanticsFlag(CLI::App &command, std::string &semantics) {
+  command
+      .add_option("--moe-semantics", semantics,
+                  "of com.microsoft.MoE and QMoE nodes: schema, or ort-cpu or ort-cuda, where the "
+                  "kernels of ONNX Runtime differ from it")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"schema", "ort-cpu", "ort-cuda"}));
+}
+
 void moec::addExecutionFlags(CLI::App &command, OpenOptions &options) {
   addLevelFlag(command, options.optimisation);
+  addSemanticsFlag(command, options.moeSemantics);
   command.add_option("--threads", options.threads, "threads (0: all cores)")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
@@ -144,37 +153,6 @@ llvm::Expected<std::string> moec::runScript(llvm::StringRef script,
                                   : content.rtrim().rsplit('\n').second);
 }
 
-// A word as the shell reads it back.
-static std::string quoted(llvm::StringRef word) {
-  std::string text = "'";
-  for (char c : word)
-    text += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return text + "'";
-}
-
-CrashReporter::CrashReporter(int argc, char **argv) {
-  llvm::sys::SetOneShotPipeSignalFunction(llvm::sys::DefaultOneShotPipeSignalHandler);
-  llvm::SmallString<128> folder;
-  llvm::sys::fs::current_path(folder);
-  script = "#!/bin/sh\n# moec " MOEC_VERSION " crashed on this command\ncd " + quoted(folder) + " &&";
-  for (int i = 0; i < argc; ++i)
-    script += " " + quoted(argv[i]);
-  script += "\n";
-  llvm::sys::AddSignalHandler(onCrash, this);
-}
-
-void CrashReporter::onCrash(void *self) {
-  std::string text = static_cast<CrashReporter *>(self)->script;
-  llvm::raw_string_ostream os(text);
-  os << ": <<'STACK'\n";
-  llvm::sys::PrintStackTrace(os, /*Depth=*/64);
-  os << "STACK\n";
-  std::string path = writeReproducer("sh", text);
-  llvm::errs() << "moec: internal error: crashed (reproducer: " << path << ")\n";
-  llvm::errs().flush();
-  _exit(int(Exit::internal));
-}
-
 int moec::runCommandLine(int argc, char **argv) {
   CLI::App app{"moec compiles Mixture-of-Experts models from ONNX to shared libraries, ahead of "
                "time.", "moec"};
@@ -189,6 +167,7 @@ int moec::runCommandLine(int argc, char **argv) {
   addRunCommand(app, action);
   addVerifyCommand(app, action);
   addInspectCommand(app, action);
+  addLintCommand(app, action);
   addBenchCommand(app, action);
   addGenerateCommand(app, action);
   addPerplexityCommand(app, action);

@@ -23,6 +23,7 @@ void addExportCommand(CLI::App &app, Action &action);
 void addRunCommand(CLI::App &app, Action &action);
 void addVerifyCommand(CLI::App &app, Action &action);
 void addInspectCommand(CLI::App &app, Action &action);
+void addLintCommand(CLI::App &app, Action &action);
 void addBenchCommand(CLI::App &app, Action &action);
 void addGenerateCommand(CLI::App &app, Action &action);
 void addPerplexityCommand(CLI::App &app, Action &action);
@@ -44,6 +45,7 @@ struct InputFlags {
 
 /// -O
 void addLevelFlag(CLI::App &command, int &level);
+void addSemanticsFlag(CLI::App &command, std::string &semantics);
 void addExecutionFlags(CLI::App &command, OpenOptions &options);
 
 /// --format=text|json

@@ -61,9 +61,10 @@ llvm::Expected<std::unique_ptr<Model>> moec::loadModel(llvm::StringRef path, llv
   return model;
 }
 
-llvm::Error moec::optimiseModel(Model &model, int level, Progress &progress) {
+llvm::Error moec::optimiseModel(Model &model, int level, Progress &progress,
+                                llvm::StringRef semantics) {
   progress.begin("optimise");
-  if (llvm::Error error = model.optimise(level))
+  if (llvm::Error error = model.optimise(level, semantics))
     return withReproducer(std::move(error), model);
   progress.end(llvm::formatv("{0} MoE layers, {1} routers fused",
                              countOps(model.module(), "moe.experts"),

@@ -9,6 +9,7 @@ namespace moec {
 
 struct CompileOptions {
   int optimisation = 2;          // 0 raises nothing
+  std::string moeSemantics = "schema"; // of com.microsoft.MoE and QMoE
   std::vector<std::string> isas; // of the kernels; empty: all that are known
   std::string cpu;               // of the host program; empty: any with AVX2, "native": this one
 };
@@ -27,7 +28,8 @@ llvm::Expected<std::unique_ptr<Model>> loadModel(llvm::StringRef path, llvm::Str
                                                  Progress &progress);
 
 /// The second stage: Model::optimise.
-llvm::Error optimiseModel(Model &model, int level, Progress &progress);
+llvm::Error optimiseModel(Model &model, int level, Progress &progress,
+                          llvm::StringRef semantics = "schema");
 
 /// The third stage: refuses everything that is unsupported at once, then lowers @main.
 llvm::Expected<host::HostResult> lowerModel(Model &model, const CompileOptions &options,

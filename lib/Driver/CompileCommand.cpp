@@ -120,7 +120,8 @@ llvm::Error compile(CompileFlags &flags) {
     return model.takeError();
   if (flags.emit == Emit::onnx)
     return writeFile(flags.output, printModule(**model));
-  if (llvm::Error error = optimiseModel(**model, flags.options.optimisation, progress))
+  if (llvm::Error error = optimiseModel(**model, flags.options.optimisation, progress,
+                                        flags.options.moeSemantics))
     return error;
   if (flags.emit != Emit::library)
     return emitPart(flags, **model, progress);
@@ -153,6 +154,7 @@ void addFlags(CLI::App &command, CompileFlags &flags) {
                      "the library; its weights go beside it with the extension .moew (default: the "
                      "model's name in the current folder)");
   addLevelFlag(command, flags.options.optimisation);
+  addSemanticsFlag(command, flags.options.moeSemantics);
   std::map<std::string, Emit> emits{{"onnx", Emit::onnx}, {"moe", Emit::moe},
                                     {"kernels", Emit::kernels}, {"llvm", Emit::llvm},
                                     {"obj", Emit::object}, {"lib", Emit::library}};

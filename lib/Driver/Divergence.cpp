@@ -39,13 +39,14 @@ Probes findProbes(mlir::ModuleOp module) {
 }
 
 // A fresh model whose only outputs are the probes from `first` on: its own outputs stay, in front.
-llvm::Expected<std::unique_ptr<Model>> expose(llvm::StringRef path, int level, size_t first,
-                                              std::vector<std::string> &lines) {
+llvm::Expected<std::unique_ptr<Model>> expose(llvm::StringRef path, const OpenOptions &options,
+                                              size_t first, std::vector<std::string> &lines) {
   Progress quiet(ProgressMode::none, 0);
   auto model = loadModel(path, "", quiet);
   if (!model)
     return model;
-  if (llvm::Error error = optimiseModel(**model, level, quiet))
+  if (llvm::Error error = optimiseModel(**model, options.optimisation, quiet,
+                                        options.moeSemantics))
     return error;
   Probes probes = findProbes((*model)->module());
   first = std::min(first, probes.values.size());
@@ -65,7 +66,7 @@ llvm::Expected<std::string> moec::findDivergence(llvm::StringRef path, const Ope
                                                  Tolerance tolerance) {
   for (size_t first = 0;; first += chunkSize) {
     std::vector<std::string> lines;
-    auto model = expose(path, options.optimisation, first, lines);
+    auto model = expose(path, options, first, lines);
     if (!model)
       return model.takeError();
     if (lines.empty())

@@ -20,6 +20,7 @@ namespace {
 
 struct ExportFlags {
   std::string model, output, folder;
+  std::string semantics = "schema";
   int level = 1;
   ExportOptions options;
   bool json = false;
@@ -53,7 +54,7 @@ llvm::Error exportModel(ExportFlags &flags) {
   auto model = Model::load(flags.model, flags.folder);
   if (!model)
     return model.takeError();
-  if (llvm::Error error = (*model)->optimise(flags.level))
+  if (llvm::Error error = (*model)->optimise(flags.level, flags.semantics))
     return error;
   flags.options.producerVersion = MOEC_VERSION;
   auto report = exportOnnx((*model)->module(), (*model)->folder(), flags.output, flags.options);
@@ -95,6 +96,7 @@ void moec::addExportCommand(CLI::App &app, Action &action) {
                    "the ONNX file; large weights go beside it, with .data behind its name")
       ->required();
   addLevelFlag(*command, flags->level);
+  addSemanticsFlag(*command, flags->semantics);
   using Fused = ExportOptions::Fused;
   std::map<std::string, Fused> kinds{
       {"auto", Fused::automatic}, {"equivalent", Fused::equivalent}, {"never", Fused::never}};

@@ -24,9 +24,12 @@ llvm::Expected<std::unique_ptr<Executor>> moec::openModel(llvm::StringRef path,
   auto model = loadModel(path, "", progress);
   if (!model)
     return model.takeError();
-  bool asImported = options.reference && options.optimisation == 0 && canInterpretAsImported(**model);
+  // The interpreter gives nodes the meaning of their schema.
+  bool asImported = options.reference && options.optimisation == 0 &&
+                    options.moeSemantics == "schema" && canInterpretAsImported(**model);
   if (!asImported)
-    if (llvm::Error error = optimiseModel(**model, options.optimisation, progress))
+    if (llvm::Error error = optimiseModel(**model, options.optimisation, progress,
+                                          options.moeSemantics))
       return error;
   if (options.exposeRouting)
     exposeRouting((*model)->module());

@@ -3,6 +3,8 @@
 // the forms of gated experts, ONNX Runtime's CPU kernel has only swiglu with interleaved rows, so
 // that is the one written.
 #include "Lower.h"
+#include "PackedWeights.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace moec;
@@ -108,6 +110,91 @@ Value Lowering::firstBiases(Build &b, moe::BankOp bank, Type element) {
   return interleaved(steps, gate ? gate : zero, up ? up : zero);
 }
 
+bool Lowering::fitsTokens(moe::BankOp bank, ArrayRef<StringRef> parameters, Type element) {
+  // Parameters of a wider type than the tokens would be rounded.
+  return llvm::all_of(parameters, [&](StringRef name) {
+    auto symbol = bank->getAttrOfType<FlatSymbolRefAttr>(name);
+    return !symbol || wider(elementOf(steps.of(symbol.getValue())), element) == element;
+  });
+}
+
+Value Lowering::named(Build &b, moe::BankOp bank, Value step, StringRef part) {
+  return step ? use(b, step, (bank.getSymName() + "." + part).str()) : b.none();
+}
+
+SmallVector<Value> Lowering::floatInputs(Build &b, moe::BankOp bank, Type element) {
+  if (!fitsTokens(bank, {"gate", "up", "down", "gate_bias", "up_bias", "down_bias"}, element))
+    return {};
+  return {named(b, bank, firstWeights(b, bank, element), "fc1"),
+          named(b, bank, firstBiases(b, bank, element), "fc1_bias"),
+          named(b, bank, parameter(b, bank, "down", element), "fc2"),
+          named(b, bank, parameter(b, bank, "down_bias", element), "fc2_bias")};
+}
+
+// Whether both matrices have one scale a row, or blocks of one size along it.
+static bool packedAlike(const Packed &first, const Packed &down, bool &rows) {
+  auto rowwise = [](const Packed &p) {
+    return p.block == p.depth && (!p.zero || p.bytesOfRows || p.bits == 8);
+  };
+  rows = rowwise(first) && rowwise(down);
+  int64_t block = first.block;
+  return rows || (block == down.block && !first.bytesOfRows && !down.bytesOfRows && block >= 16 &&
+                  llvm::isPowerOf2_64(static_cast<uint64_t>(block)));
+}
+
+SmallVector<Value> Lowering::packedInputs(Build &b, moe::BankOp bank, Type element,
+                                          SmallVectorImpl<NamedAttribute> &attributes) {
+  auto value = [&](StringRef name) {
+    auto symbol = bank->getAttrOfType<FlatSymbolRefAttr>(name);
+    return symbol ? steps.of(symbol.getValue()) : Value();
+  };
+  Value gate = value("gate");
+  auto first = gate ? interleavedRows(steps, gate, value("up")) : packedOf(steps, value("up"));
+  auto down = packedOf(steps, value("down"));
+  bool rows = false;
+  if (!first || !down || !packedAlike(*first, *down, rows) ||
+      !fitsTokens(bank, {"gate_bias", "up_bias", "down_bias"}, element))
+    return {};
+  SmallVector<int64_t> ids;
+  for (int64_t e = 0; e < static_cast<int64_t>(bank.getExperts()); ++e)
+    ids.push_back(bank.getSlab(e));
+  SmallVector<Value> inputs(11, b.none());
+  for (int p : {0, 1}) {
+    Packed packed = gathered(steps, p == 0 ? *first : *down, ids);
+    std::string name = "fc" + std::to_string(p + 1);
+    Value scale = packed.scale, zero = packed.zero;
+    if (rows) {
+      auto flat = [&](Value v) {
+        auto shape = rankedType(v).getShape();
+        return shape.size() == 3 ? steps.reshape(v, shape.drop_back()) : v;
+      };
+      scale = flat(scale);
+      zero = zero ? flat(zero) : zero;
+    }
+    inputs[3 * p] = named(b, bank, packed.bytes, name + "_packed");
+    inputs[3 * p + 1] = named(b, bank, scale, name + "_scales");
+    inputs[9 + p] = named(b, bank, zero, name + "_zero_points");
+  }
+  inputs[2] = named(b, bank, firstBiases(b, bank, element), "fc1_bias");
+  inputs[5] = named(b, bank, parameter(b, bank, "down_bias", element), "fc2_bias");
+  attributes.push_back(b.attr("expert_weight_bits", first->bits));
+  attributes.push_back(b.attr("weights_prepacked", 0));
+  if (!rows)
+    attributes.push_back(b.attr("block_size", first->block));
+  if (first->bits != down->bits)
+    attributes.push_back(b.attr("fc2_expert_weight_bits", down->bits));
+  while (isa<NoneType>(inputs.back().getType()))
+    inputs.pop_back();
+  return inputs;
+}
+
+bool Lowering::fusable(moe::ExpertsOp op, moe::RouteOp route, moe::BankOp bank) {
+  bool same = options.fused == ExportOptions::Fused::automatic;
+  Type element = elementOf(op.getX());
+  return fits(bank) && fits(route.getRouter(), bank.getExperts(), same) &&
+         (element.isF32() || element.isF16() || element.isBF16());
+}
+
 bool Lowering::fuse(moe::ExpertsOp op) {
   if (!op.getIds() || op.getCombine() != "sum")
     return false;
@@ -115,30 +202,14 @@ bool Lowering::fuse(moe::ExpertsOp op) {
   if (!route || source(op.getWeights()) != route.getWeights() || route.getBias())
     return false;
   moe::BankOp bank = moe::findBank(op, op.getBank());
-  bool same = options.fused == ExportOptions::Fused::automatic;
   Type element = elementOf(op.getX());
-  if (!fits(bank) || !fits(route.getRouter(), bank.getExperts(), same) ||
-      !(element.isF32() || element.isF16() || element.isBF16()))
+  if (!fusable(op, route, bank))
     return false;
-  // Parameters of a wider type than the tokens would be rounded.
-  for (StringRef name : {"gate", "up", "down", "gate_bias", "up_bias", "down_bias"})
-    if (auto symbol = bank->getAttrOfType<FlatSymbolRefAttr>(name))
-      if (wider(elementOf(steps.of(symbol.getValue())), element) != element)
-        return false;
   Build b(op, layerName(op));
   Value logits = logitsAs(b, route.getLogits(), element);
   if (!logits)
     return false;
   moe::FfnAttr ffn = *bank.getBody();
-  auto named = [&](Value step, StringRef part) {
-    return step ? use(b, step, (bank.getSymName() + "." + part).str()) : b.none();
-  };
-  SmallVector<Value> inputs = {op.getX(),
-                               logits,
-                               named(firstWeights(b, bank, element), "fc1"),
-                               named(firstBiases(b, bank, element), "fc1_bias"),
-                               named(parameter(b, bank, "down", element), "fc2"),
-                               named(parameter(b, bank, "down_bias", element), "fc2_bias")};
   auto real = [&](StringRef name, double value) {
     return b.builder.getNamedAttr(name, b.builder.getF32FloatAttr(static_cast<float>(value)));
   };
@@ -153,8 +224,15 @@ bool Lowering::fuse(moe::ExpertsOp op) {
     if (auto limit = ffn.getLimit())
       attributes.push_back(real("swiglu_limit", *limit));
   }
+  SmallVector<Value> inputs = packedInputs(b, bank, element, attributes);
+  StringRef type = inputs.empty() ? "MoE" : "QMoE";
+  if (inputs.empty())
+    inputs = floatInputs(b, bank, element);
+  if (inputs.empty())
+    return false;
+  inputs.insert(inputs.begin(), {op.getX(), logits});
   Value y = b.op("custom", inputs, op.getResult().getType(),
-                 {b.attr("domain", "com.microsoft"), b.attr("op_type", "MoE"),
+                 {b.attr("domain", "com.microsoft"), b.attr("op_type", type),
                   b.builder.getNamedAttr("attributes", b.builder.getDictionaryAttr(attributes))});
   op.getResult().replaceAllUsesWith(y);
   op->erase();

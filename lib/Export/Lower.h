@@ -68,6 +68,14 @@ private:
   // FusedNode.cpp
   /// Writes the layer and its router as one node when that says the same.
   bool fuse(moe::ExpertsOp op);
+  bool fusable(moe::ExpertsOp op, moe::RouteOp route, moe::BankOp bank);
+  /// Inputs from the first weights on of a MoE node, or nothing when they would be rounded.
+  llvm::SmallVector<mlir::Value> floatInputs(Build &b, moe::BankOp bank, mlir::Type element);
+  /// The same of a QMoE node, with its attributes; nothing when the weights were not packed so.
+  llvm::SmallVector<mlir::Value> packedInputs(Build &b, moe::BankOp bank, mlir::Type element,
+                                              llvm::SmallVectorImpl<mlir::NamedAttribute> &attributes);
+  bool fitsTokens(moe::BankOp bank, llvm::ArrayRef<llvm::StringRef> parameters, mlir::Type element);
+  mlir::Value named(Build &b, moe::BankOp bank, mlir::Value step, llvm::StringRef part);
   mlir::Value firstWeights(Build &b, moe::BankOp bank, mlir::Type element);
   mlir::Value firstBiases(Build &b, moe::BankOp bank, mlir::Type element);
   mlir::Value parameter(Build &b, moe::BankOp bank, llvm::StringRef name, mlir::Type element);

@@ -138,6 +138,18 @@ Value Steps::head(Value v, int64_t axis, int64_t size) {
   return slice(v, offsets, sizes);
 }
 
+Value Steps::part(Value v, int64_t axis, int64_t offset, int64_t size, int64_t stride) {
+  SmallVector<int64_t> sizes(rankedType(v).getShape()), offsets(sizes.size(), 0);
+  SmallVector<int64_t> strides(sizes.size(), 1);
+  if (sizes[axis] == size)
+    return v;
+  sizes[axis] = size, offsets[axis] = offset, strides[axis] = stride;
+  return step("slice", v, rankedType(v).clone(sizes),
+              {builder.getNamedAttr("offsets", builder.getDenseI64ArrayAttr(offsets)),
+               builder.getNamedAttr("sizes", builder.getDenseI64ArrayAttr(sizes)),
+               builder.getNamedAttr("strides", builder.getDenseI64ArrayAttr(strides))});
+}
+
 Value Steps::rowOfConcat(Operation *op, int64_t index) {
   for (Value part : op->getOperands()) {
     int64_t rows = rankedType(part).getDimSize(0);

@@ -27,6 +27,8 @@ public:
   mlir::Value zeros(llvm::ArrayRef<int64_t> shape, mlir::Type element);
   /// The first `size` indices of an axis.
   mlir::Value head(mlir::Value v, int64_t axis, int64_t size);
+  /// `size` indices of an axis, from `offset` on in steps of `stride`.
+  mlir::Value part(mlir::Value v, int64_t axis, int64_t offset, int64_t size, int64_t stride);
   /// Index `row` of axis 0, without that axis.
   mlir::Value row(mlir::Value v, int64_t row);
 

@@ -3,6 +3,7 @@
 
 #include "onnx/defs/shape_inference.h"
 #include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
 
 #include <climits>
 
@@ -42,7 +43,7 @@ void like(InferenceContext &ctx) {
 }
 
 // Experts are counted by the router's scores [tokens, experts] and by axis 0 of every parameter.
-void moe(InferenceContext &ctx) {
+void moe(InferenceContext &ctx, bool quantised) {
   like(ctx);
   const TensorShapeProto *scores = shapeOf(ctx, 1);
   if (!scores)
@@ -51,6 +52,11 @@ void moe(InferenceContext &ctx) {
     fail_shape_inference("the router's scores have rank ", scores->dim_size(), ", not 2");
   if (!scores->dim(1).has_dim_value())
     return;
+  static const llvm::StringSet<> activations = {"relu", "relu2", "gelu", "silu", "swiglu", "geglu",
+                                                "identity"};
+  const onnx::AttributeProto *activation = ctx.getAttribute("activation_type");
+  if (activation && !activations.contains(activation->s()))
+    fail_shape_inference("the activation_type \"", activation->s(), "\" is unknown");
   int64_t experts = scores->dim(1).dim_value(), k = intOf(ctx, "k", 1);
   if (k < 1 || k > experts)
     fail_shape_inference("k = ", k, " is not in 1 to ", experts, ", the number of experts");
@@ -63,7 +69,11 @@ void moe(InferenceContext &ctx) {
       fail_shape_inference("the router has ", experts, " experts but input ", i, " has ",
                            shape->dim(0).dim_value());
   }
+  checkExperts(ctx, quantised);
 }
+
+void plainMoe(InferenceContext &ctx) { moe(ctx, /*quantised=*/false); }
+void quantisedMoe(InferenceContext &ctx) { moe(ctx, /*quantised=*/true); }
 
 // Normalised, mean, deviation, and (with a skip input) the sum.
 void norm(InferenceContext &ctx) {
@@ -85,22 +95,35 @@ void norm(InferenceContext &ctx) {
   }
 }
 
+// The axes of a product's operand, those of its matrices last: with `batch` the first of the two
+// stands in front of the batch axes.
+TensorShapeProto arranged(const TensorShapeProto &shape, bool batch, bool trans) {
+  TensorShapeProto result;
+  int rank = shape.dim_size();
+  for (int i = 0; i < rank; ++i)
+    *result.add_dim() = shape.dim(!batch || i == rank - 1 ? i : i == rank - 2 ? 0 : i + 1);
+  if (trans)
+    result.mutable_dim()->SwapElements(rank - 2, rank - 1);
+  return result;
+}
+
 // A [..., M, K] x B [..., K, N] with optional transposes.
 void fusedMatMul(InferenceContext &ctx) {
   elementFrom(ctx, 0, 0);
-  const TensorShapeProto *a = shapeOf(ctx, 0), *b = shapeOf(ctx, 1);
-  if (!a || !b || a->dim_size() < 2 || b->dim_size() < 2 || intOf(ctx, "transBatchA", 0) ||
-      intOf(ctx, "transBatchB", 0))
+  const TensorShapeProto *left = shapeOf(ctx, 0), *right = shapeOf(ctx, 1);
+  if (!left || !right || left->dim_size() < 2 || right->dim_size() < 2)
     return;
-  int ra = a->dim_size(), rb = b->dim_size();
+  TensorShapeProto a = arranged(*left, intOf(ctx, "transBatchA", 0), intOf(ctx, "transA", 0));
+  TensorShapeProto b = arranged(*right, intOf(ctx, "transBatchB", 0), intOf(ctx, "transB", 0));
+  int ra = a.dim_size(), rb = b.dim_size();
   TensorShapeProto batchA, batchB, result;
   for (int i = 0; i < ra - 2; ++i)
-    *batchA.add_dim() = a->dim(i);
+    *batchA.add_dim() = a.dim(i);
   for (int i = 0; i < rb - 2; ++i)
-    *batchB.add_dim() = b->dim(i);
+    *batchB.add_dim() = b.dim(i);
   onnx::bidirectionalBroadcastShapeInference(batchA, batchB, result);
-  *result.add_dim() = a->dim(intOf(ctx, "transA", 0) ? ra - 1 : ra - 2);
-  *result.add_dim() = b->dim(intOf(ctx, "transB", 0) ? rb - 2 : rb - 1);
+  *result.add_dim() = a.dim(ra - 2);
+  *result.add_dim() = b.dim(rb - 1);
   setShape(ctx, 0, result);
 }
 
@@ -119,7 +142,17 @@ void fusedGemm(InferenceContext &ctx) {
 void matMulNBits(InferenceContext &ctx) {
   elementFrom(ctx, 0, 0);
   const TensorShapeProto *a = shapeOf(ctx, 0);
-  int64_t n = intOf(ctx, "N", -1);
+  int64_t n = intOf(ctx, "N", -1), k = intOf(ctx, "K", -1), block = intOf(ctx, "block_size", -1);
+  const TensorShapeProto *scales = ctx.hasInput(2) ? shapeOf(ctx, 2) : nullptr;
+  if (scales && n > 0 && k > 0 && block > 0 && n < INT_MAX && k < INT_MAX) {
+    int64_t want = n * ((k + block - 1) / block), count = 1;
+    bool known = true;
+    for (const Dim &dim : scales->dim())
+      known &= dim.has_dim_value() && !__builtin_mul_overflow(count, dim.dim_value(), &count);
+    if (known && count != want)
+      fail_shape_inference("has ", count, " scales, not the ", want, " of ", n, " rows of ",
+                           (k + block - 1) / block, " blocks");
+  }
   if (!a || a->dim_size() == 0 || n < 0)
     return;
   TensorShapeProto result = *a;
@@ -169,6 +202,90 @@ void multiHeadAttention(InferenceContext &ctx) {
   TensorShapeProto result = *query;
   *result.mutable_dim(2) = value->dim(2);
   setShape(ctx, 0, result);
+  int64_t heads = intOf(ctx, "num_heads", 0);
+  for (size_t output : {1, 2}) {
+    if (output >= ctx.getNumOutputs() || !ctx.hasOutput(output) || heads < 1)
+      continue;
+    elementFrom(ctx, 0, output);
+    TensorShapeProto cache;
+    *cache.add_dim() = query->dim(0);
+    cache.add_dim()->set_dim_value(heads);
+    cache.add_dim();
+    const Dim &width = (output == 1 ? query : value)->dim(2);
+    cache.add_dim();
+    if (width.has_dim_value())
+      cache.mutable_dim(3)->set_dim_value(width.dim_value() / heads);
+    setShape(ctx, output, cache);
+  }
+}
+
+// decay and beta [B, T, heads].
+void linearAttentionGate(InferenceContext &ctx) {
+  like(ctx);
+  if (ctx.getNumOutputs() < 2 || !ctx.hasOutput(1))
+    return;
+  elementFrom(ctx, 0, 1);
+  if (const TensorShapeProto *shape = shapeOf(ctx, 0))
+    setShape(ctx, 1, *shape);
+}
+
+// The input's shape, and the last (kernel - 1) * dilation positions of each channel.
+void causalConv(InferenceContext &ctx) {
+  like(ctx);
+  if (ctx.getNumOutputs() < 2 || !ctx.hasOutput(1))
+    return;
+  elementFrom(ctx, 0, 1);
+  const TensorShapeProto *x = shapeOf(ctx, 0), *kernel = shapeOf(ctx, 1);
+  bool plain = intOf(ctx, "state_window", 0) == 0 && intOf(ctx, "channels_last", 0) == 0;
+  if (!x || !kernel || x->dim_size() != 3 || kernel->dim_size() != 3 || !plain)
+    return;
+  TensorShapeProto result;
+  *result.add_dim() = x->dim(0);
+  *result.add_dim() = x->dim(1);
+  Dim *length = result.add_dim();
+  if (kernel->dim(2).has_dim_value())
+    length->set_dim_value((kernel->dim(2).dim_value() - 1) * intOf(ctx, "dilation", 1));
+  setShape(ctx, 1, result);
+}
+
+// query [B, T, q heads * k], value [B, T, heads * v] -> [B, T, heads * v], state [B, heads, k, v].
+void linearAttention(InferenceContext &ctx) {
+  elementFrom(ctx, 0, 0);
+  elementFrom(ctx, ctx.hasInput(3) ? 3 : 0, 1);
+  const TensorShapeProto *query = shapeOf(ctx, 0), *value = shapeOf(ctx, 2);
+  int64_t heads = intOf(ctx, "kv_num_heads", 0), qHeads = intOf(ctx, "q_num_heads", 0);
+  if (!query || !value || query->dim_size() != 3 || value->dim_size() != 3 || heads < 1 ||
+      qHeads < 1 || !value->dim(2).has_dim_value() || !query->dim(2).has_dim_value())
+    return;
+  int64_t size = value->dim(2).dim_value() / heads;
+  TensorShapeProto result = *query;
+  result.mutable_dim(2)->set_dim_value(size * std::max(heads, qHeads));
+  setShape(ctx, 0, result);
+  TensorShapeProto state;
+  *state.add_dim() = query->dim(0);
+  for (int64_t d : {heads, query->dim(2).dim_value() / qHeads, size})
+    state.add_dim()->set_dim_value(d);
+  setShape(ctx, 1, state);
+}
+
+// The value's shape (or that of packed tokens), and the state's.
+void gatedDeltaNet(InferenceContext &ctx) {
+  elementFrom(ctx, 0, 0);
+  elementFrom(ctx, 6, 1);
+  const TensorShapeProto *query = shapeOf(ctx, 0), *state = shapeOf(ctx, 6);
+  if (state)
+    setShape(ctx, 1, *state);
+  if (ctx.hasInput(2)) {
+    if (const TensorShapeProto *value = shapeOf(ctx, 2))
+      setShape(ctx, 0, *value);
+  } else if (query && query->dim_size() > 1 && state && state->dim_size() == 4) {
+    TensorShapeProto result;
+    for (int i = 0; i + 1 < query->dim_size(); ++i)
+      *result.add_dim() = query->dim(i);
+    *result.add_dim() = state->dim(1);
+    *result.add_dim() = state->dim(2);
+    setShape(ctx, 0, result);
+  }
 }
 
 // What is known of any operator: nothing, unless the importer asked for a guess.
@@ -184,12 +301,15 @@ void unknown(InferenceContext &ctx) {
 
 Infer inferenceOf(const std::string &domain, const std::string &op) {
   static const llvm::StringMap<Infer> table = {
-      {"MoE", moe}, {"QMoE", moe}, {"QuickGelu", like}, {"Gelu", like}, {"FastGelu", like},
+      {"MoE", plainMoe}, {"QMoE", quantisedMoe}, {"QuickGelu", like}, {"Gelu", like}, {"FastGelu", like},
       {"BiasGelu", like}, {"RotaryEmbedding", like}, {"GemmaRotaryEmbedding", like},
       {"SimplifiedLayerNormalization", norm}, {"SkipSimplifiedLayerNormalization", norm},
       {"SkipLayerNormalization", norm}, {"FusedMatMul", fusedMatMul}, {"FusedGemm", fusedGemm},
       {"MatMulNBits", matMulNBits}, {"GroupQueryAttention", groupQueryAttention},
-      {"MultiHeadAttention", multiHeadAttention}};
+      {"MultiHeadAttention", multiHeadAttention}, {"GatedAdd", like}, {"GatedRMSNorm", like},
+      {"MRotaryEmbedding", like}, {"LinearAttentionGate", linearAttentionGate},
+      {"CausalConvWithState", causalConv}, {"LinearAttention", linearAttention},
+      {"GatedDeltaNet", gatedDeltaNet}};
   if (domain != "com.microsoft")
     return unknown;
   auto it = table.find(op);

@@ -9,6 +9,7 @@ namespace moec {
 struct OpenOptions {
   bool reference = false;     // the interpreter instead of compiled code
   int optimisation = 2;       // 0 raises nothing
+  std::string moeSemantics = "schema"; // of com.microsoft.MoE and QMoE nodes
   int threads = 0;            // 0: all cores
   bool exposeRouting = false; // adds each MoE layer's expert ids to the outputs
   ProgressMode progress = ProgressMode::none;

@@ -1,4 +1,5 @@
 #include "FusedNode.h"
+#include "FusedOperands.h"
 #include "MoEOps.h"
 
 using namespace mlir;
@@ -7,207 +8,185 @@ namespace moec::raise {
 
 namespace {
 
-// Operands and attributes of the node by the contract of ONNX Runtime.
-struct Node {
-  Operation *op;
-  DictionaryAttr attributes;
-
-  Value in(unsigned i) const {
-    return i < op->getNumOperands() && !isAbsent(op->getOperand(i))
-               ? op->getOperand(i)
-               : Value();
-  }
-  Attribute attr(StringRef name) const {
-    return attributes ? attributes.get(name) : Attribute();
-  }
-  int64_t number(StringRef name, int64_t otherwise) const {
-    auto i = dyn_cast_or_null<IntegerAttr>(attr(name));
-    return i ? i.getInt() : otherwise;
-  }
-  double real(StringRef name, double otherwise) const {
-    auto f = dyn_cast_or_null<FloatAttr>(attr(name));
-    return f ? f.getValueAsDouble() : otherwise;
-  }
-  std::string text(StringRef name, StringRef otherwise) const {
-    auto s = dyn_cast_or_null<StringAttr>(attr(name));
-    return (s ? s.getValue() : otherwise).str();
-  }
+// The expert's formula, and whether gate and up lie in one tensor, by rows in turn or in halves.
+struct Formula {
+  Ffn ffn;
+  bool fused = false, interleaved = false;
 };
 
-// The activation of the node; false when unknown.
-bool activationOf(const Node &node, Ffn &ffn, std::string &why) {
+bool formulaOf(const FusedNode &node, Formula &formula, std::string &why) {
+  Ffn &ffn = formula.ffn;
   std::string name = node.text("activation_type", "relu");
-  bool fc3 = static_cast<bool>(node.in(6));
-  ffn.gated = fc3 || name == "swiglu";
+  bool apart = static_cast<bool>(node.matrix(3));
+  int64_t fusion = node.number("swiglu_fusion", 0);
+  if (node.number("swiglu_limit_after_activation", 0) != 0) {
+    why = "swiglu_limit_after_activation is unsupported";
+    return false;
+  }
+  if (name == "swiglu" || name == "geglu") {
+    // Files from before the attribute are interleaved; the CUDA kernel of QMoE reads them so.
+    if (fusion == 0 && !apart && node.quantised && node.semantics == Semantics::ortCuda)
+      fusion = 1;
+    formula.fused = !apart;
+    formula.interleaved = fusion == 1;
+    if (fusion < 0 || fusion > 2 || (fusion != 0) == apart) {
+      why = apart ? "swiglu_fusion = " + std::to_string(fusion) + " stands beside fc3"
+                  : name + " has neither fc3 nor a fused layout (swiglu_fusion 1 or 2)";
+      if (fusion == 0 && node.quantised)
+        why += "; old files are interleaved, which --moe-semantics=ort-cuda assumes";
+      return false;
+    }
+  }
+  ffn.gated = apart || formula.fused;
   if (name == "swiglu") {
     ffn.alpha = node.real("activation_alpha", 1.0);
     ffn.upOffset = node.real("activation_beta", 0.0);
     ffn.activation = ffn.alpha == 1.0 ? "silu" : "swish";
     if (node.attr("swiglu_limit"))
       ffn.limit = node.real("swiglu_limit", 0.0);
+    // No limit, as some exporters write it.
+    if (ffn.limit && !(*ffn.limit > 0 && *ffn.limit < std::numeric_limits<float>::max()))
+      ffn.limit.reset();
     return true;
   }
-  if (name == "gelu")
-    name = "gelu_tanh"; // what ONNX Runtime computes
-  if (name != "relu" && name != "silu" && name != "gelu_tanh" &&
+  // All kernels of ONNX Runtime compute the form with tanh.
+  if (name == "gelu" || name == "geglu")
+    name = "gelu_tanh";
+  if (name != "relu" && name != "relu2" && name != "silu" && name != "gelu_tanh" &&
       name != "identity") {
-    why = "the activation \"" + name + "\" is unknown";
+    why = "the activation_type \"" + name + "\" is unknown";
     return false;
   }
   ffn.activation = name;
   return true;
 }
 
-// Rows of gate and up inside the first tensor.
-void halves(Ffn &ffn, const Node &node, int64_t inter) {
-  int64_t fusion = node.number("swiglu_fusion", 0);
-  bool interleaved = fusion == 1;
-  ffn.gate = {nullptr, nullptr, 0, inter, interleaved ? 2 : 1};
-  ffn.up = {nullptr, nullptr, interleaved ? 1 : inter, inter,
-            interleaved ? 2 : 1};
-}
-
-} // namespace
-
-bool isFusedMoE(Operation *op) {
-  if (!isOnnx(op, "custom"))
-    return false;
-  return strAttr(op, "domain") == "com.microsoft" &&
-         strAttr(op, "op_type") == "MoE";
-}
-
-namespace {
-
-struct NodeShape {
-  BankShape bank;
-  bool fused = false; // gate and up in one tensor
-  int64_t k = 0;
-};
-
-// A parameter must hold that many elements for each expert; the node's kernels
-// read [E, N, K] whatever order of N and K the shape declares.
-bool holds(const Node &node, unsigned i, int64_t experts, int64_t elements) {
-  auto type = ranked(node.in(i));
-  return !node.in(i) ||
-         (type && type.hasStaticShape() && type.getRank() >= 2 &&
-          type.getDimSize(0) == experts &&
-          type.getNumElements() == experts * elements);
-}
-
 // Sizes of the layer; false with the reason when operands do not fit.
-bool shapeOf(const Node &node, const Ffn &ffn, NodeShape &shape,
-             std::string &why) {
-  auto x = ranked(node.in(0)), z = ranked(node.in(1));
-  auto fc1 = ranked(node.in(2)), fc2 = ranked(node.in(4));
-  if (!x || !z || !fc1 || !fc2 || x.getRank() < 2 || fc1.getRank() != 3 ||
-      fc2.getRank() != 3 || !fc1.hasStaticShape() || !fc2.hasStaticShape() ||
-      x.getShape().back() < 1) {
+bool shapeOf(const FusedNode &node, const Packing &packing, BankShape &shape, std::string &why) {
+  auto x = ranked(node.x()), fc1 = ranked(node.matrix(1)), fc2 = ranked(node.matrix(2));
+  if (!x || !fc1 || !fc2 || x.getRank() < 2 || fc1.getRank() < 2 || fc2.getRank() < 2 ||
+      !fc1.hasStaticShape() || !fc2.hasStaticShape() || x.getShape().back() < 1) {
     why = "an operand's shape is unknown";
     return false;
   }
-  BankShape &b = shape.bank;
-  b.experts = fc2.getDimSize(0);
-  b.hidden = x.getShape().back();
-  int64_t matrix = fc2.getDimSize(1) * fc2.getDimSize(2);
-  b.inter = matrix / b.hidden;
-  shape.fused = ffn.gated && !node.in(6);
-  shape.k = node.number("k", 1);
-  int64_t rows = shape.fused ? 2 * b.inter : b.inter;
-  if (z.getRank() != 2) {
-    why = "the router's logits are not [tokens, experts]";
-    return false;
-  }
-  if (shape.k < 1 || shape.k > b.experts) {
-    why = "k = " + std::to_string(shape.k) + " is out of range for " +
-          std::to_string(b.experts) + " experts";
-    return false;
-  }
-  bool ok = z.getDimSize(1) == b.experts && b.inter > 0 &&
-            b.inter * b.hidden == matrix &&
-            holds(node, 2, b.experts, rows * b.hidden) &&
-            holds(node, 3, b.experts, rows) && holds(node, 5, b.experts, b.hidden) &&
-            holds(node, 6, b.experts, b.inter * b.hidden) &&
-            holds(node, 7, b.experts, b.inter);
+  shape.experts = fc2.getDimSize(0);
+  shape.hidden = x.getShape().back();
+  int64_t numbers = fc2.getNumElements() * packing.perElement(2);
+  int64_t each = shape.experts * shape.hidden;
+  shape.inter = each > 0 ? numbers / each : 0;
+  // The kernels read [E, N, K] whatever order of N and K a shape declares.
+  bool ok = shape.inter > 0 && shape.inter * each == numbers &&
+            fc1.getDimSize(0) == shape.experts;
   if (!ok)
     why = "the shapes of experts and router do not fit together";
   return ok;
 }
 
-// The bank's parameters in canonical layouts.
-BankBuilder::Parts partsOf(const Node &node, const Ffn &ffn,
-                           const NodeShape &shape, WeightSteps &steps) {
-  const BankShape &b = shape.bank;
-  int64_t rows = shape.fused ? 2 * b.inter : b.inter;
-  auto matrix = [&](unsigned i, int64_t n, int64_t k) {
-    return node.in(i) ? steps.reshape(steps.of(node.in(i)), {b.experts, n, k})
-                      : Value();
+// The bank's parameters in canonical layouts; false with the reason.
+bool partsOf(const FusedNode &node, const Packing &packing, const Formula &formula,
+             const BankShape &shape, WeightSteps &steps, BankBuilder::Parts &parts,
+             std::string &why) {
+  int64_t e = shape.experts, inter = shape.inter;
+  int64_t rows = formula.fused ? 2 * inter : inter;
+  auto matrix = [&](int p, int64_t n, int64_t k) {
+    return matrixOf(node, packing, p, e, n, k, steps, why);
   };
-  auto vector = [&](unsigned i, int64_t n) {
-    return node.in(i) ? steps.reshape(steps.of(node.in(i)), {b.experts, n})
-                      : Value();
+  auto vector = [&](int p, int64_t n) -> std::optional<Value> {
+    if (!node.bias(p))
+      return Value();
+    Value v = steps.of(node.bias(p));
+    if (v && cast<RankedTensorType>(v.getType()).getNumElements() == e * n)
+      return steps.reshape(v, {e, n});
+    why = "fc" + std::to_string(p) + "_experts_bias " +
+          (v ? "does not fit the experts" : "is not constant");
+    return std::nullopt;
   };
-  BankBuilder::Parts parts;
-  Value first = matrix(2, rows, b.hidden), bias = vector(3, rows);
-  parts.down = matrix(4, b.hidden, b.inter);
-  parts.downBias = vector(5, b.hidden);
-  if (shape.fused) {
-    auto cut = [&](Value v, const Projection &p) {
-      return v ? steps.part(v, 1, p.offset, p.size, p.stride) : Value();
+  Value first = matrix(1, rows, shape.hidden);
+  auto bias = vector(1, rows);
+  parts.down = first ? matrix(2, shape.hidden, inter) : Value();
+  auto downBias = vector(2, shape.hidden);
+  if (!parts.down || !bias || !downBias)
+    return false;
+  parts.downBias = *downBias;
+  if (formula.fused) {
+    auto cut = [&](Value v, bool up) {
+      int64_t offset = !up ? 0 : formula.interleaved ? 1 : inter;
+      return v ? steps.part(v, 1, offset, inter, formula.interleaved ? 2 : 1) : v;
     };
-    parts.gate = cut(first, ffn.gate);
-    parts.up = cut(first, ffn.up);
-    parts.gateBias = cut(bias, ffn.gate);
-    parts.upBias = cut(bias, ffn.up);
-  } else if (ffn.gated) {
+    parts.gate = cut(first, false);
+    parts.up = cut(first, true);
+    parts.gateBias = cut(*bias, false);
+    parts.upBias = cut(*bias, true);
+  } else if (formula.ffn.gated) {
     parts.gate = first;
-    parts.gateBias = bias;
-    parts.up = matrix(6, b.inter, b.hidden);
-    parts.upBias = vector(7, b.inter);
+    parts.gateBias = *bias;
+    parts.up = matrix(3, inter, shape.hidden);
+    auto upBias = vector(3, inter);
+    if (!parts.up || !upBias)
+      return false;
+    parts.upBias = *upBias;
   } else {
     parts.up = first;
-    parts.upBias = bias;
+    parts.upBias = *bias;
   }
-  return parts;
+  return true;
+}
+
+// Whether a parameter is no weight, but all have the sizes of the layer.
+bool fitsDense(const FusedNode &node, const Formula &formula, const BankShape &shape,
+               WeightSteps &steps) {
+  bool computed = false;
+  int64_t rows = formula.fused ? 2 * shape.inter : shape.inter;
+  const int64_t matrices[] = {rows * shape.hidden, shape.hidden * shape.inter,
+                              shape.inter * shape.hidden};
+  const int64_t biases[] = {rows, shape.hidden, shape.inter};
+  for (int p : {1, 2, 3})
+    for (auto [operand, size] : {std::pair{node.matrix(p), matrices[p - 1]},
+                                 {node.bias(p), biases[p - 1]}}) {
+      if (!operand)
+        continue;
+      auto type = ranked(operand);
+      if (!type || !type.hasStaticShape() || type.getNumElements() != shape.experts * size)
+        return false;
+      computed |= !steps.of(operand);
+    }
+  return computed;
 }
 
 } // namespace
 
-bool raiseFusedMoE(Operation *op, BankBuilder &banks, WeightSteps &steps,
+bool isFusedMoE(Operation *op) {
+  if (!isOnnx(op, "custom") || strAttr(op, "domain") != "com.microsoft")
+    return false;
+  std::string type = strAttr(op, "op_type");
+  return type == "MoE" || type == "QMoE";
+}
+
+bool raiseFusedMoE(Operation *op, BankBuilder &banks, WeightSteps &steps, Semantics semantics,
                    std::string &why) {
-  Node node{op, op->getAttrOfType<DictionaryAttr>("attributes")};
-  if (node.number("use_sparse_mixer", 0) != 0) {
-    why = "the sparse mixer is unsupported";
+  FusedNode node{op, op->getAttrOfType<DictionaryAttr>("attributes"),
+                 strAttr(op, "op_type") == "QMoE", semantics};
+  Formula formula;
+  BankShape shape;
+  BankBuilder::Parts parts;
+  auto packing = packingOf(node, why);
+  if (!packing || !formulaOf(node, formula, why) || !shapeOf(node, *packing, shape, why) ||
+      !checkRouter(node, shape.experts, why))
     return false;
-  }
-  for (unsigned i = 2; i < 8; ++i)
-    if (node.in(i) && !steps.of(node.in(i))) {
-      why = "the experts' parameters are not constant";
-      return false;
-    }
-  Ffn ffn;
-  NodeShape shape;
-  if (!activationOf(node, ffn, why) || !shapeOf(node, ffn, shape, why))
+  bool dense = !node.quantised && fitsDense(node, formula, shape, steps);
+  if (!dense && !partsOf(node, *packing, formula, shape, steps, parts, why))
     return false;
-  if (shape.fused) {
-    if (node.number("swiglu_fusion", 0) == 0) {
-      why = "swiglu has neither a third tensor nor a fused layout";
-      return false;
-    }
-    halves(ffn, node, shape.bank.inter);
-  }
-  FlatSymbolRefAttr bank = banks.build(partsOf(node, ffn, shape, steps), ffn,
-                                       shape.bank, op->getLoc());
   OpBuilder builder(op);
   OnnxBuilder b(builder, op->getLoc());
-  Value x = node.in(0);
+  Routed routed = routeNode(node, b, shape.experts);
+  Value x = node.x();
   auto xType = ranked(x);
-  Value scores = b.softmax(b.cast(node.in(1), builder.getF32Type()), -1);
-  auto [ids, w] = createSelect(b, scores, shape.k);
-  if (node.number("normalize_routing_weights", 0) != 0)
-    w = b.binary("Div", w, b.reduce("ReduceSum", w, {-1}));
-  Value rowsOfX =
-      xType.getRank() == 2 ? x : b.reshape(x, {-1, shape.bank.hidden});
-  Value y = createExperts(b, bank, rowsOfX, ids, w);
+  Value rows = xType.getRank() == 2 ? x : b.reshape(x, {-1, shape.hidden}), y;
+  if (dense)
+    y = denseExperts(node, b, formula.ffn, formula.fused, formula.interleaved, shape, rows, routed);
+  else
+    y = createExperts(b, banks.build(parts, formula.ffn, shape, op->getLoc()), rows, routed.ids,
+                      routed.weights);
   auto type = ranked(op->getResult(0));
   if (xType.getRank() != 2)
     y = b.reshapeLike(y, b.shape(x, 0, xType.getRank()), type ? type : xType);

@@ -76,16 +76,16 @@ module {
 
 // -----
 
-// A past is not covered: the node stays.
+// Beams are not covered: the node stays.
 // 
 // CHECK: onnx.custom
 module {
   moe.weights @weights {
   }
-  func.func @main(%x: tensor<?x?x8xf32>, %y: tensor<?x?x8xf32>, %z: tensor<?x?x8xf32>, %pk: tensor<?x2x?x4xf32>, %pv: tensor<?x2x?x4xf32>) -> tensor<?x?x8xf32> {
+  func.func @main(%x: tensor<?x?x8xf32>, %y: tensor<?x?x8xf32>, %z: tensor<?x?x8xf32>, %pk: tensor<?x2x?x4xf32>, %pv: tensor<?x2x?x4xf32>, %n: tensor<1xi32>) -> tensor<?x?x8xf32> {
     %none = onnx.none : () -> none
-    %v0 = onnx.custom(%x, %y, %z, %none, %none, %none, %pk, %pv) {attributes = {num_heads = 2 : i64}, domain = "com.microsoft", op_type = "MultiHeadAttention"}
-        : (tensor<?x?x8xf32>, tensor<?x?x8xf32>, tensor<?x?x8xf32>, none, none, none, tensor<?x2x?x4xf32>, tensor<?x2x?x4xf32>) -> tensor<?x?x8xf32>
+    %v0 = onnx.custom(%x, %y, %z, %none, %none, %none, %pk, %pv, %n) {attributes = {num_heads = 2 : i64}, domain = "com.microsoft", op_type = "MultiHeadAttention"}
+        : (tensor<?x?x8xf32>, tensor<?x?x8xf32>, tensor<?x?x8xf32>, none, none, none, tensor<?x2x?x4xf32>, tensor<?x2x?x4xf32>, tensor<1xi32>) -> tensor<?x?x8xf32>
     return %v0 : tensor<?x?x8xf32>
   }
 }
@@ -130,5 +130,51 @@ module {
     %v2 = onnx.custom(%v1) {attributes = {}, domain = "com.microsoft", op_type = "FastGelu"}
         : (tensor<?x4x4xf32>) -> tensor<?x4x4xf32>
     return %v2 : tensor<?x4x4xf32>
+  }
+}
+
+// -----
+
+// Two blocks for 24 rows of 16: four bits, the padding cut off.
+//
+// CHECK: %[[Q:.*]] = moe.weight.unpack %{{.*}} : tensor<8x16xui8> -> tensor<8x32xui4>
+// CHECK: %[[K:.*]] = moe.weight.slice %[[Q]] [0, 0] [8, 24] [1, 1]
+// CHECK: %[[W:.*]] = moe.weight.dequantize %[[K]], %{{.*}} zero_point %{{.*}} blocks [1, 16] : (tensor<8x24xui4>, tensor<8x2xf32>, tensor<1x1xi32>) -> tensor<8x24xf32>
+// CHECK: %[[T:.*]] = moe.weight.transpose %[[W]] [1, 0]
+// CHECK: moe.weight.bind @w.0 %[[T]]
+// CHECK: onnx.MatMul(%arg0, %{{.*}}) : (tensor<?x24xf32>, tensor<24x8xf32>) -> tensor<?x8xf32>
+module {
+  moe.weights @weights {
+    %w0 = moe.weight.load "w.bin" at 0 : tensor<8x2x8xui8>
+    moe.weight.bind @w %w0 : tensor<8x2x8xui8>
+    %w1 = moe.weight.load "w.bin" at 128 : tensor<8x2xf32>
+    moe.weight.bind @s %w1 : tensor<8x2xf32>
+  }
+  func.func @main(%x: tensor<?x24xf32>) -> tensor<?x8xf32> {
+    %w = moe.weight.use @w : tensor<8x2x8xui8>
+    %s = moe.weight.use @s : tensor<8x2xf32>
+    %v0 = onnx.custom(%x, %w, %s) {attributes = {K = 24 : i64, N = 8 : i64, bits = 4 : i64, block_size = 16 : i64}, domain = "com.microsoft", op_type = "MatMulNBits"}
+        : (tensor<?x24xf32>, tensor<8x2x8xui8>, tensor<8x2xf32>) -> tensor<?x8xf32>
+    return %v0 : tensor<?x8xf32>
+  }
+}
+
+// -----
+
+// The cache is a result; the window is a mask; the kernel has the rest.
+//
+// CHECK: %[[K:.*]] = onnx.ScatterElements
+// CHECK: %[[V:.*]] = onnx.ScatterElements
+// CHECK: %[[MASK:.*]] = onnx.And
+// CHECK: onnx.Attention(%{{.*}}, %[[K]], %[[V]], %[[MASK]]
+// CHECK-NOT: onnx.custom
+module {
+  moe.weights @weights {
+  }
+  func.func @main(%x: tensor<?x?x32xf32>, %p: tensor<?x2x?x4xf32>, %n: tensor<?xi32>, %t: tensor<i32>) -> (tensor<?x?x16xf32>, tensor<?x2x?x4xf32>, tensor<?x2x?x4xf32>) {
+    %none = onnx.none : () -> none
+    %y, %k, %v = onnx.custom(%x, %none, %none, %p, %p, %n, %t) {attributes = {kv_num_heads = 2 : i64, local_window_size = 3 : i64, num_heads = 4 : i64}, domain = "com.microsoft", op_type = "GroupQueryAttention"}
+        : (tensor<?x?x32xf32>, none, none, tensor<?x2x?x4xf32>, tensor<?x2x?x4xf32>, tensor<?xi32>, tensor<i32>) -> (tensor<?x?x16xf32>, tensor<?x2x?x4xf32>, tensor<?x2x?x4xf32>)
+    return %y, %k, %v : tensor<?x?x16xf32>, tensor<?x2x?x4xf32>, tensor<?x2x?x4xf32>
   }
 }

@@ -1080,7 +1080,7 @@ module {
     %none = onnx.none : () -> none
     %fc1 = moe.weight.use @fc1 : tensor<2x16x8xf32>
     %fc2 = moe.weight.use @fc2 : tensor<2x8x16xf32>
-    // expected-remark @below {{the activation "sine" is unknown}}
+    // expected-remark @below {{the activation_type "sine" is unknown}}
     %v1 = onnx.custom(%x, %v0, %fc1, %none, %fc2, %none) {attributes = {activation_type = "sine"}, domain = "com.microsoft", op_type = "MoE"}
         : (tensor<?x8xf32>, tensor<?x2xf32>, tensor<2x16x8xf32>, none, tensor<2x8x16xf32>, none) -> tensor<?x8xf32>
     return %v1 : tensor<?x8xf32>
@@ -1106,7 +1106,7 @@ module {
     %none = onnx.none : () -> none
     %fc1 = moe.weight.use @fc1 : tensor<2x16x8xf32>
     %fc2 = moe.weight.use @fc2 : tensor<2x8x16xf32>
-    // expected-remark @below {{the sparse mixer is unsupported}}
+    // expected-remark @below {{the sparse mixer chooses two experts, not k = 1}}
     %v1 = onnx.custom(%x, %v0, %fc1, %none, %fc2, %none) {attributes = {use_sparse_mixer = 1 : i64}, domain = "com.microsoft", op_type = "MoE"}
         : (tensor<?x8xf32>, tensor<?x2xf32>, tensor<2x16x8xf32>, none, tensor<2x8x16xf32>, none) -> tensor<?x8xf32>
     return %v1 : tensor<?x8xf32>
@@ -1132,7 +1132,7 @@ module {
     %none = onnx.none : () -> none
     %fc1 = moe.weight.use @fc1 : tensor<2x16x8xf32>
     %fc2 = moe.weight.use @fc2 : tensor<2x8x8xf32>
-    // expected-remark @below {{swiglu has neither a third tensor nor a fused layout}}
+    // expected-remark @below {{swiglu has neither fc3 nor a fused layout (swiglu_fusion 1 or 2)}}
     %v1 = onnx.custom(%x, %v0, %fc1, %none, %fc2, %none) {attributes = {activation_type = "swiglu"}, domain = "com.microsoft", op_type = "MoE"}
         : (tensor<?x8xf32>, tensor<?x2xf32>, tensor<2x16x8xf32>, none, tensor<2x8x8xf32>, none) -> tensor<?x8xf32>
     return %v1 : tensor<?x8xf32>

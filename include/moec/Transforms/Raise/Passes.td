@@ -17,8 +17,19 @@ def RaiseMoE : Pass<"raise-moe", "::mlir::ModuleOp"> {
     - the experts' parameters become a `moe.bank` in canonical layouts,
     - the combine becomes `moe.experts`.
 
-    The weights' renormalisation stays onnx until `fuse-gating`. A
-    `com.microsoft.MoE` node (P0) is raised directly.
+    The weights' renormalisation stays onnx until `fuse-gating`. The nodes
+    `com.microsoft.MoE` and `QMoE` (P0) are raised directly, quantised parameters
+    as weights that are dequantised when the model is linked. Where the kernels of
+    ONNX Runtime differ from the operators' schema, `semantics` says whom to follow:
+
+    - `ort-cpu`: among equal logits the higher expert comes first; there is no
+      sparse mixer; QMoE without `router_weights` always normalises; weights of at
+      most 1e-8 (QMoE) or 0 (MoE) are dropped; `weights_prepacked` is not read;
+    - `ort-cuda`: QMoE does not read `router_weights`, and swiglu without a layout
+      is interleaved.
+
+    Under all of them gelu is the form with tanh, and matrices are read as
+    `[E, N, K]` also where their shape declares `[E, K, N]`.
 
     Proof obligations, each named in the remark when it fails: every expert
     0..E-1 is present once and reached by its own id; the experts read one source
@@ -42,7 +53,9 @@ def RaiseMoE : Pass<"raise-moe", "::mlir::ModuleOp"> {
   }];
   let options = [
     Option<"nodesOnly", "nodes-only", "bool", /*default=*/"false",
-           "Raise only com.microsoft.MoE nodes, which have no other form here">,
+           "Raise only com.microsoft.MoE and QMoE nodes, which have no other form here">,
+    Option<"semantics", "semantics", "std::string", /*default=*/"\"schema\"",
+           "Whose meaning these nodes have: schema, ort-cpu or ort-cuda">,
     Option<"remarks", "remarks", "bool", /*default=*/"true",
            "Emit a remark for each layer raised or refused">
   ];
