@@ -7,6 +7,31 @@ using namespace mlir;
 
 namespace moec::raise {
 
+// What speaks against weights from a top-k as a choice of experts for each token;
+// looks behind no product with parameters.
+static const char *strangeChoice(Value weights, Operation *&at) {
+  SmallVector<Value, 16> todo{weights};
+  for (size_t i = 0; i < todo.size() && i < 24; ++i) {
+    Operation *op = todo[i].getDefiningOp();
+    StringRef n = onnxName(op);
+    if (n.empty() || n == "MatMul" || n == "Gemm" || n == "Conv" ||
+        n == "Constant" || n == "Shape")
+      continue;
+    if (n != "TopK") {
+      todo.append(op->operand_begin(), op->operand_end());
+      continue;
+    }
+    at = op;
+    auto type = ranked(op->getOperand(0));
+    int64_t axis = intAttr(op, "axis", -1);
+    if (type && axis != -1 && axis != type.getRank() - 1)
+      return "the top-k chooses tokens, not experts";
+    return evalInt(op->getOperand(1)) ? nullptr
+                                      : "the top-k count is not a constant";
+  }
+  return nullptr;
+}
+
 // The routing of dense weights `leaf`, null when the value routes otherwise.
 Value Analysis::denseRouting(Expr *leaf, int64_t experts) {
   Value key = leaf && leaf->kind == Expr::Leaf ? leaf->origin : Value();
@@ -17,6 +42,15 @@ Value Analysis::denseRouting(Expr *leaf, int64_t experts) {
   auto it = routings_.find(key);
   if (it != routings_.end())
     return it->second.dense ? key : Value();
+  Operation *at = nullptr;
+  if (const char *why = strangeChoice(key, at)) {
+    Routing refused;
+    refused.topk = at;
+    refused.ids = key;
+    routings_.insert({key, refused});
+    fail(at, key, why);
+    return {};
+  }
   Routing r;
   r.topk = key.getDefiningOp();
   r.ids = r.values = r.scores = key;

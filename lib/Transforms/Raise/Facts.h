@@ -107,6 +107,7 @@ struct Expr {
     Iota,      // 0, 1, 2, ...
     Masked,    // sum over slots of (id == expert) * weight
     DenseW,    // same, along an expert axis; or dense weights `b`, any tensor
+    FilledW,   // values `b` of the chosen along an expert axis, -inf elsewhere
     Column,    // column `expert` of `size` of the tensor `a`, one per token
     Picked,    // bool: the token's weight of `expert`, `a`, is above 0 (no `a`:
                // some slot chose it)
@@ -129,7 +130,8 @@ struct Expr {
   int expert = -1;
   mlir::Operation *order = nullptr;
   mlir::Operation *op = nullptr;        // Opaque
-  llvm::SmallVector<Expr *, 0> args;    // Opaque: operands; Joined
+  // Opaque: operands. Joined, and one formula for experts side by side: each.
+  llvm::SmallVector<Expr *, 0> args;
   bool perSlot = false;   // depends on the slot, not only on the token
   bool apart = false;     // Terms: still side by side along an expert axis
   llvm::SmallVector<Term, 0> terms;

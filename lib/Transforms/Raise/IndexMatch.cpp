@@ -360,6 +360,8 @@ Analysis::Result Analysis::joinGroups(ArrayRef<Fact> parts, Operation *op) {
   Expr *all = zipExperts(*this, exprs, why);
   if (!all) // no one formula with parameters: the experts may be regions
     all = joinExperts(*this, exprs);
+  else if (!llvm::is_contained(exprs, all))
+    all->args.assign(exprs.begin(), exprs.end());
   if (llvm::is_contained(exprs, all)) {
     // Nothing of an expert in it: the sorted rows themselves again.
   } else {

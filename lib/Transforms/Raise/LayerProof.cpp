@@ -1,4 +1,5 @@
 #include "LayerProof.h"
+#include "InputWeights.h"
 
 using namespace mlir;
 
@@ -101,6 +102,15 @@ bool collectRows(Expr *e, int64_t n, Block *block, SmallVectorImpl<Value> &out) 
   return static_cast<bool>(v);
 }
 
+// What a weight is a sigmoid or softmax of, when no value holds the weight.
+Expr *bare(Expr *w, std::string &activation) {
+  if (w->kind != Expr::Unary || w->origin || !activation.empty() ||
+      (w->name != "Sigmoid" && w->name != "Softmax"))
+    return w;
+  activation = w->name;
+  return w->a;
+}
+
 // Reads no more than the sizes of its operand.
 bool readsShape(Operation *op, int depth = 0) {
   if (isOnnx(op, "Shape") || isOnnx(op, "Size"))
@@ -153,6 +163,22 @@ bool proveFfn(Analysis &analysis, BankBuilder &banks, Expr *candidate,
   if (!shape)
     return false;
   layer.shape = *shape;
+  SmallVector<Expr *> inputs;
+  auto isTokens = [&](Expr *e) {
+    return !e->ids && rowsOf(e, layer.shape.hidden, block);
+  };
+  if (!splitInput(layer.ffn, isTokens, inputs, no.reason))
+    return false;
+  if (!inputs.empty() && r.dense) {
+    no.reason = "dense weights multiply the experts' input";
+    return false;
+  }
+  for (Expr *w : inputs)
+    if (!collectRows(bare(w, layer.inputActivation), r.k, block, layer.inputs)) {
+      no.reason = "the weights of the experts' input are not one value for each slot";
+      return false;
+    }
+  layer.stops.append(inputs.begin(), inputs.end());
   if (layer.ffn.x->ids) {
     no.reason = "the experts' input depends on the routing";
     return false;
@@ -291,6 +317,13 @@ bool proveRegion(Analysis &analysis, BankBuilder &banks, Expr *candidate,
   return true;
 }
 
+// Says no more than that the experts are no #moe.ffn.
+bool isGeneric(StringRef reason) {
+  return reason.contains("different functions") || reason.contains("different tensors") ||
+         reason.contains("perceptron") || reason.contains("does not end in a linear map") ||
+         reason.contains("are not one matrix") || reason.contains("no linear map of the tokens");
+}
+
 } // namespace
 
 std::optional<Layer> prove(Analysis &analysis, BankBuilder &banks,
@@ -311,7 +344,7 @@ std::optional<Layer> prove(Analysis &analysis, BankBuilder &banks,
   Refusal second = no;
   if (!proveFfn(analysis, banks, candidate, layer, no)) {
     if (!proveRegion(analysis, banks, candidate, other, second)) {
-      if (second.reason.find("mixes tokens") != std::string::npos)
+      if (!second.reason.empty() && isGeneric(no.reason))
         no = second;
       return std::nullopt;
     }
@@ -320,22 +353,59 @@ std::optional<Layer> prove(Analysis &analysis, BankBuilder &banks,
   for (Expr *w : layer.ffn.weights)
     if (w->kind == Expr::Splat) {
       layer.ffn.scale *= w->nums[0];
-    } else if (!collectRows(w, layer.routing->k, layer.result.getParentBlock(),
+    } else if (!collectRows(bare(w, layer.activation), layer.routing->k, layer.result.getParentBlock(),
                             layer.weights)) {
       no.reason = "the routing weights are not one value for each slot";
       return std::nullopt;
     }
+  if (layer.routing->sequences && ranked(layer.x).getRank() != 3) {
+    no.reason = "the tokens are not one row of them for each id";
+    return std::nullopt;
+  }
   layer.stops.append(layer.ffn.weights.begin(), layer.ffn.weights.end());
   if (layer.base)
     layer.stops.push_back(candidate->a);
   return layer;
 }
 
+namespace {
+
+// The operations from the experts' results on to the layer's.
+void addCombine(Operation *end, llvm::SetVector<Operation *> &inside) {
+  llvm::DenseMap<Operation *, bool> reaches;
+  Operation *first = end;
+  for (Operation *op : inside)
+    if (op->getBlock() == end->getBlock() && op->isBeforeInBlock(first))
+      first = op;
+  std::function<bool(Operation *)> visit = [&](Operation *op) {
+    if (!op || op->getBlock() != end->getBlock() || op->isBeforeInBlock(first))
+      return false;
+    if (inside.contains(op) && op != end)
+      return true;
+    auto [it, isNew] = reaches.insert({op, false});
+    if (!isNew)
+      return it->second;
+    bool any = false;
+    for (Value operand : op->getOperands())
+      any |= visit(operand.getDefiningOp());
+    return reaches[op] = any;
+  };
+  visit(end);
+  for (auto [op, any] : reaches)
+    if (any)
+      inside.insert(op);
+}
+
+} // namespace
+
 llvm::SetVector<Operation *> insideOf(Analysis &analysis, const Layer &layer) {
   llvm::SetVector<Operation *> inside;
   inside.insert(layer.result.getDefiningOp());
-  if (layer.region)
+  if (layer.region) {
     inside.insert(layer.region->inside.begin(), layer.region->inside.end());
+    addCombine(layer.result.getDefiningOp(), inside);
+    return inside;
+  }
   for (size_t i = 0; i < inside.size(); ++i) {
     // Of an If or a Loop also what stands in it.
     for (Region &region : inside[i]->getRegions())
@@ -353,12 +423,9 @@ llvm::SetVector<Operation *> insideOf(Analysis &analysis, const Layer &layer) {
 Operation *outsideUser(Analysis &analysis, const Layer &layer,
                        const llvm::SetVector<Operation *> &inside,
                        const llvm::DenseSet<Operation *> &others) {
-  auto ofRegion = [&](Operation *op) {
-    return layer.region && llvm::is_contained(layer.region->inside, op);
-  };
   for (Operation *op : inside)
     for (Value v : op->getResults()) {
-      if (v == layer.result || (!carries(analysis, v) && !ofRegion(op)))
+      if (v == layer.result || (!layer.region && !carries(analysis, v)))
         continue;
       for (Operation *user : v.getUsers())
         if (!inside.contains(user) && !others.contains(user) && !readsShape(user))

@@ -116,6 +116,13 @@ std::optional<Fact> Analysis::guarded(Operation *op, const Expr *cond,
   if (chosen.expr == otherwise.expr)
     return chosen;
   bool zero = kept->kind == Expr::Splat && kept->nums[0] == 0;
+  Value by;
+  if (auto term = zero ? asTerm(chosen.expr, op, by) : std::nullopt) {
+    Expr *first = make(Expr::Terms);
+    first->ids = by;
+    first->terms.push_back(*term);
+    sum = first;
+  }
   if (sum->kind != Expr::Terms || sum->apart || sum->ids != cond->ids ||
       sum->terms.empty())
     return std::nullopt;

@@ -229,6 +229,18 @@ Analysis::Result Analysis::pickOf(const Fact &in, int64_t axis, int64_t index,
     out.expr->ids = e->ids;
     out.expr->expert = e->expert;
     out.expr->order = e->order;
+    out.expr->b = e->b;
+    return out;
+  }
+  // A column of some tensor: perhaps an expert's weights.
+  if (e->kind == Expr::Leaf && dim[0].kind == Atom::Any && !dim[0].copies &&
+      n > 1 && llvm::all_of(dropUnits(out.layout), [](const Dim &d) {
+        return d.size() == 1 && d[0].kind == Atom::Tok;
+      })) {
+    out.expr = make(Expr::Column);
+    out.expr->a = in.expr;
+    out.expr->expert = i;
+    out.expr->size = n;
     return out;
   }
   if (e->kind == Expr::OneHot && expertAxis) {
@@ -245,6 +257,7 @@ Analysis::Result Analysis::pickOf(const Fact &in, int64_t axis, int64_t index,
     m->ids = e->ids;
     m->b = e->b;
     m->expert = i;
+    m->perSlot = e->perSlot;
     out.expr = m;
     return out;
   }
@@ -305,73 +318,90 @@ bool Analysis::split(Operation *op) {
   return any;
 }
 
-Analysis::Result Analysis::slice(Operation *op) {
-  Fact in = get(op->getOperand(0));
-  auto type = ranked(op->getOperand(0));
-  auto arg = [&](unsigned i) {
-    return op->getNumOperands() > i ? op->getOperand(i) : Value();
-  };
-  if (!type || static_cast<int64_t>(in.layout.size()) != type.getRank())
+// Rows of one expert in the sorted order, cut out by the running counts.
+static std::optional<Fact> expertRows(const Fact &in, int64_t axis,
+                                      const Fact &first, const Fact &last) {
+  if (last.expr->kind != Expr::End || !isAtom(in.layout[axis], Atom::Sorted))
     return std::nullopt;
-  int64_t axis = 0, step = 1;
-  if (!isAbsent(arg(3))) {
-    auto axes = evalAllInts(arg(3));
-    if (!axes || axes->size() != 1)
-      return std::nullopt;
-    axis = axes->front();
-  } else if (auto starts = ranked(arg(1)); !starts || starts.getNumElements() != 1) {
+  const Atom &rows = in.layout[axis][0];
+  int e = last.expr->expert;
+  bool begins = e == 0 ? first.expr->kind == Expr::Splat &&
+                             first.expr->nums[0] == 0
+                       : first.expr->kind == Expr::End &&
+                             first.expr->expert == e - 1 &&
+                             first.expr->ids == last.expr->ids;
+  if (!begins || rows.ids != last.expr->ids)
     return std::nullopt;
-  }
-  if (axis < 0)
-    axis += type.getRank();
-  if (!isAbsent(arg(4))) {
-    auto steps = evalInt(arg(4));
-    if (!steps)
-      return std::nullopt;
-    step = *steps;
-  }
-  if (axis < 0 || axis >= type.getRank() || step < 1)
-    return std::nullopt;
-  // Rows of one expert in the sorted order, cut out by the running counts.
-  Fact first = get(arg(1)), last = get(arg(2));
-  if (last.expr->kind == Expr::End && isAtom(in.layout[axis], Atom::Sorted)) {
-    const Atom &rows = in.layout[axis][0];
-    int e = last.expr->expert;
-    bool begins = e == 0 ? first.expr->kind == Expr::Splat &&
-                               first.expr->nums[0] == 0
-                         : first.expr->kind == Expr::End &&
-                               first.expr->expert == e - 1 &&
-                               first.expr->ids == last.expr->ids;
-    if (!begins || step != 1 || rows.ids != last.expr->ids)
-      return std::nullopt;
-    Fact out = in;
-    Atom group = rows;
-    group.kind = Atom::Group;
-    group.expert = e;
-    group.size = -1;
-    out.layout[axis] = {group};
-    return out;
-  }
-  auto start = evalInt(arg(1)), end = evalInt(arg(2));
-  int64_t total = type.getDimSize(axis);
+  Fact out = in;
+  Atom group = rows;
+  group.kind = Atom::Group;
+  group.expert = e;
+  group.size = -1;
+  out.layout[axis] = {group};
+  return out;
+}
+
+// Positions start, start + step, .. before `end` of one axis of `total`
+// positions (-1: not known).
+Analysis::Result Analysis::sliceAxis(const Fact &in, int64_t axis, int64_t total,
+                                     int64_t start, int64_t end, int64_t step) {
   if (total < 0 && in.layout[axis].size() == 1)
     total = in.layout[axis][0].size;
-  if (!start || !end)
+  if (in.layout[axis].empty())
+    total = 1;
+  if (step < 1)
     return std::nullopt;
-  if (total < 0 && *start >= 0 && *end == *start + 1)
-    return pickOf(in, axis, *start, false);
+  if (start == 0 && step == 1 && (end > (1ll << 29) || (total >= 0 && end >= total)))
+    return in; // all of them, as INT_MAX and the like say
   if (total < 0)
-    return *start == 0 && *end > (1ll << 60) && step == 1 ? Result(in)
-                                                          : std::nullopt;
-  int64_t lo = *start < 0 ? *start + total : *start;
-  int64_t hi = std::min(*end < 0 ? *end + total : *end, total);
+    return start >= 0 && end == start + 1 ? pickOf(in, axis, start, false)
+                                          : std::nullopt;
+  int64_t lo = start < 0 ? start + total : start;
+  int64_t hi = std::min(end < 0 ? end + total : end, total);
   lo = std::clamp<int64_t>(lo, 0, total);
   int64_t size = hi > lo ? (hi - lo + step - 1) / step : 0;
   if (Result part = partOf(in, axis, lo, size, step))
     return part;
-  if (size == 1)
-    return pickOf(in, axis, lo, false);
-  return std::nullopt;
+  return size == 1 ? pickOf(in, axis, lo, false) : std::nullopt;
+}
+
+Analysis::Result Analysis::slice(Operation *op) {
+  Fact in = get(op->getOperand(0));
+  auto type = ranked(op->getOperand(0)), starts = ranked(op->getOperand(1));
+  auto arg = [&](unsigned i) {
+    return op->getNumOperands() > i ? op->getOperand(i) : Value();
+  };
+  if (!type || !starts || starts.getNumElements() < 1 || !starts.hasStaticShape() ||
+      static_cast<int64_t>(in.layout.size()) != type.getRank())
+    return std::nullopt;
+  size_t n = starts.getNumElements();
+  SmallVector<int64_t> axes, steps(n, 1);
+  for (size_t i = 0; i < n; ++i)
+    axes.push_back(i);
+  for (auto [i, list] : {std::pair{3u, &axes}, std::pair{4u, &steps}}) {
+    if (isAbsent(arg(i)))
+      continue;
+    auto given = evalAllInts(arg(i));
+    if (!given || given->size() != n)
+      return std::nullopt;
+    *list = *given;
+  }
+  for (int64_t &axis : axes) {
+    axis += axis < 0 ? type.getRank() : 0;
+    if (axis < 0 || axis >= type.getRank())
+      return std::nullopt;
+  }
+  if (n == 1 && steps[0] == 1)
+    if (auto rows = expertRows(in, axes[0], get(arg(1)), get(arg(2))))
+      return rows;
+  auto start = evalAllInts(arg(1)), end = evalAllInts(arg(2));
+  if (!start || !end || start->size() != n || end->size() != n)
+    return std::nullopt;
+  Result out = in;
+  for (size_t i = 0; out && i < n; ++i)
+    out = sliceAxis(*out, axes[i], type.getDimSize(axes[i]), (*start)[i],
+                    (*end)[i], steps[i]);
+  return out;
 }
 
 } // namespace moec::raise
