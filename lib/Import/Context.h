@@ -85,6 +85,8 @@ void declareWeight(const ::onnx::NodeProto &node, ::onnx::GraphProto &graph);
 void normalise(Context &context, ::onnx::ModelProto &model);
 /// Duplicates, undefined names, cycles, operators and types that are not handled; sorts nodes.
 void check(Context &context, ::onnx::ModelProto &model);
+/// Whether some operator of the model changed between opset `version` and the dialect's.
+bool needsConversion(::onnx::ModelProto &model, int version);
 /// Brings the model to the dialect's opset.
 void convert(Context &context, ::onnx::ModelProto &model);
 /// Whether the library's function body takes a node's place.

@@ -22,6 +22,9 @@ private:
   mutable std::map<std::pair<std::string, std::string>, std::unique_ptr<::onnx::OpSchema>> made;
 };
 
+/// Fails where the shapes of the parameters of com.microsoft.MoE (or QMoE) contradict each other.
+void checkExperts(::onnx::InferenceContext &ctx, bool quantised);
+
 /// Whether the shapes of this operator are inferred.
 bool isInferred(const std::string &domain, const std::string &op);
 

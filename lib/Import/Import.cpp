@@ -20,6 +20,16 @@ using llvm::StringRef;
 
 static constexpr int64_t kOldest = 7, kNewest = 28;
 
+// Whether some operator's meaning depends on the opset of the default domain.
+static bool usesDefaultDomain(::onnx::ModelProto &model) {
+  bool found = model.functions_size() > 0;
+  forEachGraph(*model.mutable_graph(), [&](::onnx::GraphProto &graph) {
+    for (const ::onnx::NodeProto &node : graph.node())
+      found |= isDefaultDomain(node.domain());
+  });
+  return found;
+}
+
 // The opset of the default domain, or errors.
 static void checkOpset(Context &context, ::onnx::ModelProto &model) {
   std::map<std::string, int64_t> versions;
@@ -33,12 +43,18 @@ static void checkOpset(Context &context, ::onnx::ModelProto &model) {
                     llvm::Twine(opset.version()));
   }
   auto found = versions.find("");
-  if (found == versions.end())
+  if (found == versions.end() && usesDefaultDomain(model))
     return context.error("the model does not say which version of ONNX's operators it uses");
+  if (found == versions.end()) { // for the nodes that the importer may make
+    model.add_opset_import()->set_version(kNewest);
+    return;
+  }
   int64_t version = found->second;
   if (version < 1)
     return context.error("opset " + llvm::Twine(version) + " does not exist");
-  if (version < kOldest || version > kNewest)
+  // Of older versions those operators are taken that have not changed since.
+  bool old = version < kOldest && needsConversion(model, static_cast<int>(version));
+  if (old || version > kNewest)
     context.error("opset " + llvm::Twine(version) + " is unsupported; " + llvm::Twine(kOldest) +
                   " to " + llvm::Twine(kNewest) + " are");
 }
