@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { MOST_ROWS = 96 }; /* queries of a task */
+
 typedef struct {
   const moert_bgemm_kernel *kernel;
   int64_t heads, kv_heads, S, L, D, DV;
@@ -36,8 +38,8 @@ static int64_t visible_keys(const attention_job *job, int64_t last) {
   return moert_max(moert_min(last + job->offset + 1, job->L), 1);
 }
 
-// One row of raw products -> masked and scaled scores, padded with -inf.
-static void mask_row(const attention_job *job, float *row, const float *mask, int64_t i,
+// One row of raw products -> masked and scaled scores, padded with -inf; whether any key is seen.
+static int mask_row(const attention_job *job, float *row, const float *mask, int64_t i,
                      int64_t keys, int64_t padded) {
   if (!mask)
     for (int64_t j = 0; j < keys; ++j)
@@ -51,6 +53,11 @@ static void mask_row(const attention_job *job, float *row, const float *mask, in
   int64_t seen = job->causal ? moert_max(moert_min(i + job->offset + 1, keys), 0) : keys;
   for (int64_t j = seen; j < padded; ++j)
     row[j] = -INFINITY;
+  for (int64_t j = 0; j < seen; ++j)
+    if (row[j] != -INFINITY)
+      return 1;
+  row[0] = 0; // any probabilities: the result is 0
+  return 0;
 }
 
 static void attention_task(void *arg, int64_t task, int worker) {
@@ -79,9 +86,10 @@ static void attention_task(void *arg, int64_t task, int worker) {
       .panels = padded / MOERT_COLUMNS,
       .k = job->D});
   const float *mask = job->mask ? job->mask + b * job->smb + head * job->smh : NULL;
+  int seen[MOST_ROWS];
   for (int64_t r = 0; r < rows; ++r)
-    mask_row(job, scores + r * padded, mask ? mask + (first + r) * job->smi : NULL, first + r, keys,
-             padded);
+    seen[r] = mask_row(job, scores + r * padded, mask ? mask + (first + r) * job->smi : NULL,
+                       first + r, keys, padded);
 
   moert_dim d[3] = {{0, 16, 1, 0},
                     {0, (int32_t)(padded / 16), 16, 0},
@@ -108,6 +116,10 @@ static void attention_task(void *arg, int64_t task, int worker) {
     moert_product_columns(&p, job->DV - direct);
   }
   for (int64_t r = 0; r < rows; ++r) {
+    if (!seen[r]) {
+      memset(out + r * job->soi, 0, (size_t)job->DV * sizeof *out);
+      continue;
+    }
     float inverse = 1.0f / sums[r];
     for (int64_t n = 0; n < job->DV; ++n)
       out[r * job->soi + n] *= inverse;
@@ -148,7 +160,7 @@ void moert_attention(moert_ctx *ctx, int32_t slot, int64_t batch, int64_t heads,
   job.padded = MOERT_PANELS(L) * MOERT_COLUMNS;
   // Scores of a task stay in L2; blocks of whole register tiles.
   job.row_step = moert_min(moert_max((192 << 10) / (4 * moert_max(job.padded, 1)) / 6 * 6, 6),
-                           causal ? 48 : 96); // small ones skip more of what a causal row does not see
+                           causal ? 48 : MOST_ROWS); // small ones skip more of what a causal row does not see
   job.row_step = moert_min(job.row_step, S);
   job.row_tasks = (S + job.row_step - 1) / job.row_step;
   job.scratch_size = (job.row_step * job.padded + L * MOERT_COLUMNS + job.row_step + 31) / 16 * 16;

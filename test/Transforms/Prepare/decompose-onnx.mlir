@@ -213,10 +213,14 @@ module {
 
 // -----
 
-// Numbers of valid keys are not covered: the node stays.
+// Numbers of valid keys are a mask for each sequence.
 // 
-// CHECK: onnx.Attention
-// ALL: onnx.Attention
+// CHECK: %[[N:.*]] = onnx.Unsqueeze(%arg3
+// CHECK: %[[M:.*]] = onnx.Less({{.*}}, %[[N]])
+// CHECK: onnx.Attention(%arg0, %arg1, %arg2
+// ALL: onnx.Less
+// ALL: onnx.Softmax
+// ALL: onnx.ReduceMax
 module {
   moe.weights @weights {
   }
@@ -225,5 +229,26 @@ module {
     %v0, %v1, %v2, %v3 = onnx.Attention(%q, %kin, %vin, %none, %none, %none, %n)
         : (tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>, none, none, none, tensor<?xi64>) -> (tensor<?x4x?x8xf32>, none, none, none)
     return %v0 : tensor<?x4x?x8xf32>
+  }
+}
+
+// -----
+
+// Windows limit both sides; the scores after the mask are a result.
+// 
+// CHECK: onnx.GreaterOrEqual
+// CHECK: onnx.LessOrEqual
+// CHECK: %[[S:.*]] = onnx.Add{{.*}}tensor<?x4x?x?xf32>
+// CHECK: onnx.Softmax(%[[S]])
+// CHECK: return %{{.*}}, %[[S]]
+// ALL: onnx.Softmax
+module {
+  moe.weights @weights {
+  }
+  func.func @main(%q: tensor<?x4x?x8xf32>, %kin: tensor<?x4x?x8xf32>, %vin: tensor<?x4x?x8xf32>) -> (tensor<?x4x?x8xf32>, tensor<?x4x?x?xf32>) {
+    %none = onnx.none : () -> none
+    %v0, %v1, %v2, %v3 = onnx.Attention(%q, %kin, %vin, %none, %none, %none, %none) {left_window_size = 2 : i64, right_window_size = 1 : i64, qk_matmul_output_mode = 2 : i64}
+        : (tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>, tensor<?x4x?x8xf32>, none, none, none, none) -> (tensor<?x4x?x8xf32>, none, none, tensor<?x4x?x?xf32>)
+    return %v0, %v3 : tensor<?x4x?x8xf32>, tensor<?x4x?x?xf32>
   }
 }
