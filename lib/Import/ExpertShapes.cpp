@@ -5,6 +5,8 @@
 
 #include "onnx/defs/shape_inference.h"
 
+#include <algorithm>
+
 using onnx::InferenceContext;
 using onnx::TensorShapeProto;
 
@@ -13,7 +15,9 @@ namespace {
 class Experts {
 public:
   Experts(InferenceContext &ctx, bool quantised) : ctx(ctx), quantised(quantised) {
-    bits = number("expert_weight_bits", 4);
+    for (int p : {1, 2, 3})
+      bits[p] = number(("fc" + std::to_string(p) + "_expert_weight_bits").c_str(),
+                       number("expert_weight_bits", 4));
     block = number("block_size", 0);
   }
 
@@ -24,20 +28,23 @@ public:
         fail_shape_inference("has no ", needed == first ? "first" : "second", " matrices (input ",
                              needed, ")");
     // Other layouts than the portable one are known to few.
-    if (quantised && (number("weights_prepacked", 0) != 0 || foreignNumbers() || bits < 1 || bits > 8))
+    if (quantised && (number("weights_prepacked", 0) != 0 || foreignNumbers() ||
+                      std::any_of(bits + 1, bits + 4, [](int64_t b) { return b != 2 && b != 4 && b != 8; })))
       return;
     const TensorShapeProto *x = shape(0);
     int64_t hidden = x && x->dim_size() > 0 ? size(*x, x->dim_size() - 1) : -1;
-    int64_t rows = matrices(first, -1, hidden, "hidden size");
-    matrices(third, -1, hidden, "hidden size");
+    int64_t rows = matrices(1, first, -1, hidden, "hidden size");
+    matrices(3, third, -1, hidden, "hidden size");
     const TensorShapeProto *down = shape(second);
     int64_t inner = down && down->dim_size() == 3 ? size(*down, 2) : -1;
+    if (!quantised && inner == hidden && size(*down, 1) != hidden)
+      inner = size(*down, 1); // old files, see matrices()
     if (inner > 0)
-      inner *= packed();
+      inner *= packed(2);
     if (rows > 0 && inner > 0 && rows != inner && rows != 2 * inner)
       fail_shape_inference("input ", second, " has the inner size ", inner, ", which does not fit the ",
                            rows, " rows of input ", first);
-    matrices(second, hidden, inner, "inner size");
+    matrices(2, second, hidden, inner, "inner size");
   }
 
 private:
@@ -49,7 +56,7 @@ private:
     const onnx::AttributeProto *kind = ctx.getAttribute("quant_type");
     return kind && kind->s() != "int";
   }
-  int64_t packed() const { return quantised ? 8 / bits : 1; }
+  int64_t packed(int projection) const { return quantised ? 8 / bits[projection] : 1; }
   const TensorShapeProto *shape(size_t i) {
     return onnx::hasInputShape(ctx, i) ? &onnx::getInputShape(ctx, i) : nullptr;
   }
@@ -57,16 +64,20 @@ private:
     return shape.dim(i).has_dim_value() ? shape.dim(i).dim_value() : -1;
   }
 
-  // Matrices and what belongs to them; gives their rows. -1: not known.
-  int64_t matrices(size_t input, int64_t rows, int64_t columns, const char *what) {
+  // Matrices and what belongs to them; gives their rows. -1: not known. Old files declare [experts,
+  // columns, rows] for the same bytes, which the kernels read all the same.
+  int64_t matrices(int projection, size_t input, int64_t rows, int64_t columns, const char *what) {
     const TensorShapeProto *m = input < ctx.getNumInputs() && ctx.hasInput(input) ? shape(input)
                                                                                   : nullptr;
     if (!m)
       return rows;
     if (m->dim_size() != 3)
       fail_shape_inference("input ", input, " has rank ", m->dim_size(), ", not 3");
-    int64_t n = size(*m, 1), k = size(*m, 2) < 0 ? -1 : size(*m, 2) * packed();
-    if (columns >= 0 && k >= 0 && (quantised ? (columns + packed() - 1) / packed() * packed() : columns) != k)
+    int64_t pack = packed(projection), whole = (columns + pack - 1) / pack * pack;
+    int64_t n = size(*m, 1), k = size(*m, 2) < 0 ? -1 : size(*m, 2) * pack;
+    if (!quantised && columns >= 0 && n == columns && k != columns)
+      std::swap(n, k);
+    if (columns >= 0 && k >= 0 && whole != k)
       fail_shape_inference("the matrices of input ", input, " have ", k, " columns, not the ", what, " ",
                            columns);
     if (rows >= 0 && n >= 0 && n != rows)
@@ -94,7 +105,7 @@ private:
 
   InferenceContext &ctx;
   bool quantised;
-  int64_t bits, block;
+  int64_t bits[4] = {}, block; // bits: of projections 1, 2, 3
 };
 
 } // namespace
