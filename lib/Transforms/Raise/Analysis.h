@@ -23,8 +23,10 @@ struct Routing {
   int64_t k = 0, experts = 0;
   bool dense = false;
   bool external = false; // `ids` are no top-k or argmax of scores
+  bool sequences = false; // external: one id for each row of tokens [B, S, ..]
   bool wraps = false;    // external: a negative id counts from the last expert
   bool proven = false;   // external: each id is one of an expert
+  bool places = false;   // dense: `ids` is [tokens, experts, places]
 
   mlir::Location loc() const { return topk ? topk->getLoc() : ids.getLoc(); }
 };
@@ -33,7 +35,15 @@ struct Routing {
 struct ExternalIds {
   int64_t experts = 0;
   bool wraps = false, agree = true;
+  bool sequences = false; // [B]: one id for all tokens of a row of [B, S, hidden]
   std::set<int64_t> tested;
+};
+
+// What to take for a choice of experts.
+struct Reading {
+  llvm::MapVector<mlir::Value, ExternalIds> ids; // besides top-ks
+  bool argmax = false;
+  llvm::DenseSet<mlir::Value> ignored; // ids of top-ks and argmaxes
 };
 
 struct Failure {
@@ -44,10 +54,7 @@ struct Failure {
 
 class Analysis {
 public:
-  Analysis() = default;
-  // Takes these values as expert ids.
-  explicit Analysis(llvm::MapVector<mlir::Value, ExternalIds> ids)
-      : given_(std::move(ids)) {}
+  explicit Analysis(Reading reading) : reading_(std::move(reading)) {}
   void run(mlir::Block &block);
 
   Fact get(mlir::Value v);
@@ -56,8 +63,14 @@ public:
   const std::vector<Failure> &failures(mlir::Value ids) {
     return failures_[ids];
   }
+  // Whether slots that chose `expert` are looked for.
+  bool looksAt(mlir::Value ids, int64_t expert) const {
+    return lookedAt_.contains({ids, expert});
+  }
   // Values that look like expert ids to what reads them, and are no top-k.
   llvm::MapVector<mlir::Value, ExternalIds> externalIds() const;
+  // Those of one axis, and argmaxes, as ids of sequences.
+  llvm::MapVector<mlir::Value, ExternalIds> sequenceIds(mlir::Block &block) const;
   // Sums over experts or slots that nothing larger contains.
   std::vector<Expr *> candidates();
 
@@ -77,8 +90,20 @@ private:
   std::optional<Fact> guarded(mlir::Operation *op, const Expr *cond,
                               const Fact &chosen, const Fact &otherwise);
 
+  // CapacityCombine.cpp: tokens dispatched to the places of their experts.
+  Result capacity(llvm::StringRef name, const Fact &a, const Fact &b,
+                  const Layout &layout);
+  Result runningCount(mlir::Operation *op, const Fact &in);
+  Result countOrPlace(const Fact &in, const Dim &summed, const Layout &rest);
+  Result placeHot(const Fact &place, int64_t places, Layout layout);
+  Result dispatchOf(const Fact &weights, const Fact &hot, const Layout &layout);
+  Result joinDispatches(const Fact &a, const Fact &b, const Layout &layout);
+  Result bucketsOf(const Fact &a, const Fact &b);
+  Result combineBuckets(mlir::Operation *op, const Fact &a, const Fact &b);
+
   // DenseCombine.cpp: weights [tokens, experts] of any origin.
   mlir::Value denseRouting(Expr *leaf, int64_t experts);
+  bool fromBadTopK(mlir::Value weights);
   std::optional<Fact> acrossExperts(const Fact &weights, const Fact &body);
   Result weightedSum(mlir::Operation *op, const Fact &a, const Fact &b);
   void setLeaves(mlir::Operation *op);
@@ -137,6 +162,9 @@ private:
   void noteTest(const Fact &index, const Fact &other);
   Fact givenFact(mlir::Value v, const ExternalIds &given);
   Expr *idTable(mlir::Value ids, int64_t experts);
+  Result ofFilled(mlir::Operation *op, const Fact &in); // InputWeights.cpp
+  bool completeTopOne(mlir::Value v); // TopOne.cpp
+  bool endsTopOne(mlir::Operation *op);
   Result joinChoices(llvm::ArrayRef<Fact> parts, size_t axis,
                      mlir::Operation *op);
   Result gather(mlir::Operation *op);
@@ -177,7 +205,9 @@ private:
   llvm::DenseMap<mlir::Value, Fact> facts_;
   llvm::MapVector<mlir::Value, Routing> routings_;
   llvm::DenseMap<mlir::Value, std::vector<Failure>> failures_;
-  llvm::MapVector<mlir::Value, ExternalIds> given_, noted_;
+  Reading reading_;
+  llvm::MapVector<mlir::Value, ExternalIds> noted_;
+  llvm::DenseSet<std::pair<mlir::Value, int64_t>> lookedAt_;
   std::deque<Expr> exprs_;
   llvm::DenseSet<Expr *> consumed_;
   llvm::DenseMap<mlir::Operation *, Dim> sortedFrom_; // sort -> its slots
@@ -186,6 +216,9 @@ private:
   int iteration_ = 0;              // grows with each walk of a loop body
 };
 
+// `e`, laid out as `layout`, has a value for each token and each of `n` features
+// or experts, and is not of some expert itself.
+bool isTokenTensor(const Expr *e, const Layout &layout, int64_t n);
 // A table that maps every expert id to itself.
 bool isIdentity(const Expr *e);
 // What each expert gives, side by side (`apart`: not one formula for all).

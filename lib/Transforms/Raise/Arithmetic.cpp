@@ -81,13 +81,22 @@ Analysis::Result Analysis::cast(Operation *op) {
     if (e->kind == Expr::HitCount || e->kind == Expr::Masked)
       return compareCount("Greater", in, {splat(0), Layout(in.layout.size())});
     bool boolean = e->kind == Expr::OneHot || e->kind == Expr::Picked ||
-                   e->kind == Expr::Chosen;
+                   e->kind == Expr::Chosen || e->kind == Expr::Below ||
+                   e->kind == Expr::Dispatched;
+    if (e->kind == Expr::Dispatch) {
+      Fact zero{splat(0), Layout(in.layout.size())};
+      Result none = capacity("Equal", in, zero, in.layout);
+      none->expr->nums = {1};
+      return none;
+    }
     return boolean ? Result(in) : std::nullopt;
   }
   bool floats = isFloat(op->getOperand(0)), toFloat = isa<FloatType>(to);
   if (e->kind == Expr::Column && toFloat)
     return in; // of a mask: 0 and 1
-  if (floats == toFloat || e->kind == Expr::Counts || e->kind == Expr::OneHot ||
+  bool places = (e->kind >= Expr::Rank && e->kind <= Expr::Dispatched) ||
+                (e->kind == Expr::Binary && e->name == "And");
+  if (places || floats == toFloat || e->kind == Expr::Counts || e->kind == Expr::OneHot ||
       e->kind == Expr::HitCount || e->kind == Expr::Chosen ||
       e->kind == Expr::Ends || e->kind == Expr::Starts)
     return in;
@@ -98,8 +107,10 @@ Analysis::Result Analysis::unary(Operation *op) {
   StringRef n = onnxName(op);
   Fact in = get(op->getOperand(0));
   Expr *e = in.expr;
-  if (n == "Not" && e->kind == Expr::Chosen) {
-    Expr *out = make(Expr::Chosen);
+  if (e->kind == Expr::FilledW)
+    return ofFilled(op, in);
+  if (n == "Not" && (e->kind == Expr::Chosen || e->kind == Expr::Dispatched)) {
+    Expr *out = make(e->kind);
     *out = *e;
     out->origin = Value();
     out->nums = {e->nums[0] == 0 ? 1.0 : 0.0};
@@ -146,6 +157,13 @@ Analysis::Result Analysis::clip(Operation *op) {
       v = std::min(std::max(v, bounds[0]), bounds[1]);
     return Fact{out, in.layout};
   }
+  if (e->kind == Expr::Place && bounds[0] <= 1 + e->offset && std::isfinite(bounds[1])) {
+    Expr *out = make(Expr::Place);
+    *out = *e;
+    out->origin = Value();
+    out->size = std::min(e->size, static_cast<int64_t>(std::floor(bounds[1])));
+    return Fact{out, in.layout};
+  }
   if (!e->expertLinear)
     return std::nullopt;
   Expr *out = withChildren(Expr::Unary, e);
@@ -183,6 +201,8 @@ Analysis::Result Analysis::binary(Operation *op) {
   number(op->getOperand(0), acc);
   if (n == "Sum" || op->getNumOperands() == 1)
     n = n == "Sum" ? StringRef("Add") : n;
+  if (n == "Add" && endsTopOne(op))
+    return std::nullopt;
   for (Value v : op->getOperands().drop_front()) {
     Fact next = get(v);
     number(v, next);
@@ -355,6 +375,15 @@ Analysis::Result Analysis::compareCount(StringRef n, const Fact &a,
   return Fact{e, a.layout};
 }
 
+// One value for each token, the same for all experts.
+static bool oneOfExperts(const Layout &layout) {
+  for (const Dim &dim : layout)
+    for (const Atom &atom : dim)
+      if (atom.kind != Atom::Tok)
+        return false;
+  return true;
+}
+
 Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
                                        const Fact &b, Operation *op) {
   if (auto done = foldSplats(n, a, b, op))
@@ -373,6 +402,30 @@ Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
   if (auto done = foldTable(n, a, b, isFloat(op->getOperand(0)), *layout))
     return *done;
   Expr *x = a.expr, *y = b.expr;
+  for (bool flip : {false, true}) {
+    const Fact &place = flip ? b : a, &other = flip ? a : b;
+    auto numbers = n == "Equal" && place.expr->kind == Expr::Place &&
+                           other.expr->kind == Expr::Weight
+                       ? constNumbers(other.expr->origin)
+                       : std::nullopt;
+    bool inOrder = numbers && layout->back().size() == 1 &&
+                   (place.layout.empty() || place.layout.back().empty());
+    for (size_t i = 0; inOrder && i < numbers->size(); ++i)
+      inOrder = (*numbers)[i] == static_cast<double>(i);
+    if (inOrder)
+      return placeHot(place, static_cast<int64_t>(numbers->size()), *layout);
+  }
+  // Of a one-hot row whether its element is 1.
+  if (n == "Greater" && x->kind == Expr::OneHot && y->kind == Expr::Splat &&
+      y->nums[0] >= 0 && y->nums[0] < 1)
+    return a;
+  if (Result places = capacity(n, a, b, *layout))
+    return places;
+  auto aboutPlaces = [](const Expr *e) {
+    return e->kind >= Expr::Rank && e->kind <= Expr::PlaceSum;
+  };
+  if ((aboutPlaces(x) && x->kind != Expr::Below) || (aboutPlaces(y) && y->kind != Expr::Below))
+    return std::nullopt;
   // Where an expert's rows end, less how many there are: where they begin.
   if (n == "Sub" && x->kind == Expr::End && y->kind == Expr::Count &&
       x->ids == y->ids && x->expert == y->expert) {
@@ -395,6 +448,33 @@ Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
   if (n == "Add")
     if (Result terms = sumTerms(op, a, b))
       return terms;
+  // The mask of the only slot times its weight.
+  for (const Fact *mask : {&a, &b}) {
+    const Fact &w = mask == &a ? b : a;
+    const Routing *only = n == "Mul" && mask->expr->kind == Expr::OneHot
+                              ? routing(mask->expr->ids)
+                              : nullptr;
+    if (!only || only->k != 1 || w.expr->expertLinear ||
+        (w.expr->ids && w.expr->ids != only->ids) || !oneOfExperts(w.layout))
+      continue;
+    Expr *dense = make(Expr::DenseW);
+    dense->ids = only->ids;
+    dense->b = w.expr;
+    return Fact{dense, *layout};
+  }
+  // Weights that other ids made are some tensor to these.
+  auto foreign = [&](Expr *&e, const Expr *other) {
+    bool value = e->kind == Expr::Binary || e->kind == Expr::Unary;
+    if (!value || e->expertLinear || !other->expertLinear || !e->ids ||
+        !other->ids || e->ids == other->ids || !e->origin)
+      return;
+    Expr *leaf = make(Expr::Leaf);
+    leaf->origin = e->origin;
+    leaf->originLayout = e->originLayout;
+    e = leaf;
+  };
+  foreign(x, y);
+  foreign(y, x);
   bool known = x->expertLinear || y->expertLinear || x->ids || y->ids;
   if (!known || (x->ids && y->ids && x->ids != y->ids))
     return std::nullopt;
@@ -403,7 +483,8 @@ Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
   auto closed = [](const Expr *e) {
     return e->kind == Expr::Terms || e->kind == Expr::AllTerms || isIndexKind(e);
   };
-  if (!arithmetic.contains(n) || closed(x) || closed(y))
+  bool both = n == "And" && (x->kind == Expr::OneHot || y->kind == Expr::OneHot);
+  if ((!arithmetic.contains(n) && !both) || closed(x) || closed(y))
     return std::nullopt;
   Expr *out = withChildren(Expr::Binary, x, y);
   out->name = n.str();
@@ -436,8 +517,16 @@ Analysis::Result Analysis::oneHot(Operation *op) {
   auto values = constNumbers(op->getOperand(2));
   if (auto given = evalInt(op->getOperand(1)); given && feedsNonZero(op))
     noteIds(in, *given, true);
-  if (!type || !isIdentity(in.expr) || !values || values->size() != 2 ||
-      (*values)[0] != 0 || (*values)[1] != 1)
+  if (!type || !values || values->size() != 2 || (*values)[0] != 0 || (*values)[1] != 1)
+    return std::nullopt;
+  if (auto given = evalInt(op->getOperand(1)); given && in.expr->kind == Expr::Place) {
+    bool last = intAttr(op, "axis", -1) == -1 ||
+                intAttr(op, "axis", -1) == type.getRank() - 1;
+    Layout layout = in.layout;
+    layout.push_back({Atom{Atom::Any, *given}});
+    return last ? placeHot(in, *given, layout) : std::nullopt;
+  }
+  if (!isIdentity(in.expr))
     return std::nullopt;
   int64_t depth = static_cast<int64_t>(in.expr->nums.size());
   if (auto given = evalInt(op->getOperand(1)); !given || *given != depth) {

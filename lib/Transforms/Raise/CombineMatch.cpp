@@ -1,6 +1,8 @@
 // Where experts' results come together: scatters back to tokens, sums over
 // slots, sums of one term for each expert.
 #include "Analysis.h"
+#include "InputWeights.h"
+#include <cmath>
 
 using namespace mlir;
 
@@ -69,7 +71,9 @@ Analysis::Result Analysis::scatterIds(Operation *op, const Fact &data,
                                       bool adds) {
   const Routing *r = routing(index.expr->ids);
   auto type = ranked(op->getResult(0));
-  if (!r || !type || !isZero(data))
+  bool fills = !adds && data.expr->kind == Expr::Splat &&
+               std::isinf(data.expr->nums[0]) && data.expr->nums[0] < 0;
+  if (!r || !type || (!isZero(data) && !fills))
     return std::nullopt;
   if (type.getShape().back() != r->experts)
     return std::nullopt;
@@ -85,7 +89,7 @@ Analysis::Result Analysis::scatterIds(Operation *op, const Fact &data,
   if (type.getRank() < 2 || axis != type.getRank() - 1 ||
       !broadcast(index.layout, update.layout) || update.expr->expertLinear)
     return std::nullopt;
-  Expr *e = make(Expr::DenseW);
+  Expr *e = make(fills ? Expr::FilledW : Expr::DenseW);
   e->ids = r->ids;
   e->b = update.expr;
   Layout layout = index.layout;
@@ -128,13 +132,11 @@ Analysis::Result Analysis::addHits(Operation *op, const Fact &data,
     return std::nullopt;
   if (!term)
     term = Term{index.expr->expert, update.expr, nullptr, op};
-  term->masked = index.expr->b != nullptr;
-  // Hits by a weight above 0, or by one that is not 0, need that weight.
-  if (index.expr->a) {
-    if (!term->weight || !same(term->weight, index.expr->a))
-      return std::nullopt;
-    term->positive = !index.expr->nums.empty();
-  }
+  // Hits of a mask; a weight of 0 masks itself.
+  term->mask = index.expr->b ? index.expr->b : index.expr->a;
+  term->positive = term->mask && !index.expr->nums.empty();
+  if (term->mask && !term->positive && term->weight && same(term->weight, term->mask))
+    term->mask = nullptr;
   sum->terms.push_back(*term);
   Layout layout = update.layout;
   layout[0] = {Atom{Atom::Tok, -1}};
@@ -256,6 +258,7 @@ Analysis::Result Analysis::maskedWeight(const Fact &in, const Layout &rest) {
     }
     if (e->expert < 0)
       return std::nullopt;
+    lookedAt_.insert({e->ids, e->expert});
   }
   return Fact{e, rest};
 }
@@ -299,6 +302,8 @@ Analysis::Result Analysis::reduceSum(Operation *op) {
 
 Analysis::Result Analysis::sumOver(Operation *op, const Fact &in,
                                    const Dim &dim, const Layout &rest) {
+  if (Result counted = countOrPlace(in, dim, rest))
+    return counted;
   const Routing *r = routing(in.expr->ids);
   // Ones scattered to [tokens, experts] (or a one-hot), summed over tokens.
   if (in.expr->kind == Expr::DenseW && in.expr->b->kind == Expr::Splat &&
@@ -328,8 +333,9 @@ Analysis::Result Analysis::sumOver(Operation *op, const Fact &in,
   SmallVector<Expr *> product;
   factors(in.expr, product);
   auto isWeights = [](const Expr *f) { return f->kind == Expr::DenseW; };
-  return llvm::count_if(product, isWeights) == 1 ? sumSlots(op, in, rest)
-                                                 : std::nullopt;
+  return llvm::count_if(product, isWeights) == 1 || readsWeighed(in.expr)
+             ? sumSlots(op, in, rest)
+             : std::nullopt;
 }
 
 // The same for a result that no expression describes, a convolution's for

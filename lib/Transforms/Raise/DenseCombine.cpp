@@ -32,12 +32,80 @@ static const char *strangeChoice(Value weights, Operation *&at) {
   return nullptr;
 }
 
+// Through what keeps the elements, and a scatter of weights by ids: whether the
+// ids are those of a top-k that is none over the experts. The weights are not
+// trusted then.
+bool Analysis::fromBadTopK(Value weights) {
+  Value v = weights;
+  Operation *scatter = nullptr;
+  for (int depth = 0; v && depth < 12; ++depth) {
+    Operation *op = v.getDefiningOp();
+    StringRef n = onnxName(op);
+    if (n == "ScatterElements" && !scatter) {
+      scatter = op;
+      v = op->getOperand(1);
+    } else if (n == "Cast" || n == "Reshape" || n == "Transpose" || n == "Squeeze" ||
+               n == "Unsqueeze" || n == "Identity") {
+      v = op->getOperand(0);
+    } else {
+      break;
+    }
+  }
+  Operation *topk = scatter && v ? v.getDefiningOp() : nullptr;
+  if (!isOnnx(topk, "TopK") || topk->getResult(1) != v)
+    return false;
+  auto it = routings_.find(v);
+  if (it != routings_.end() && it->second.k > 0)
+    return false;
+  if (it == routings_.end()) {
+    Routing r;
+    r.topk = topk;
+    r.ids = v;
+    routings_.insert({v, r});
+    fail(topk, v, "the top-k does not run over the experts of a token");
+  }
+  return true;
+}
+
+// A tensor with a value for each token and each of `n` features (or experts),
+// that is not of some expert itself.
+bool isTokenTensor(const Expr *e, const Layout &layout, int64_t n) {
+  switch (e->kind) {
+  case Expr::Leaf:
+  case Expr::Linear:
+  case Expr::Unary:
+  case Expr::Binary:
+  case Expr::Part:
+  case Expr::Opaque:
+    break;
+  default:
+    return false;
+  }
+  if (n < 2 || !e->origin || (e->expertLinear && e->ids))
+    return false;
+  int64_t wide = 0;
+  for (const Dim &dim : layout) {
+    if (dim.empty() || (dim.size() == 1 && dim[0].kind == Atom::Tok))
+      continue;
+    bool experts = isAtom(dim, Atom::Expert) && !e->expertLinear;
+    bool features = isAtom(dim, Atom::Any) && !dim[0].copies;
+    if ((!experts && !features) || dim[0].size != n)
+      return false;
+    ++wide;
+  }
+  return wide == 1;
+}
+
 // The routing of dense weights `leaf`, null when the value routes otherwise.
 Value Analysis::denseRouting(Expr *leaf, int64_t experts) {
-  Value key = leaf && leaf->kind == Expr::Leaf ? leaf->origin : Value();
+  Value key = leaf && isTokenTensor(leaf, leaf->originLayout, experts)
+                  ? leaf->origin
+                  : Value();
   auto type = ranked(key);
   if (!type || !type.getElementType().isIntOrFloat() || type.getShape().empty() ||
       type.getShape().back() != experts)
+    return {};
+  if (fromBadTopK(key))
     return {};
   auto it = routings_.find(key);
   if (it != routings_.end())
@@ -63,8 +131,9 @@ Value Analysis::denseRouting(Expr *leaf, int64_t experts) {
 // A tensor's features beside the experts of `body`: then they are weights.
 std::optional<Fact> Analysis::acrossExperts(const Fact &weights,
                                             const Fact &body) {
-  if (weights.expr->kind != Expr::Leaf || !body.expr->expertLinear ||
-      body.expr->ids)
+  auto onExperts = [](const Dim &dim) { return isAtom(dim, Atom::Expert); };
+  if (!body.expr->expertLinear || body.expr->ids ||
+      !llvm::any_of(body.layout, onExperts))
     return std::nullopt;
   Fact out = weights;
   int64_t experts = 0;
@@ -73,8 +142,8 @@ std::optional<Fact> Analysis::acrossExperts(const Fact &weights,
     if (dim.empty() || isAtom(dim, Atom::Tok) ||
         (dim.size() == 1 && dim[0].kind == Atom::Tok))
       continue;
-    bool beside = i <= body.layout.size() && isAtom(dim, Atom::Any) &&
-                  !dim[0].copies &&
+    bool beside = i <= body.layout.size() && dim.size() == 1 && !dim[0].copies &&
+                  (dim[0].kind == Atom::Any || dim[0].kind == Atom::Expert) &&
                   isAtom(body.layout[body.layout.size() - i], Atom::Expert);
     if (!beside || experts != 0)
       return std::nullopt;
@@ -83,7 +152,8 @@ std::optional<Fact> Analysis::acrossExperts(const Fact &weights,
       return std::nullopt;
     dim = {Atom{Atom::Expert, experts}};
   }
-  Value key = experts > 0 ? denseRouting(weights.expr, experts) : Value();
+  bool tensor = isTokenTensor(weights.expr, weights.layout, experts);
+  Value key = tensor ? denseRouting(weights.expr, experts) : Value();
   if (!key)
     return std::nullopt;
   out.expr = make(Expr::DenseW);

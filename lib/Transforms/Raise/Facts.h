@@ -30,6 +30,7 @@ struct Atom {
     Sorted, // slots (token-major) in the order of a sort by expert id
     Group,  // the rows of one expert inside a sorted order
     Hit,    // the slots that chose one expert, in NonZero order
+    Bucket, // the places of an expert that tokens are dispatched to (`ids`)
   };
   Kind kind = Any;
   int64_t size = -1;
@@ -71,8 +72,16 @@ struct Term {
                 // factor of `body`
   mlir::Operation *op;
   int64_t rowAxes = 0;   // axes of tokens in front of `body`, 0: by its layout
-  bool positive = false; // only tokens whose weight is above 0 get the term
-  bool masked = false;   // only tokens whose entry of the routing is not 0 do
+  Expr *mask = nullptr;  // only tokens get the term whose value here is not 0,
+  bool positive = false; // or is above 0
+};
+
+// One choice of a Dispatch: [token, expert, place] is not 0 only where `choice`
+// chose the expert and the token's place is this one.
+struct Placing {
+  Expr *choice;
+  Expr *place;
+  bool ones; // never another number than 0 and 1
 };
 
 struct Expr {
@@ -113,6 +122,16 @@ struct Expr {
                // some slot chose it)
     HitCount,  // how many slots chose `expert`, of all tokens
     Chosen,    // bool, one: HitCount is above 0 (`nums` {1}) or 0 ({0})
+    // Capacities (CapacityCombine.cpp). `a` of the first three is the OneHot of
+    // the choice that they count.
+    Rank,      // how many tokens up to this one chose the expert, + `offset`, and
+               // all that `args` chose; where `a` is 1, 0 elsewhere if `b`
+    Below,     // bool: a Rank is at most `size`, where `a` is 1
+    Place,     // Rank of the token's expert where `b` is 1, at most `size`
+    PlaceHot,  // Place `a` == index of an axis of `size` places
+    Dispatch,  // sum over `places` of weight * PlaceHot
+    Dispatched,// bool: the Dispatch `a` is not 0; is 0 with `nums` {0}
+    PlaceSum,  // the Dispatch `a` summed over its places
     Terms,     // sum of experts' contributions
     AllTerms,  // sum over all slots of `a`
   };
@@ -135,6 +154,7 @@ struct Expr {
   bool perSlot = false;   // depends on the slot, not only on the token
   bool apart = false;     // Terms: still side by side along an expert axis
   llvm::SmallVector<Term, 0> terms;
+  llvm::SmallVector<Placing, 0> places; // Dispatch
 };
 
 struct Fact {

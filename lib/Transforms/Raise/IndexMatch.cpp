@@ -156,6 +156,7 @@ Analysis::Result Analysis::nonZero(Operation *op) {
     return pickedTokens(op, in);
   if (in.layout.size() != 2 || (expert < 0 && !column))
     return std::nullopt;
+  lookedAt_.insert({in.expr->ids, expert});
   Expr *e = make(Expr::Hits);
   e->ids = in.expr->ids;
   if (column) { // of a mask that comes from elsewhere
@@ -214,6 +215,8 @@ Analysis::Result Analysis::pickedTokens(Operation *op, const Fact &in) {
 
 Analysis::Result Analysis::cumSum(Operation *op) {
   Fact in = get(op->getOperand(0));
+  if (Result ranks = runningCount(op, in))
+    return ranks;
   if (in.expr->kind != Expr::Counts || intAttr(op, "reverse", 0) != 0)
     return std::nullopt;
   Expr *e = make(intAttr(op, "exclusive", 0) ? Expr::Starts : Expr::Ends);

@@ -16,10 +16,10 @@ std::string list(ArrayRef<int64_t> ids) {
 
 // Every expert once: its body and its weight, in the order of the ids.
 bool complete(const Routing &r, Expr *sum, SmallVectorImpl<Term> &terms,
-              Refusal &no) {
-  std::vector<int> seen(r.experts, 0);
+              Refusal &no, int64_t experts) {
+  std::vector<int> seen(experts, 0);
   for (const Term &t : sum->terms)
-    if (t.expert >= 0 && t.expert < r.experts)
+    if (t.expert >= 0 && t.expert < experts)
       ++seen[t.expert];
   SmallVector<int64_t> missing, doubled;
   for (auto [e, n] : llvm::enumerate(seen)) {
@@ -43,18 +43,23 @@ bool complete(const Routing &r, Expr *sum, SmallVectorImpl<Term> &terms,
   return true;
 }
 
+bool sameMask(const Term &a, const Term &b) {
+  return a.positive == b.positive &&
+         (a.mask == b.mask || (a.mask && b.mask && same(a.mask, b.mask)));
+}
+
 // One body for all experts of a sum of single contributions.
 Expr *joinTerms(Analysis &analysis, const Routing &r, Expr *sum, Expr *&weight,
                 Refusal &no) {
   SmallVector<Term> terms;
-  if (!complete(r, sum, terms, no))
+  if (!complete(r, sum, terms, no, realExperts(analysis, r, sum)))
     return nullptr;
   SmallVector<Expr *> bodies;
   weight = terms.front().weight;
   for (const Term &t : terms) {
     bodies.push_back(t.body);
     bool equal = t.weight ? weight && same(t.weight, weight) : !weight;
-    equal &= t.positive == terms.front().positive && t.masked == terms.front().masked;
+    equal &= sameMask(t, terms.front());
     if (!equal) {
       no = {t.op, "the experts' results have different routing weights"};
       return nullptr;
@@ -87,6 +92,10 @@ bool collectRows(Expr *e, int64_t n, Block *block, SmallVectorImpl<Value> &out) 
     }
   if (e->kind == Expr::Binary && e->name == "Mul")
     return collectRows(e->a, n, block, out) && collectRows(e->b, n, block, out);
+  if (e->kind == Expr::PlaceSum && e->origin.getParentBlock() == block) {
+    out.push_back(e->origin);
+    return true;
+  }
   if (e->kind != Expr::Leaf)
     return false;
   // Dense weights that do not depend on the token: [experts].
@@ -159,7 +168,10 @@ bool proveFfn(Analysis &analysis, BankBuilder &banks, Expr *candidate,
   if (!ffn)
     return false;
   layer.ffn = *ffn;
-  auto shape = banks.check(layer.ffn, r.experts, no.reason);
+  int64_t experts = candidate->kind == Expr::Terms
+                        ? realExperts(analysis, r, candidate)
+                        : r.experts;
+  auto shape = banks.check(layer.ffn, experts, no.reason);
   if (!shape)
     return false;
   layer.shape = *shape;
@@ -241,7 +253,7 @@ bool bodiesOf(const Routing &r, Expr *candidate, Layer &layer,
       return false;
     for (auto [e, body] : llvm::enumerate(joined->args))
       terms.push_back({static_cast<int>(e), body, nullptr, no.at});
-  } else if (!complete(r, candidate, terms, no)) {
+  } else if (!complete(r, candidate, terms, no, r.experts)) {
     return false;
   }
   if (static_cast<int64_t>(terms.size()) != r.experts)
@@ -260,8 +272,7 @@ bool bodiesOf(const Routing &r, Expr *candidate, Layer &layer,
     }
     ArrayRef<Expr *> first(layer.ffn.weights);
     bool equal = bodies.back() && scale == firstScale &&
-                 t.positive == terms.front().positive &&
-                 t.masked == terms.front().masked && weights.size() == first.size();
+                 sameMask(t, terms.front()) && weights.size() == first.size();
     for (size_t i = 0; equal && i < weights.size(); ++i)
       equal = same(weights[i], first[i]);
     if (!equal) {
@@ -336,10 +347,6 @@ std::optional<Layer> prove(Analysis &analysis, BankBuilder &banks,
     return std::nullopt;
   if (candidate->kind == Expr::Terms && candidate->a)
     layer.base = candidate->a->origin;
-  if (candidate->kind == Expr::Terms) { // the same for all, see joinTerms
-    layer.positive = candidate->terms.front().positive;
-    layer.masked = candidate->terms.front().masked;
-  }
   Layer other = layer;
   Refusal second = no;
   if (!proveFfn(analysis, banks, candidate, layer, no)) {
@@ -358,6 +365,16 @@ std::optional<Layer> prove(Analysis &analysis, BankBuilder &banks,
       no.reason = "the routing weights are not one value for each slot";
       return std::nullopt;
     }
+  if (candidate->kind == Expr::Terms && candidate->terms.front().mask) {
+    const Term &term = candidate->terms.front(); // all have the same
+    layer.positive = term.positive;
+    if (!collectRows(term.mask, layer.routing->k, layer.result.getParentBlock(),
+                     layer.masks)) {
+      no.reason = "the mask of the experts' tokens is not one value for each slot";
+      return std::nullopt;
+    }
+    layer.stops.push_back(term.mask);
+  }
   if (layer.routing->sequences && ranked(layer.x).getRank() != 3) {
     no.reason = "the tokens are not one row of them for each id";
     return std::nullopt;

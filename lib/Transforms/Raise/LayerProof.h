@@ -17,8 +17,14 @@ struct Layer {
   mlir::Value x;      // tokens, [.., H]
   // Factors, [.., K] or [.., 1] each; K is the number of experts of dense weights.
   llvm::SmallVector<mlir::Value, 2> weights;
-  bool positive = false; // weights below 0 count as 0
-  bool masked = false;   // weights count where the routing's tensor is not 0
+  std::string activation; // of the weights: Sigmoid, Softmax or none
+  // The same of what multiplies the tokens in front of the experts.
+  llvm::SmallVector<mlir::Value, 2> inputs;
+  std::string inputActivation;
+  // Weights count where these are not 0, or with `positive` above 0; [.., K] or
+  // [.., 1] each.
+  llvm::SmallVector<mlir::Value, 1> masks;
+  bool positive = false;
   mlir::Value base;   // added to the sum, or null
   mlir::Value result; // what the layer replaces
   llvm::SmallVector<Expr *, 4> stops; // what the layer reads

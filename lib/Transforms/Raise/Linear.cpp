@@ -107,6 +107,10 @@ Analysis::Result Analysis::matmul(Operation *op) {
     return linear(a, b, false);
   if (wa && !wb && (a.expr->kind == Expr::Gathered || a.layout.size() == 2))
     return linear(b, a, true);
+  if (Result buckets = bucketsOf(a, b))
+    return buckets;
+  if (Result combined = combineBuckets(op, a, b))
+    return combined;
   return weightedSum(op, a, b);
 }
 

@@ -233,10 +233,7 @@ Analysis::Result Analysis::pickOf(const Fact &in, int64_t axis, int64_t index,
     return out;
   }
   // A column of some tensor: perhaps an expert's weights.
-  if (e->kind == Expr::Leaf && dim[0].kind == Atom::Any && !dim[0].copies &&
-      n > 1 && llvm::all_of(dropUnits(out.layout), [](const Dim &d) {
-        return d.size() == 1 && d[0].kind == Atom::Tok;
-      })) {
+  if (isTokenTensor(e, in.layout, n)) {
     out.expr = make(Expr::Column);
     out.expr->a = in.expr;
     out.expr->expert = i;
@@ -306,7 +303,8 @@ bool Analysis::split(Operation *op) {
   int64_t at = 0;
   bool any = false;
   for (auto [result, size] : llvm::zip(op->getResults(), sizes)) {
-    Result fact = partOf(in, axis, at, size, 1);
+    bool column = size == 1 && total > 1 && isTokenTensor(in.expr, in.layout, total);
+    Result fact = column ? std::nullopt : partOf(in, axis, at, size, 1);
     if (!fact && size == 1)
       fact = pickOf(in, axis, at, false);
     if (fact) {
@@ -360,6 +358,9 @@ Analysis::Result Analysis::sliceAxis(const Fact &in, int64_t axis, int64_t total
   int64_t hi = std::min(end < 0 ? end + total : end, total);
   lo = std::clamp<int64_t>(lo, 0, total);
   int64_t size = hi > lo ? (hi - lo + step - 1) / step : 0;
+  // One feature of a router's scores is a column of weights.
+  if (size == 1 && isTokenTensor(in.expr, in.layout, total))
+    return pickOf(in, axis, lo, false);
   if (Result part = partOf(in, axis, lo, size, step))
     return part;
   return size == 1 ? pickOf(in, axis, lo, false) : std::nullopt;
