@@ -1,0 +1,75 @@
+#include "Lint.h"
+
+#include "moec/Codegen/Host/Host.h"
+#include "moec/Dialect/MoE/MoE.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/StringSet.h"
+
+using namespace moec;
+
+namespace {
+
+void add(Findings &findings, Finding::Severity severity, llvm::StringRef check, mlir::Operation *op,
+         const llvm::Twine &text) {
+  auto [type, node] = nodeOf(op);
+  findings.push_back({severity, check.str(), {node, type, text.str()}});
+}
+
+// The checks that a remark of raise-moe belongs to, by what it says.
+llvm::StringRef checkOf(llvm::StringRef remark) {
+  if (remark.contains("missing"))
+    return "missing-experts";
+  return "not-raised";
+}
+
+bool isSoftmax(mlir::Value v) {
+  for (mlir::Operation *op = v.getDefiningOp(); op; op = op->getOperand(0).getDefiningOp()) {
+    llvm::StringRef name = op->getName().getStringRef();
+    if (name == "onnx.Softmax")
+      return true;
+    if (name != "onnx.Cast" && name != "onnx.Reshape" && name != "onnx.Identity")
+      return false;
+  }
+  return false;
+}
+
+// The router's formula applies a softmax to what is a distribution already.
+void findDoubleSoftmax(mlir::ModuleOp module, Findings &findings) {
+  module.walk([&](moe::RouteOp route) {
+    bool again = route.getRouter().getScore() == moe::RouterScore::Softmax ||
+                 route.getRouter().getRenorm() == moe::RouterRenorm::Softmax;
+    if (again && isSoftmax(route.getLogits()))
+      add(findings, Finding::warning, "double-softmax", route,
+          "the router's input is a softmax already and is normalised once more: if the model was "
+          "trained otherwise, its exporter is wrong");
+  });
+}
+
+void findUnusedWeights(mlir::ModuleOp module, Findings &findings) {
+  llvm::StringSet<> used;
+  module.walk([&](mlir::Operation *op) {
+    if (llvm::isa<moe::WeightBindOp>(op))
+      return;
+    for (mlir::NamedAttribute attr : op->getAttrs())
+      attr.getValue().walk([&](mlir::FlatSymbolRefAttr ref) { used.insert(ref.getValue()); });
+  });
+  module.walk([&](moe::WeightBindOp bind) {
+    if (!used.contains(bind.getSymName()))
+      add(findings, Finding::note, "unused-weight", bind,
+          "weight \"" + bind.getSymName() + "\" is read by nothing");
+  });
+}
+
+} // namespace
+
+void moec::lintGraph(const Model &model, Findings &findings) {
+  mlir::ModuleOp module = model.module();
+  for (const auto &[op, why] : host::collectUnsupported(module))
+    add(findings, Finding::error, "unsupported-operator", op, why);
+  for (const Message &message : model.remarks())
+    if (llvm::StringRef(message.text).contains("refused because"))
+      findings.push_back({Finding::warning, checkOf(message.text).str(), message});
+  findDoubleSoftmax(module, findings);
+  findUnusedWeights(module, findings);
+}
