@@ -42,7 +42,7 @@ void Analysis::fail(Operation *op, Value ids, Twine reason, bool late) {
 }
 
 void Analysis::set(Value v, Fact fact) {
-  if (auto it = given_.find(v); it != given_.end())
+  if (auto it = reading_.ids.find(v); it != reading_.ids.end())
     fact = givenFact(v, it->second);
   if (!fact.expr->origin) {
     fact.expr->origin = v;
@@ -94,11 +94,13 @@ void Analysis::setLeaves(Operation *op) {
       auto it = facts_.find(operand);
       if (it == facts_.end())
         continue;
+      bool shapeOnly = isOnnx(inner, "Shape") || isOnnx(inner, "Size") ||
+                       isOnnx(inner, "Mod");
+      if (!shapeOnly)
+        completeTopOne(operand);
       Expr *e = it->second.expr;
       bool done = (e->kind == Expr::Terms && !e->apart) ||
                   e->kind == Expr::AllTerms;
-      bool shapeOnly = isOnnx(inner, "Shape") || isOnnx(inner, "Size") ||
-                       isOnnx(inner, "Mod");
       if (e->ids && !done && !shapeOnly)
         fail(op, e->ids,
              e->expertLinear ? "an expert's result enters an operation that is "
@@ -177,6 +179,8 @@ Analysis::Result Analysis::dispatch(Operation *op) {
   auto it = table.find(n);
   if (it != table.end())
     return (this->*it->second)(op);
+  if (n == "Softmax")
+    return ofFilled(op, get(op->getOperand(0)));
   static const llvm::StringSet<> binaries = {
       "Add", "Sub", "Mul", "Div", "Min",  "Max",  "Pow",           "Sum",
       "And", "Or",  "Xor", "Mod", "Less", "Equal", "Greater", "GreaterOrEqual",
@@ -185,7 +189,7 @@ Analysis::Result Analysis::dispatch(Operation *op) {
     return binary(op);
   static const llvm::StringSet<> unaries = {
       "Sigmoid", "Tanh", "Relu", "Gelu", "Erf", "Swish", "Neg",
-      "Floor",   "Abs",  "Not",  "Exp",  "Softplus"};
+      "Floor",   "Abs",  "Sign", "Not",  "Exp",  "Softplus"};
   if (unaries.contains(n))
     return unary(op);
   return std::nullopt;

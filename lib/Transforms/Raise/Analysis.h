@@ -90,6 +90,12 @@ private:
   std::optional<Fact> guarded(mlir::Operation *op, const Expr *cond,
                               const Fact &chosen, const Fact &otherwise);
 
+  // SortedCombine.cpp: sorts by expert, counts and cuts.
+  Result stableKey(mlir::Operation *op);
+  Result joinCounts(llvm::ArrayRef<Fact> parts);
+  Result countSlots(const Fact &in, const Layout &summed, const Layout &rest);
+  bool splitGroups(mlir::Operation *op);
+
   // CapacityCombine.cpp: tokens dispatched to the places of their experts.
   Result capacity(llvm::StringRef name, const Fact &a, const Fact &b,
                   const Layout &layout);
@@ -141,7 +147,7 @@ private:
   Result clip(mlir::Operation *op);
   Result where(mlir::Operation *op);
   Result indexArithmetic(llvm::StringRef name, const Fact &a, const Fact &b,
-                         const Layout &layout);
+                         const Layout &layout, bool floats);
   Result oneHot(mlir::Operation *op);
 
   // Opaque.cpp: any operation on an expert's values that keeps rows apart.

@@ -18,7 +18,7 @@ bool isIndexKind(const Expr *e) {
   return e->kind == Expr::Perm || e->kind == Expr::PermTok ||
          e->kind == Expr::InvPerm || e->kind == Expr::HitTok ||
          e->kind == Expr::HitSlot || e->kind == Expr::HitFlat ||
-         e->kind == Expr::HitTokK;
+         e->kind == Expr::HitTokK || e->kind == Expr::PermSign;
 }
 
 // One element of a binary op, in the arithmetic of the result type.
@@ -48,7 +48,9 @@ double fold(StringRef n, double x, double y, bool floats) {
 // The layout describes a value of this type without further broadcasting.
 bool fits(const Layout &layout, Value v) {
   auto type = ranked(v);
-  if (!type || type.getRank() != static_cast<int64_t>(layout.size()))
+  if (!type) // inside of a branch or a loop
+    return !layout.empty();
+  if (type.getRank() != static_cast<int64_t>(layout.size()))
     return false;
   for (auto [dim, size] : llvm::zip(layout, type.getShape()))
     if (dim.empty() && size != 1)
@@ -96,7 +98,15 @@ Analysis::Result Analysis::cast(Operation *op) {
     return in; // of a mask: 0 and 1
   bool places = (e->kind >= Expr::Rank && e->kind <= Expr::Dispatched) ||
                 (e->kind == Expr::Binary && e->name == "And");
-  if (places || floats == toFloat || e->kind == Expr::Counts || e->kind == Expr::OneHot ||
+  if (e->kind == Expr::PermFrac && !toFloat) { // toward zero
+    Expr *out = make(Expr::PermTok);
+    out->ids = e->ids;
+    out->order = e->order;
+    out->perSlot = true;
+    return Fact{out, in.layout};
+  }
+  bool ones = e->kind == Expr::DenseW && e->b->kind == Expr::Splat;
+  if (places || ones || isIndexKind(e) || floats == toFloat || e->kind == Expr::Counts || e->kind == Expr::OneHot ||
       e->kind == Expr::HitCount || e->kind == Expr::Chosen ||
       e->kind == Expr::Ends || e->kind == Expr::Starts)
     return in;
@@ -126,6 +136,15 @@ Analysis::Result Analysis::unary(Operation *op) {
   }
   if ((n == "Floor" || n == "Abs") && (isIndexKind(e) || isIdentity(e)))
     return in;
+  if (e->kind == Expr::PermFrac && n == "Abs")
+    return in;
+  if (e->kind == Expr::PermFrac && (n == "Floor" || n == "Sign")) {
+    Expr *out = make(n == "Floor" ? Expr::PermTok : Expr::PermSign);
+    out->ids = e->ids;
+    out->order = e->order;
+    out->perSlot = true;
+    return Fact{out, in.layout};
+  }
   if (!e->expertLinear || n == "Not")
     return std::nullopt;
   Expr *out = withChildren(Expr::Unary, e);
@@ -189,6 +208,8 @@ Analysis::Result Analysis::where(Operation *op) {
 
 Analysis::Result Analysis::binary(Operation *op) {
   StringRef n = onnxName(op);
+  if (Result key = stableKey(op))
+    return key;
   Fact acc = get(op->getOperand(0));
   auto number = [&](Value v, Fact &fact) {
     auto type = ranked(v);
@@ -221,7 +242,7 @@ Analysis::Result Analysis::binary(Operation *op) {
 // Index vectors: floor division by k, token * k + slot, sign tests.
 Analysis::Result Analysis::indexArithmetic(StringRef n, const Fact &a,
                                            const Fact &b,
-                                           const Layout &layout) {
+                                           const Layout &layout, bool floats) {
   Expr *x = a.expr, *y = b.expr;
   auto with = [&](Expr::Kind kind) {
     Expr *e = make(kind);
@@ -243,11 +264,15 @@ Analysis::Result Analysis::indexArithmetic(StringRef n, const Fact &a,
     if (n == "GreaterOrEqual" && c <= 0)
       return Fact{splat(1), Layout(layout.size())};
     if (x->kind == Expr::Perm && n == "Div" && c == slots)
-      return with(Expr::PermTok);
+      return with(floats && slots > 1 ? Expr::PermFrac : Expr::PermTok);
     if (x->kind == Expr::HitTok && n == "Mul" && c == slots)
       return with(Expr::HitTokK);
     return std::nullopt;
   }
+  bool signs = x->kind == Expr::PermSign || y->kind == Expr::PermSign;
+  if (signs && n == "Mul" && y->ids == x->ids && y->order == x->order &&
+      (x->kind == Expr::PermTok || y->kind == Expr::PermTok))
+    return with(Expr::PermTok);
   if (n == "Add" && y->ids == x->ids && y->order == x->order) {
     if (x->kind == Expr::HitTokK && y->kind == Expr::HitSlot)
       return with(Expr::HitFlat);
@@ -444,7 +469,7 @@ Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
         return std::nullopt;
   }
   if (isIndexKind(x) && (y->kind == Expr::Splat || isIndexKind(y)))
-    return indexArithmetic(n, a, b, *layout);
+    return indexArithmetic(n, a, b, *layout, isFloat(op->getOperand(0)));
   if (n == "Add")
     if (Result terms = sumTerms(op, a, b))
       return terms;

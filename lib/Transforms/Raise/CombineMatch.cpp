@@ -279,25 +279,32 @@ Analysis::Result Analysis::sumAll(Operation *op, const Fact &in) {
 
 Analysis::Result Analysis::reduceSum(Operation *op) {
   Fact in = get(op->getOperand(0));
+  auto rank = static_cast<int64_t>(in.layout.size());
   auto type = ranked(op->getOperand(0));
-  if (!type || !in.expr->ids ||
-      static_cast<int64_t>(in.layout.size()) != type.getRank())
+  if (!in.expr->ids || (type && type.getRank() != rank))
     return std::nullopt;
   if (op->getNumOperands() < 2 || isAbsent(op->getOperand(1)))
     return sumAll(op, in);
   auto axes = evalAllInts(op->getOperand(1));
-  if (!axes || axes->size() != 1)
+  if (!axes || axes->empty())
     return std::nullopt;
-  int64_t axis = axes->front() < 0 ? axes->front() + type.getRank()
-                                   : axes->front();
-  if (axis < 0 || axis >= type.getRank())
-    return std::nullopt;
-  Dim dim = in.layout[axis];
-  Layout rest = in.layout;
-  rest[axis].clear();
+  Layout summed, rest = in.layout;
+  for (int64_t &axis : *axes) {
+    axis += axis < 0 ? rank : 0;
+    if (axis < 0 || axis >= rank)
+      return std::nullopt;
+  }
+  llvm::sort(*axes);
+  for (int64_t axis : *axes) {
+    summed.push_back(in.layout[axis]);
+    rest[axis].clear();
+  }
   if (intAttr(op, "keepdims", 1) == 0)
-    rest.erase(rest.begin() + axis);
-  return sumOver(op, in, dim, rest);
+    for (int64_t axis : llvm::reverse(*axes))
+      rest.erase(rest.begin() + axis);
+  if (Result counts = countSlots(in, summed, rest))
+    return counts;
+  return axes->size() == 1 ? sumOver(op, in, summed[0], rest) : std::nullopt;
 }
 
 Analysis::Result Analysis::sumOver(Operation *op, const Fact &in,

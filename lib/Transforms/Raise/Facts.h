@@ -100,6 +100,9 @@ struct Expr {
     OneHot,    // id of the slot == index of the expert axis
     Perm,      // sorted row -> flat slot
     PermTok,   // sorted row -> token
+    PermFrac,  // sorted row -> flat slot / k as a fraction
+    PermSign,  // its sign
+    SortKey,   // flat slot -> id * slots + slot
     InvPerm,   // flat slot -> sorted row
     Hits,      // coordinates of expert's hits: axis of two, see `nums`
     HitTok,    // hit -> token

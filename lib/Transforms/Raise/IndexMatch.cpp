@@ -101,10 +101,10 @@ Analysis::Result Analysis::gather(Operation *op) {
   auto indexType = ranked(op->getOperand(1));
   if (axis < 0)
     axis += data.layout.size();
-  if (!indexType || axis < 0 ||
+  if ((!indexType && index.expr->kind == Expr::Leaf) || axis < 0 ||
       axis >= static_cast<int64_t>(data.layout.size()))
     return std::nullopt;
-  if (index.expr->kind == Expr::Splat && indexType.getRank() <= 1) {
+  if (index.expr->kind == Expr::Splat && indexType && indexType.getRank() <= 1) {
     int64_t i = static_cast<int64_t>(index.expr->nums[0]);
     bool drop = indexType.getRank() == 0;
     if (data.expr->kind == Expr::Weight && axis == 0 &&
@@ -270,6 +270,8 @@ Analysis::Result Analysis::concat(Operation *op) {
   if (axis == 0 && !parts[0].layout.empty() &&
       isAtom(parts[0].layout[0], Atom::Group))
     return joinGroups(parts, op);
+  if (parts[0].expr->kind == Expr::Count)
+    return joinCounts(parts);
   if (parts.size() == 1)
     return parts[0];
   if (parts.size() == 2 && parts[0].expr->kind == Expr::HitTok &&

@@ -53,7 +53,8 @@ bool Analysis::argsort(Operation *op, const Fact &in) {
     set(op->getResult(1), {inverse, {sortedFrom_[in.expr->order]}});
     return true;
   }
-  if (!isFlatSlots(in.layout[0]))
+  if (!isFlatSlots(in.layout[0]) ||
+      (in.expr->kind == Expr::IdTable && !isIdentity(in.expr)))
     return false;
   Atom rows{Atom::Sorted, -1};
   rows.order = op;
@@ -70,10 +71,11 @@ bool Analysis::argsort(Operation *op, const Fact &in) {
 
 bool Analysis::topk(Operation *op) {
   Fact in = get(op->getOperand(0));
-  if (in.expr->kind == Expr::IdTable || in.expr->kind == Expr::Perm)
+  if (in.expr->kind == Expr::IdTable || in.expr->kind == Expr::Perm ||
+      in.expr->kind == Expr::SortKey)
     return argsort(op, in);
   auto type = ranked(op->getOperand(0));
-  if (!type || type.getRank() < 2)
+  if (!type || type.getRank() < 2 || reading_.ignored.contains(op->getResult(1)))
     return false;
   int64_t axis = intAttr(op, "axis", -1);
   bool last = axis == -1 || axis == type.getRank() - 1;

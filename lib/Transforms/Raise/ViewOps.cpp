@@ -51,23 +51,25 @@ Analysis::Result Analysis::flattenOp(Operation *op) {
 
 Analysis::Result Analysis::squeeze(Operation *op) {
   auto type = ranked(op->getResult(0));
-  auto from = ranked(op->getOperand(0));
-  if (!type || !from)
-    return std::nullopt;
   Fact in = get(op->getOperand(0));
   SmallVector<int64_t> axes;
   bool adds = onnxName(op) == "Unsqueeze";
+  // Inside of branches and loops the layout may say more than the type.
+  auto from = ranked(op->getOperand(0));
+  if (!from && (in.expr->kind == Expr::Leaf || in.layout.empty()))
+    return std::nullopt;
   if (op->getNumOperands() > 1 && !isAbsent(op->getOperand(1))) {
     auto ints = evalAllInts(op->getOperand(1));
     if (!ints)
       return std::nullopt;
     axes = *ints;
   } else if (!adds) {
-    for (auto [i, dim] : llvm::enumerate(from.getShape()))
+    for (auto [i, dim] : llvm::enumerate(from ? from.getShape() : ArrayRef<int64_t>()))
       if (dim == 1)
         axes.push_back(i);
   }
-  int64_t rank = adds ? type.getRank() : from.getRank();
+  int64_t rank = from ? from.getRank() : static_cast<int64_t>(in.layout.size());
+  rank += adds ? static_cast<int64_t>(axes.size()) : 0;
   for (int64_t &axis : axes) {
     if (axis < 0)
       axis += rank;
@@ -93,7 +95,7 @@ Analysis::Result Analysis::squeeze(Operation *op) {
         return std::nullopt;
     }
   }
-  if (static_cast<int64_t>(layout.size()) != type.getRank())
+  if (type && static_cast<int64_t>(layout.size()) != type.getRank())
     return std::nullopt;
   return Fact{in.expr, layout};
 }
@@ -114,6 +116,10 @@ Analysis::Result Analysis::transposeOp(Operation *op) {
 // expression does not depend on.
 Analysis::Result Analysis::expand(Operation *op) {
   auto type = ranked(op->getResult(0));
+  if (auto to = type ? std::nullopt : evalAllInts(op->getOperand(0 + (op->getNumOperands() > 1))))
+    type = RankedTensorType::get(
+        llvm::map_to_vector(*to, [](int64_t d) { return d < 0 ? ShapedType::kDynamic : d; }),
+        cast<ShapedType>(op->getResult(0).getType()).getElementType());
   if (!type)
     return std::nullopt;
   if (onnxName(op) == "ConstantOfShape") {
@@ -275,6 +281,8 @@ Analysis::Result Analysis::pickOf(const Fact &in, int64_t axis, int64_t index,
 }
 
 bool Analysis::split(Operation *op) {
+  if (splitGroups(op))
+    return true;
   Fact in = get(op->getOperand(0));
   int64_t rank = in.layout.size();
   int64_t axis = intAttr(op, "axis", 0);
