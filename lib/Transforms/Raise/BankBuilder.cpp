@@ -9,12 +9,12 @@ namespace {
 
 RankedTensorType typeOf(const WeightItem &item) { return ranked(item.value); }
 
-// Rows and columns ([N, K] order) of a projection's matrix.
-std::optional<std::pair<int64_t, int64_t>> sizes(const Projection &p) {
+// Rows and columns ([N, K] order) of a projection's matrix, of one expert.
+std::optional<std::pair<int64_t, int64_t>> sizes(const Projection &p, size_t expert = 0) {
   const WeightSet &set = p.linear->weights;
-  if (set.items.empty())
+  if (set.items.size() <= expert)
     return std::nullopt;
-  auto type = typeOf(set.items.front());
+  auto type = typeOf(set.items[expert]);
   if (!type || type.getRank() < 2 || !type.hasStaticShape())
     return std::nullopt;
   int64_t r = type.getDimSize(type.getRank() - 2);
@@ -29,7 +29,7 @@ std::optional<std::pair<int64_t, int64_t>> sizes(const Projection &p) {
 } // namespace
 
 bool BankBuilder::checkSet(const WeightSet &set, int64_t experts,
-                           std::string &why) {
+                           std::string &why, bool anyWidth) {
   if (set.kind == WeightSet::Single || set.items.empty()) {
     why = "the experts share one matrix";
     return false;
@@ -50,7 +50,7 @@ bool BankBuilder::checkSet(const WeightSet &set, int64_t experts,
   }
   auto first = typeOf(set.items.front());
   for (auto [i, item] : llvm::enumerate(set.items)) {
-    if (!typeOf(item) || typeOf(item) != first) {
+    if (!typeOf(item) || (!anyWidth && typeOf(item) != first)) {
       why = "the experts' matrices have different shapes";
       return false;
     }
@@ -74,6 +74,40 @@ bool BankBuilder::checkSet(const WeightSet &set, int64_t experts,
   return true;
 }
 
+// Experts of different inner sizes: each fits together, in full matrices of its
+// own. False: they are not of this kind.
+bool BankBuilder::checkWidths(const Ffn &ffn, BankShape &shape) {
+  SmallVector<const Projection *> ps = {&ffn.up, &ffn.down};
+  if (ffn.gated)
+    ps.push_back(&ffn.gate);
+  for (const Projection *p : ps) {
+    const WeightSet &set = p->linear->weights;
+    if (set.kind != WeightSet::PerExpert || p->size >= 0 || p->offset != 0 ||
+        static_cast<int64_t>(set.items.size()) != shape.experts ||
+        (p->bias && (p->bias->weights.kind != WeightSet::PerExpert ||
+                     static_cast<int64_t>(p->bias->weights.items.size()) != shape.experts)))
+      return false;
+  }
+  for (int64_t e = 0; e < shape.experts; ++e) {
+    auto up = sizes(ffn.up, e), down = sizes(ffn.down, e);
+    auto gate = ffn.gated ? sizes(ffn.gate, e) : up;
+    if (!up || !down || !gate || *gate != *up || up->second != shape.hidden ||
+        down->first != shape.hidden || down->second != up->first)
+      return false;
+    for (const Projection *p : ps)
+      if (p->bias && p != &ffn.down) {
+        auto bias = typeOf(p->bias->weights.items[e]);
+        if (!bias || bias.getNumElements() != up->first)
+          return false;
+      }
+    shape.widths.push_back(up->first);
+    shape.inter = std::max(shape.inter, up->first);
+  }
+  if (llvm::all_equal(shape.widths))
+    shape.widths.clear();
+  return true;
+}
+
 std::optional<BankShape> BankBuilder::check(const Ffn &ffn, int64_t experts,
                                             std::string &why) {
   BankShape shape;
@@ -91,11 +125,16 @@ std::optional<BankShape> BankBuilder::check(const Ffn &ffn, int64_t experts,
     why = "the sizes of the expert's layers do not fit together";
     return std::nullopt;
   }
+  if (!checkWidths(ffn, shape)) {
+    shape.widths.clear();
+    shape.inter = up->first;
+  }
+  bool anyWidth = !shape.widths.empty();
   SmallVector<const Projection *> ps = {&ffn.up, &ffn.down};
   if (ffn.gated)
     ps.push_back(&ffn.gate);
   for (const Projection *p : ps) {
-    if (!checkSet(p->linear->weights, experts, why))
+    if (!checkSet(p->linear->weights, experts, why, anyWidth))
       return std::nullopt;
     if (!p->bias)
       continue;
@@ -109,13 +148,24 @@ std::optional<BankShape> BankBuilder::check(const Ffn &ffn, int64_t experts,
         return std::nullopt;
       }
     }
-    if (!checkSet(bias, experts, why))
+    if (!checkSet(bias, experts, why, anyWidth))
       return std::nullopt;
   }
   return shape;
 }
 
-Value BankBuilder::matrix(const Projection &p, const BankShape &shape) {
+Value BankBuilder::widened(Value v, int64_t axis, const BankShape &shape) {
+  SmallVector<int64_t> dims(cast<ShapedType>(v.getType()).getShape());
+  if (shape.widths.empty() || dims[axis] == shape.inter)
+    return v;
+  dims[axis] = shape.inter - dims[axis];
+  Type element = cast<ShapedType>(v.getType()).getElementType();
+  auto zeros = DenseElementsAttr::get(RankedTensorType::get(dims, element),
+                                      FloatAttr::get(element, 0.0).getValue());
+  return steps.concat({v, steps.literal(zeros)}, axis);
+}
+
+Value BankBuilder::matrix(const Projection &p, const BankShape &shape, int64_t innerAxis) {
   const WeightSet &set = p.linear->weights;
   auto canonical = [&](Value v) { // [.., K, N] or [.., N, K] -> part of rows
     int64_t rank = cast<ShapedType>(v.getType()).getRank();
@@ -161,7 +211,7 @@ Value BankBuilder::matrix(const Projection &p, const BankShape &shape) {
     return canonical(base);
   SmallVector<Value> rows;
   for (Value v : each) {
-    v = canonical(v);
+    v = widened(canonical(v), innerAxis, shape);
     SmallVector<int64_t> dims(cast<ShapedType>(v.getType()).getShape());
     dims.insert(dims.begin(), 1);
     rows.push_back(steps.reshape(v, dims));
@@ -169,7 +219,8 @@ Value BankBuilder::matrix(const Projection &p, const BankShape &shape) {
   return rows.size() == 1 ? rows.front() : steps.concat(rows, 0);
 }
 
-Value BankBuilder::biasOf(const Projection &p, int64_t experts, int64_t rows) {
+Value BankBuilder::biasOf(const Projection &p, const BankShape &shape, int64_t rows) {
+  int64_t experts = shape.experts;
   if (!p.bias)
     return {};
   const WeightSet &set = p.bias->weights;
@@ -181,7 +232,8 @@ Value BankBuilder::biasOf(const Projection &p, int64_t experts, int64_t rows) {
       if (item.index >= 0)
         v = steps.part(v, 0, item.index, 1);
       int64_t n = cast<ShapedType>(v.getType()).getNumElements();
-      each.push_back(steps.reshape(v, {1, n}));
+      v = steps.reshape(v, {1, n});
+      each.push_back(rows == shape.inter && n < rows ? widened(v, 1, shape) : v);
     }
     all = each.size() == 1 ? each.front() : steps.concat(each, 0);
   } else {
@@ -198,14 +250,13 @@ Value BankBuilder::biasOf(const Projection &p, int64_t experts, int64_t rows) {
 FlatSymbolRefAttr BankBuilder::build(const Ffn &ffn, const BankShape &shape,
                                      Location loc) {
   Parts parts;
-  int64_t e = shape.experts;
-  parts.up = matrix(ffn.up, shape);
-  parts.down = matrix(ffn.down, shape);
-  parts.upBias = biasOf(ffn.up, e, shape.inter);
-  parts.downBias = biasOf(ffn.down, e, shape.hidden);
+  parts.up = matrix(ffn.up, shape, 0);
+  parts.down = matrix(ffn.down, shape, 1);
+  parts.upBias = biasOf(ffn.up, shape, shape.inter);
+  parts.downBias = biasOf(ffn.down, shape, shape.hidden);
   if (ffn.gated) {
-    parts.gate = matrix(ffn.gate, shape);
-    parts.gateBias = biasOf(ffn.gate, e, shape.inter);
+    parts.gate = matrix(ffn.gate, shape, 0);
+    parts.gateBias = biasOf(ffn.gate, shape, shape.inter);
   }
   return build(parts, ffn, shape, loc);
 }

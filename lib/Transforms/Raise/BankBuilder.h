@@ -10,6 +10,7 @@ namespace moec::raise {
 
 struct BankShape {
   int64_t experts = 0, hidden = 0, inter = 0;
+  llvm::SmallVector<int64_t> widths; // of experts of different inner sizes
 };
 
 class BankBuilder {
@@ -43,10 +44,14 @@ public:
 
 private:
   std::string freshName();
-  bool checkSet(const WeightSet &set, int64_t experts, std::string &why);
+  bool checkSet(const WeightSet &set, int64_t experts, std::string &why,
+                bool anyWidth = false);
+  bool checkWidths(const Ffn &ffn, BankShape &shape);
   // [E, rows, cols] of a projection.
-  mlir::Value matrix(const Projection &p, const BankShape &shape);
-  mlir::Value biasOf(const Projection &p, int64_t experts, int64_t rows);
+  mlir::Value matrix(const Projection &p, const BankShape &shape, int64_t innerAxis);
+  mlir::Value biasOf(const Projection &p, const BankShape &shape, int64_t rows);
+  // A narrower expert's parameter, filled up with zeros along the inner axis.
+  mlir::Value widened(mlir::Value v, int64_t axis, const BankShape &shape);
 
   mlir::ModuleOp module;
   WeightSteps &steps;

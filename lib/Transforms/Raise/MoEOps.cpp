@@ -78,6 +78,8 @@ FlatSymbolRefAttr createBank(ModuleOp module, Location loc, StringRef name,
                              {"down_bias", symbols.downBias}})
     if (symbol)
       state.addAttribute(key, symbol);
+  if (!shape.widths.empty())
+    state.addAttribute("widths", builder.getDenseI64ArrayAttr(shape.widths));
   builder.create(state);
   return FlatSymbolRefAttr::get(builder.getStringAttr(name));
 }

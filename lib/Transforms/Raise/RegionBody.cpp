@@ -195,18 +195,41 @@ private:
     return out.sources.size() - 1;
   }
 
-  // The same formula over another tensor is no other kind of expert.
+  // The same formula over another tensor, or over what a few operations without
+  // matrices make of it, is no other kind of expert.
   bool oneSource(Operation *&at, std::string &why) {
-    llvm::StringMap<const Recipe *> byFormula;
-    for (const Recipe &recipe : out.experts) {
-      const Recipe *known = byFormula.insert({keyOf(recipe, false), &recipe}).first->second;
-      if (known->key == recipe.key)
-        continue;
-      at = recipe.result.getDefiningOp();
-      why = "the experts read more than one source of tokens";
-      return false;
-    }
+    SmallVector<const Recipe *> kinds;
+    for (const Recipe &recipe : out.experts)
+      if (llvm::none_of(kinds, [&](const Recipe *k) { return k->key == recipe.key; }))
+        kinds.push_back(&recipe);
+    for (size_t i = 0; i < kinds.size(); ++i)
+      for (size_t j = 0; j < i; ++j)
+        if (sameEnd(*kinds[i], *kinds[j])) {
+          at = Value(kinds[i]->result).getDefiningOp();
+          why = "the experts read more than one source of tokens";
+          return false;
+        }
     return true;
+  }
+
+  bool sameEnd(const Recipe &a, const Recipe &b) {
+    size_t most = std::min(a.ops.size(), b.ops.size());
+    for (size_t n = most; n > 0; --n) {
+      size_t x = a.ops.size() - n, y = b.ops.size() - n;
+      if (hasMatrix(ArrayRef(a.ops).take_front(x)) || hasMatrix(ArrayRef(b.ops).take_front(y)))
+        return false;
+      if (hasMatrix(ArrayRef(a.ops).drop_front(x)) && keyOf(a, x, false) == keyOf(b, y, false))
+        return true;
+    }
+    return false;
+  }
+
+  static bool hasMatrix(ArrayRef<Operation *> ops) {
+    return llvm::any_of(ops, [](Operation *op) {
+      return llvm::any_of(op->getOperands(), [](Value v) {
+        return isWeight(v) && ranked(v) && ranked(v).getRank() >= 2;
+      });
+    });
   }
 
   // What each expert's result needs, in order.
@@ -363,28 +386,29 @@ private:
     return true;
   }
 
-  // Equal for experts that compute the same function of their parameters.
-  // Without `sources` also for those that read other tensors.
-  std::string keyOf(const Recipe &recipe, bool sources = true) {
+  // Equal for experts that compute the same function of their parameters, from
+  // operation `from` on; without `sources` also when they read other tensors.
+  std::string keyOf(const Recipe &recipe, size_t from = 0, bool sources = true) {
     std::string key;
     llvm::raw_string_ostream os(key);
-    llvm::DenseMap<Value, unsigned> number;
+    llvm::DenseMap<Value, unsigned> number, parameter;
     auto name = [&](Value v) {
-      if (auto it = recipe.sources.find(v); it != recipe.sources.end())
-        os << 's' << (sources ? it->second : 0);
-      else if (auto p = llvm::find(recipe.parameters, v); p != recipe.parameters.end())
-        os << 'p' << (p - recipe.parameters.begin());
-      else if (auto n = number.find(v); n != number.end())
+      Operation *op = v.getDefiningOp();
+      if (auto n = number.find(v); n != number.end())
         os << 'v' << n->second;
       else if (isAbsent(v))
         os << '_';
-      else if (Operation *op = v.getDefiningOp(); isOnnx(op, "Constant"))
+      else if (llvm::is_contained(recipe.parameters, v))
+        os << 'p' << parameter.insert({v, parameter.size()}).first->second << v.getType();
+      else if (isOnnx(op, "Constant"))
         os << op->getAttrDictionary();
       else if (Expr *e = analysis.get(v).expr; e->kind == Expr::Splat)
         os << e->nums[0];
+      else
+        os << 's' << (sources ? recipe.sources.lookup(v) : 0);
       os << ' ';
     };
-    for (Operation *op : recipe.ops) {
+    for (Operation *op : ArrayRef(recipe.ops).drop_front(from)) {
       os << op->getName() << op->getAttrDictionary();
       for (OpOperand &operand : op->getOpOperands())
         if (!isSizeOperand(operand))
@@ -396,8 +420,6 @@ private:
       }
       os << '\n';
     }
-    for (Value v : recipe.parameters)
-      os << v.getType();
     name(recipe.result);
     return key;
   }
