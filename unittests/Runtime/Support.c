@@ -18,6 +18,12 @@ void test_context_release(moert_ctx *ctx) {
   free(ctx);
 }
 
+uint64_t test_context_peak(moert_ctx *ctx) {
+  moert_counters counters = {0};
+  moert_memory_counters(ctx->memory, &counters);
+  return counters.peak_memory_bytes;
+}
+
 moert_status test_context_run(moert_ctx *ctx, void (*body)(moert_ctx *, void *), void *arg,
                               moert_error *error) {
   jmp_buf jump;

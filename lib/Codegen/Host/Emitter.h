@@ -108,6 +108,9 @@ public:
   /// Over the last dimension.
   void softmax(const Tensor &source, bool log, const Tensor &destination);
 
+  /// The product of two tensors of rank >= 2, in f32 for half precision (MatMul.cpp).
+  Tensor matrixProduct(Tensor a, Tensor b);
+
   // Weights and kernels.
   unsigned weightSlot(WeightEntry entry);
   unsigned kernelSlot(const std::string &spec);
@@ -173,6 +176,7 @@ void addStateful(Handlers &handlers);
 void addMoe(Handlers &handlers);
 void addControlFlow(Handlers &handlers);
 void addSequences(Handlers &handlers);
+void addSoft(Handlers &handlers);
 void addSelect(Handlers &handlers);
 void addQuantisation(Handlers &handlers);
 void addUnique(Handlers &handlers);

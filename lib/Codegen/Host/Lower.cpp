@@ -32,6 +32,7 @@ const Handlers &moec::host::allHandlers() {
     addMoe(h);
     addControlFlow(h);
     addSequences(h);
+    addSoft(h);
     addSelect(h);
     addQuantisation(h);
     addUnique(h);

@@ -191,7 +191,6 @@ static Tensor productNest(Emitter &e, Tensor a, Tensor b, const Values &batch) {
   return e.reshape(out, std::move(outDims));
 }
 
-/// The product of two tensors of rank >= 2, in f32 for half precision.
 static Tensor product(Emitter &e, Tensor a, Tensor b) {
   if (isPackable(b) && kernelType(a.dtype))
     return gemm(e, a, b, nullptr);
@@ -202,6 +201,10 @@ static Tensor product(Emitter &e, Tensor a, Tensor b) {
   if (kernelType(a.dtype))
     return bgemm(e, e.floats(a), e.floats(b), batch);
   return productNest(e, std::move(a), std::move(b), batch);
+}
+
+Tensor Emitter::matrixProduct(Tensor a, Tensor b) {
+  return ::product(*this, std::move(a), std::move(b));
 }
 
 static mlir::LogicalResult matMul(Emitter &e, mlir::Operation *op, Tensors &args,

@@ -1,6 +1,6 @@
-// Ops of the `moe` dialect: weights and experts. Routing stands in Select.cpp.
-#include "moec/Dialect/MoE/MoE.h"
-#include "Emitter.h"
+// Ops of the `moe` dialect: weights, and experts whose formula is a #moe.ffn. Routing stands in
+// Select.cpp, other experts in RegionExperts.cpp.
+#include "Moe.h"
 #include "moec/Codegen/KernelSpec/KernelSpec.h"
 
 using namespace moec::host;
@@ -34,7 +34,7 @@ static mlir::Type exactType(mlir::Value value) {
   return own;
 }
 
-static mlir::FailureOr<Tensor> weight(Emitter &e, llvm::StringRef name) {
+mlir::FailureOr<Tensor> moec::host::weight(Emitter &e, llvm::StringRef name) {
   auto it = e.binds.find(name);
   if (it == e.binds.end())
     return e.error("the weight \"" + name + "\", which no bind names");
@@ -77,18 +77,10 @@ static Value *packed(Emitter &e, std::string name, llvm::StringRef layout, DType
 }
 
 static std::optional<std::string> refusal(moec::moe::BankOp bank) {
-  if (!bank.getBody())
-    return "experts whose formula is a region";
   if (!bank.getUp() || !bank.getDown() || (bank.getBody()->getGated() && !bank.getGate()))
     return "a bank without up and down projections";
   if (bank.getBody()->getGated() && !bank.getGateBias() != !bank.getUpBias())
     return "a bias for only one of gate and up";
-  for (int64_t i = 0, n = static_cast<int64_t>(bank.getExperts()); i < n; ++i) {
-    if (bank.getWidth(i) != static_cast<int64_t>(bank.getInter()))
-      return "experts of different widths";
-    if (bank.getExpertStorage(i) == "identity")
-      return "experts that are the identity";
-  }
   return std::nullopt;
 }
 
@@ -134,25 +126,106 @@ static mlir::FailureOr<Bank> packBank(Emitter &e, moec::moe::BankOp bank, int64_
   return b;
 }
 
-/// Ids as rows of the parameters, where experts do not own the row of their number.
-static Tensor rowsOfIds(Emitter &e, moec::moe::BankOp bank, Tensor ids) {
-  auto count = static_cast<int64_t>(bank.getExperts());
-  Values table{e.i64(-1)}; // of id -1
-  bool own = true;
-  for (int64_t i = 0; i < count; ++i) {
-    int64_t row = bank.getExpertStorage(i) == "zero" ? -1 : bank.getSlab(i);
-    own &= row == i;
-    table.push_back(e.i64(row));
+/// For each expert a number in memory; null when all are the expected ones.
+static Value *table(Emitter &e, moec::moe::BankOp bank,
+                    llvm::function_ref<int64_t(int64_t)> number,
+                    llvm::function_ref<int64_t(int64_t)> expected) {
+  Values numbers;
+  bool same = true;
+  for (int64_t i = 0, n = static_cast<int64_t>(bank.getExperts()); i < n; ++i) {
+    numbers.push_back(e.i64(number(i)));
+    same &= number(i) == expected(i);
   }
-  if (own)
-    return ids;
-  Tensor rows = e.inMemory(e.fromIntegers(DType::I32, std::move(table), false));
-  rows.ints.reset();
-  Tensor one = e.fromIntegers(DType::I32, {e.i64(1)}, true);
-  Tensor at = e.dense(e.lazy("Add", DType::I32, {std::move(ids), std::move(one)}));
-  Tensor out = e.allocate(DType::I32, at.dims);
-  e.call("op_gather", {e.view(rows), e.view(at), e.i64(0), out.data, e.cstring(e.nodeName())});
-  return out;
+  return same ? nullptr : e.inMemory(e.fromIntegers(DType::I32, std::move(numbers), false)).data;
+}
+
+static Value *slabTable(Emitter &e, moec::moe::BankOp bank) {
+  auto slab = [&](int64_t i) -> int64_t {
+    llvm::StringRef storage = bank.getExpertStorage(i);
+    return storage == "zero"       ? MOERT_SLAB_ZERO
+           : storage == "identity" ? MOERT_SLAB_IDENTITY
+                                   : bank.getSlab(i);
+  };
+  return table(e, bank, slab, [](int64_t i) { return i; });
+}
+
+static Value *widthTable(Emitter &e, moec::moe::BankOp bank) {
+  return table(e, bank, [&](int64_t i) { return bank.getWidth(i); },
+               [&](int64_t) { return static_cast<int64_t>(bank.getInter()); });
+}
+
+mlir::FailureOr<Routing> moec::host::routingOf(Emitter &e, moec::moe::ExpertsOp layer,
+                                               int64_t experts, Tensors &args) {
+  Routing r;
+  r.tokens = args[0].dims[0];
+  if (layer.getIds()) {
+    r.ids = std::move(args[1]);
+    r.weights = std::move(args[2]);
+  } else {
+    Value *slots = e.i64(experts);
+    r.ids = e.cast(e.iota({r.tokens, slots}, 1), DType::I32);
+    r.weights = layer.getWeights() ? std::move(args[1]) : e.scalar(DType::F32, 1);
+    if (!layer.getWeights())
+      r.weights.dims = {r.tokens, slots};
+  }
+  if (r.ids.rank() != 2 || r.weights.rank() != 2)
+    return e.error("ids or weights that are not a matrix");
+  r.slots = e.checkEqual(r.ids.dims[1], r.weights.dims[1], "ids and weights differ in slots");
+  e.checkEqual(r.ids.dims[0], r.tokens, "there are not ids for each token");
+  e.checkEqual(r.weights.dims[0], r.tokens, "there are not weights for each token");
+  r.ids = e.denseAs(std::move(r.ids), DType::I32);
+  r.weights = e.denseAs(std::move(r.weights), DType::F32);
+  return r;
+}
+
+static mlir::LogicalResult ffnExperts(Emitter &e, moec::moe::ExpertsOp layer,
+                                      moec::moe::BankOp bank, Tensors &args, Tensors &results) {
+  if (auto why = refusal(bank))
+    return e.error(*why);
+  int64_t rows = mlir::cast<mlir::ShapedType>(e.binds[*bank.getUp()].getType()).getDimSize(0);
+  auto experts = static_cast<int64_t>(bank.getExperts());
+  auto b = packBank(e, bank, rows);
+  if (mlir::failed(b))
+    return mlir::failure();
+  auto routing = routingOf(e, layer, experts, args);
+  if (mlir::failed(routing))
+    return mlir::failure();
+  Tensor x = std::move(args[0]);
+  Value *hidden = e.i64(static_cast<int64_t>(bank.getHidden()));
+  e.checkEqual(x.dims[1], hidden, "the tokens do not have the bank's hidden size");
+  Values shape = x.dims;
+  Value *runs = routing->tokens, *each = routing->slots;
+  if (layer.getCombine() == "none") { // every slot is a token of its own
+    x = e.inMemory(std::move(x));
+    x.dims = shape = {runs, each, hidden};
+    x.strides = {x.strides[0], e.i64(0), x.strides[1]};
+    runs = e.mul(runs, each);
+    each = e.i64(1);
+  }
+  x = e.denseAs(std::move(x), DType::F32);
+  Tensor out = e.allocate(DType::F32, shape);
+  Value *slabs = slabTable(e, bank), *widths = widthTable(e, bank);
+  bool mixed = slabs || widths;
+  Values call{e.i32(static_cast<int32_t>(e.kernelSlot(b->up.text()))),
+              e.i32(static_cast<int32_t>(e.kernelSlot(b->down.text()))),
+              runs,
+              hidden,
+              e.i64(static_cast<int64_t>(bank.getInter())),
+              e.i64(mixed ? experts : rows),
+              each,
+              x.data,
+              routing->ids.data,
+              routing->weights.data,
+              b->gateUp,
+              b->gateUpBias,
+              b->downWeights,
+              b->downBias};
+  if (mixed)
+    call.insert(call.end(), {slabs ? slabs : e.null(), widths ? widths : e.null()});
+  call.push_back(out.data);
+  e.call(mixed ? "experts_mixed" : "experts", call);
+  results.push_back(e.cast(std::move(out), resultType(layer)));
+  return mlir::success();
 }
 
 static mlir::LogicalResult experts(Emitter &e, mlir::Operation *op, Tensors &args,
@@ -162,49 +235,8 @@ static mlir::LogicalResult experts(Emitter &e, mlir::Operation *op, Tensors &arg
   if (found == e.banks.end())
     return e.error("the bank \"" + layer.getBank() + "\", which does not exist");
   auto bank = mlir::cast<moec::moe::BankOp>(found->second);
-  if (auto why = refusal(bank))
-    return e.error(*why);
-  int64_t rows = mlir::cast<mlir::ShapedType>(e.binds[*bank.getUp()].getType()).getDimSize(0);
-  auto b = packBank(e, bank, rows);
-  if (mlir::failed(b))
-    return mlir::failure();
-  Tensor x = std::move(args[0]);
-  Value *tokens = x.dims[0], *hidden = e.i64(static_cast<int64_t>(bank.getHidden()));
-  e.checkEqual(x.dims[1], hidden, "the tokens do not have the bank's hidden size");
-  Tensor ids, weights;
-  if (layer.getIds()) {
-    ids = std::move(args[1]);
-    weights = std::move(args[2]);
-  } else {
-    Value *slots = e.i64(static_cast<int64_t>(bank.getExperts()));
-    ids = e.cast(e.iota({tokens, slots}, 1), DType::I32);
-    weights = layer.getWeights() ? std::move(args[1]) : e.scalar(DType::F32, 1);
-    if (!layer.getWeights())
-      weights.dims = {tokens, slots};
-  }
-  Value *slots = e.checkEqual(ids.dims[1], weights.dims[1], "ids and weights differ in slots");
-  e.checkEqual(ids.dims[0], tokens, "there are not ids for each token");
-  e.checkEqual(weights.dims[0], tokens, "there are not weights for each token");
-  ids = e.dense(rowsOfIds(e, bank, std::move(ids)));
-  weights = e.denseAs(std::move(weights), DType::F32);
-  Values shape = x.dims;
-  Value *runs = tokens, *each = slots;
-  if (layer.getCombine() == "none") { // every slot is a token of its own
-    x = e.inMemory(std::move(x));
-    x.dims = shape = {tokens, slots, hidden};
-    x.strides = {x.strides[0], e.i64(0), x.strides[1]};
-    runs = e.mul(tokens, slots);
-    each = e.i64(1);
-  }
-  x = e.denseAs(std::move(x), DType::F32);
-  Tensor out = e.allocate(DType::F32, shape);
-  e.call("experts",
-         {e.i32(static_cast<int32_t>(e.kernelSlot(b->up.text()))),
-          e.i32(static_cast<int32_t>(e.kernelSlot(b->down.text()))), runs, hidden,
-          e.i64(static_cast<int64_t>(bank.getInter())), e.i64(rows), each, x.data, ids.data,
-          weights.data, b->gateUp, b->gateUpBias, b->downWeights, b->downBias, out.data});
-  results.push_back(e.cast(std::move(out), resultType(op)));
-  return mlir::success();
+  return bank.getBody() ? ffnExperts(e, layer, bank, args, results)
+                        : regionExperts(e, layer, bank, args, results);
 }
 
 void moec::host::addMoe(Handlers &h) {

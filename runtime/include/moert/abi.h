@@ -14,6 +14,9 @@
 
 typedef struct moert_ctx moert_ctx;
 
+/* Rows of parameters that experts_mixed takes for an expert without any. */
+enum { MOERT_SLAB_ZERO = -1, MOERT_SLAB_IDENTITY = -2 };
+
 /* The functions of api_functions.def, in their order; each takes the context first. */
 typedef struct moert_api {
 #define MOERT_API_FN(result, name, ...) result (*name)(moert_ctx *ctx, __VA_ARGS__);

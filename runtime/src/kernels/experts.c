@@ -19,6 +19,7 @@ typedef struct {
   int64_t T, H, I, K;
   const float *x, *weights, *up_bias, *down_bias;
   const char *gate_up, *down_weights;
+  const int32_t *slabs, *widths; /* of each expert; null: its own row, all of I */
   float *out;
   moert_dispatch d;
   int64_t I16, H16;    /* rounded up to 16 */
@@ -40,6 +41,14 @@ static block block_at(const moert_group *group, int64_t part) {
   return (block){group, group->first + from, moert_min(group->part_rows, group->rows - from)};
 }
 
+static int64_t slab_of(const experts_job *job, block b) {
+  return job->slabs ? job->slabs[b.group->expert] : b.group->expert;
+}
+
+static int64_t width_of(const experts_job *job, block b) {
+  return job->widths ? job->widths[b.group->expert] : job->I;
+}
+
 // The rows of x that a block needs, one after the other.
 static const float *gather(const experts_job *job, block b, int worker, int64_t *lda) {
   *lda = 0;
@@ -56,30 +65,51 @@ static const float *gather(const experts_job *job, block b, int worker, int64_t 
 static void run_up(const experts_job *job, block b, int64_t first_panel, int64_t panels,
                    float *hidden, int worker) {
   const moert_tiles *t = job->up;
+  int64_t row = slab_of(job, b);
+  panels = moert_min(panels, MOERT_PANELS(width_of(job, b)) - first_panel);
+  if (row < 0 || panels <= 0)
+    return;
   int64_t panel = job->H * t->columns, slab = job->I16 / MOERT_COLUMNS * panel;
   int64_t bias_row = job->I16 / MOERT_COLUMNS * t->columns;
   moert_product p = {.tiles = t, .b_k = t->columns, .b_p = panel, .bias_p = t->columns,
                      .ldc = job->I16, .c_p = MOERT_COLUMNS, .rows = b.rows, .panels = panels,
                      .k = job->H};
   p.a = gather(job, b, worker, &p.lda);
-  p.b = job->gate_up + (b.group->expert * slab + first_panel * panel) * t->weight_bytes;
+  p.b = job->gate_up + (row * slab + first_panel * panel) * t->weight_bytes;
   if (job->up_bias)
-    p.bias = job->up_bias + b.group->expert * bias_row + first_panel * t->columns;
+    p.bias = job->up_bias + row * bias_row + first_panel * t->columns;
   p.c = hidden + first_panel * MOERT_COLUMNS;
   moert_product_run(&p);
+}
+
+// Columns of the result of an expert without parameters: the tokens themselves, or zeros.
+static void run_special(const experts_job *job, block b, int64_t first, int64_t columns) {
+  for (int64_t r = 0; r < b.rows; ++r) {
+    float *y = job->y + (b.first + r) * job->H16 + first;
+    size_t bytes = (size_t)columns * sizeof(float);
+    if (slab_of(job, b) == MOERT_SLAB_IDENTITY)
+      memcpy(y, job->x + job->d.slot[b.first + r] / job->K * job->H + first, bytes);
+    else
+      memset(y, 0, bytes);
+  }
 }
 
 static void run_down(const experts_job *job, block b, int64_t first_panel, int64_t panels,
                      const float *hidden) {
   int64_t panel = job->I * MOERT_COLUMNS, slab = job->H16 / MOERT_COLUMNS * panel;
-  int64_t first = first_panel * MOERT_COLUMNS;
+  int64_t first = first_panel * MOERT_COLUMNS, row = slab_of(job, b);
+  int64_t columns = moert_min(panels * MOERT_COLUMNS, job->H - first);
+  if (row < 0) {
+    run_special(job, b, first, columns);
+    return;
+  }
   moert_product p = {.tiles = job->down, .a = hidden, .lda = job->I16, .b_k = MOERT_COLUMNS,
                      .b_p = panel, .bias_p = MOERT_COLUMNS, .c = job->y + b.first * job->H16 + first,
-                     .ldc = job->H16, .c_p = MOERT_COLUMNS, .rows = b.rows, .k = job->I};
-  p.b = job->down_weights + (b.group->expert * slab + first_panel * panel) * job->down->weight_bytes;
+                     .ldc = job->H16, .c_p = MOERT_COLUMNS, .rows = b.rows, .k = width_of(job, b)};
+  p.b = job->down_weights + (row * slab + first_panel * panel) * job->down->weight_bytes;
   if (job->down_bias)
-    p.bias = job->down_bias + b.group->expert * job->H + first;
-  moert_product_columns(&p, moert_min(panels * MOERT_COLUMNS, job->H - first));
+    p.bias = job->down_bias + row * job->H + first;
+  moert_product_columns(&p, columns);
 }
 
 // out[tokens, columns] = the weighted sum of the tokens' rows of y.
@@ -224,21 +254,23 @@ static void schedule(moert_ctx *ctx, experts_job *job) {
   moert_free(ctx, job->hidden);
 }
 
-void moert_experts(moert_ctx *ctx, int32_t slot_up, int32_t slot_down, int64_t T, int64_t H,
-                   int64_t I, int64_t E, int64_t K, const float *x, const int32_t *ids,
-                   const float *weights, const void *gate_up, const float *gate_up_bias,
-                   const void *down, const float *down_bias, float *out) {
+// The job tells sizes, parameters and where results go; x, weights and out are those of all tokens.
+static void experts(moert_ctx *ctx, int32_t slot_up, int32_t slot_down, int64_t T, int64_t E,
+                    const int32_t *ids, experts_job job) {
   const moert_up_kernel *up =
       moert_kernel_table(ctx, slot_up, MOERT_KERNEL_EXPERTS_UP, MOERT_KERNEL_EXPERTS_UP);
   const moert_gemm_kernel *second =
       moert_kernel_table(ctx, slot_down, MOERT_KERNEL_GEMM, MOERT_KERNEL_GEMM);
+  int64_t H = job.H, I = job.I, K = job.K;
+  const float *x = job.x, *weights = job.weights;
+  float *out = job.out;
   if (T <= 0 || H <= 0)
     return;
-  experts_job job = {.up = &up->tiles, .down = &second->tiles, .combine = second->combine, .H = H,
-                     .I = I, .K = K, .up_bias = gate_up_bias, .down_bias = down_bias,
-                     .gate_up = gate_up, .down_weights = down,
-                     .I16 = MOERT_PANELS(I) * MOERT_COLUMNS,
-                     .H16 = MOERT_PANELS(H) * MOERT_COLUMNS};
+  job.up = &up->tiles;
+  job.down = &second->tiles;
+  job.combine = second->combine;
+  job.I16 = MOERT_PANELS(I) * MOERT_COLUMNS;
+  job.H16 = MOERT_PANELS(H) * MOERT_COLUMNS;
   moert_product check = {.lda = H, .ldc = moert_max(job.I16, job.H16),
                          .b_p = moert_max(H * up->tiles.columns, I * MOERT_COLUMNS),
                          .k = moert_max(H, I)};
@@ -262,4 +294,25 @@ void moert_experts(moert_ctx *ctx, int32_t slot_up, int32_t slot_down, int64_t T
       schedule(ctx, &job);
     moert_free(ctx, job.d.memory);
   }
+}
+
+void moert_experts(moert_ctx *ctx, int32_t slot_up, int32_t slot_down, int64_t T, int64_t H,
+                   int64_t I, int64_t E, int64_t K, const float *x, const int32_t *ids,
+                   const float *weights, const void *gate_up, const float *gate_up_bias,
+                   const void *down, const float *down_bias, float *out) {
+  experts(ctx, slot_up, slot_down, T, E, ids,
+          (experts_job){.H = H, .I = I, .K = K, .x = x, .weights = weights, .gate_up = gate_up,
+                        .up_bias = gate_up_bias, .down_weights = down, .down_bias = down_bias,
+                        .out = out});
+}
+
+void moert_experts_mixed(moert_ctx *ctx, int32_t slot_up, int32_t slot_down, int64_t T, int64_t H,
+                         int64_t I, int64_t E, int64_t K, const float *x, const int32_t *ids,
+                         const float *weights, const void *gate_up, const float *gate_up_bias,
+                         const void *down, const float *down_bias, const int32_t *slabs,
+                         const int32_t *widths, float *out) {
+  experts(ctx, slot_up, slot_down, T, E, ids,
+          (experts_job){.H = H, .I = I, .K = K, .x = x, .weights = weights, .gate_up = gate_up,
+                        .up_bias = gate_up_bias, .down_weights = down, .down_bias = down_bias,
+                        .slabs = slabs, .widths = widths, .out = out});
 }

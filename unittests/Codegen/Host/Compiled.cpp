@@ -10,6 +10,7 @@ extern "C" {
 typedef void (*test_body)(moert_ctx *ctx, void *arg);
 moert_ctx *test_context_create(int threads, int64_t spin_us);
 void test_context_release(moert_ctx *ctx);
+uint64_t test_context_peak(moert_ctx *ctx);
 moert_status test_context_run(moert_ctx *ctx, test_body body, void *arg, moert_error *error);
 }
 
@@ -231,7 +232,8 @@ Lowered lower(const std::string &ir, const HostOptions &options) {
   return out;
 }
 
-Outcome runCompiled(const std::string &ir, const std::vector<Numbers> &inputs) {
+Outcome runCompiled(const std::string &ir, const std::vector<Numbers> &inputs,
+                    uint64_t *peakBytes) {
   Outcome out;
   Lowered lowered = lower(ir);
   if (!lowered.error.empty()) {
@@ -256,6 +258,8 @@ Outcome runCompiled(const std::string &ir, const std::vector<Numbers> &inputs) {
   moert_error error = {};
   if (test_context_run(ctx, execute, &run, &error) != MOERT_OK)
     out.error = error.message;
+  if (peakBytes)
+    *peakBytes = test_context_peak(ctx);
   test_context_release(ctx);
   for (const Array &a : run.outputs)
     out.results.push_back(toNumbers(a));

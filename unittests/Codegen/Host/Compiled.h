@@ -13,8 +13,10 @@ using reference::test::i64;
 using reference::test::Numbers;
 using reference::test::Outcome;
 
-/// Compiles @main and runs it. Errors of the compiler and of the run are `error`.
-Outcome runCompiled(const std::string &ir, const std::vector<Numbers> &inputs);
+/// Compiles @main and runs it. Errors of the compiler and of the run are `error`; `peakBytes` gets
+/// the most memory that the run had.
+Outcome runCompiled(const std::string &ir, const std::vector<Numbers> &inputs,
+                    uint64_t *peakBytes = nullptr);
 
 /// One op, as in Reference/Run.h, but with results of known rank.
 struct OpCase {
