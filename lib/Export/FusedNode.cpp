@@ -188,35 +188,97 @@ SmallVector<Value> Lowering::packedInputs(Build &b, moe::BankOp bank, Type eleme
   return inputs;
 }
 
-bool Lowering::fusable(moe::ExpertsOp op, moe::RouteOp route, moe::BankOp bank) {
-  bool same = options.fused == ExportOptions::Fused::automatic;
+// w / sum(w) over the slots: w.
+static Value normalisedFrom(Value v) {
+  Operation *div = v.getDefiningOp();
+  if (!div || div->getName().getStringRef() != "onnx.Div")
+    return {};
+  Value w = div->getOperand(0);
+  Operation *sum = source(div->getOperand(1)).getDefiningOp();
+  return sum && sum->getName().getStringRef() == "onnx.ReduceSum" &&
+                 source(sum->getOperand(0)) == source(w) && rankedType(w).getRank() == 2 &&
+                 rankedType(sum->getResult(0)).getRank() == 2 &&
+                 rankedType(sum->getResult(0)).getDimSize(1) == 1
+             ? w
+             : Value();
+}
+
+// Any router with k used slots in each row, as the inputs of QMoE: falling numbers for the chosen
+// experts, and their weights.
+static std::optional<NodeRouter> scattered(Build &b, moe::ExpertsOp op, int64_t experts,
+                                           Type element) {
+  Value w = op.getWeights();
+  int64_t k = rankedType(op.getIds()).getDimSize(1);
+  if (wider(elementOf(w), element) != element || ShapedType::isDynamic(k))
+    return std::nullopt;
+  Value ids = b.cast(op.getIds(), b.builder.getI64Type());
+  auto type = RankedTensorType::get({rankedType(w).getDimSize(0), experts}, element);
+  Value zeros = b.zeros(b.concat({b.gather(b.shape(ids), b.ints(0), 0), b.ints(experts)}, 0), type);
+  SmallVector<float> falling;
+  for (int64_t i = k; i > 0; --i)
+    falling.push_back(static_cast<float>(i));
+  auto row = RankedTensorType::get({1, k}, b.builder.getF32Type());
+  Value ranks = b.cast(b.constant(DenseElementsAttr::get(row, ArrayRef(falling))), element);
+  ranks = b.op("Expand", {ranks, b.shape(ids)}, rankedType(ids).clone(element));
+  auto put = [&](Value values) {
+    return b.op("ScatterElements", {zeros, ids, values}, type,
+                {b.attr("axis", 1), b.attr("reduction", "none")});
+  };
+  return NodeRouter{put(ranks), put(b.cast(w, element)), k, false};
+}
+
+std::optional<NodeRouter> Lowering::nodeRouter(Build &b, moe::ExpertsOp op, moe::BankOp bank,
+                                               bool packed) {
   Type element = elementOf(op.getX());
-  return fits(bank) && fits(route.getRouter(), bank.getExperts(), same) &&
-         (element.isF32() || element.isF16() || element.isBF16());
+  auto route = op.getIds().getDefiningOp<moe::RouteOp>();
+  int64_t experts = bank.getExperts();
+  bool same = options.fused == ExportOptions::Fused::automatic;
+  if (route && source(op.getWeights()) == route.getWeights() && !route.getBias() &&
+      fits(route.getRouter(), experts, same))
+    if (Value logits = logitsAs(b, route.getLogits(), element))
+      return NodeRouter{logits, {}, static_cast<int64_t>(route.getRouter().getK()),
+                        route.getRouter().getRenorm() != moe::RouterRenorm::None};
+  // Only QMoE is told the weights.
+  if (!packed)
+    return std::nullopt;
+  auto select = op.getIds().getDefiningOp<moe::SelectOp>();
+  bool topK = select && !select.getCount() &&
+              (select.getKind() == "top_k" || select.getKind() == "grouped_top_k");
+  if (topK && select.getKind() == "top_k" && select.getWeightScores()) {
+    Value plain = source(op.getWeights()), of = normalisedFrom(plain);
+    if (plain == select.getWeights() || (of && source(of) == select.getWeights())) {
+      Value probs = logitsAs(b, select.getScores(), element);
+      Value weights = logitsAs(b, select.getWeightScores(), element);
+      if (probs && weights)
+        return NodeRouter{probs, weights, static_cast<int64_t>(*select.getK()),
+                          static_cast<bool>(of)};
+    }
+  }
+  return route || topK ? scattered(b, op, experts, element) : std::nullopt;
 }
 
 bool Lowering::fuse(moe::ExpertsOp op) {
   if (!op.getIds() || op.getCombine() != "sum")
     return false;
-  auto route = op.getIds().getDefiningOp<moe::RouteOp>();
-  if (!route || source(op.getWeights()) != route.getWeights() || route.getBias())
-    return false;
   moe::BankOp bank = moe::findBank(op, op.getBank());
   Type element = elementOf(op.getX());
-  if (!fusable(op, route, bank))
+  if (!fits(bank) || !(element.isF32() || element.isF16() || element.isBF16()))
     return false;
   Build b(op, layerName(op));
-  Value logits = logitsAs(b, route.getLogits(), element);
-  if (!logits)
+  SmallVector<NamedAttribute> attributes;
+  SmallVector<Value> inputs = packedInputs(b, bank, element, attributes);
+  bool packed = !inputs.empty();
+  auto router = nodeRouter(b, op, bank, packed);
+  if (router && !packed)
+    inputs = floatInputs(b, bank, element);
+  if (!router || inputs.empty())
     return false;
   moe::FfnAttr ffn = *bank.getBody();
   auto real = [&](StringRef name, double value) {
     return b.builder.getNamedAttr(name, b.builder.getF32FloatAttr(static_cast<float>(value)));
   };
-  SmallVector<NamedAttribute> attributes = {
-      b.attr("activation_type", activationType(ffn)), b.attr("k", route.getRouter().getK()),
-      b.attr("normalize_routing_weights",
-             route.getRouter().getRenorm() != moe::RouterRenorm::None)};
+  attributes.append({b.attr("activation_type", activationType(ffn)), b.attr("k", router->k),
+                     b.attr("normalize_routing_weights", router->normalise)});
   if (ffn.getGated()) {
     attributes.push_back(b.attr("swiglu_fusion", 1));
     attributes.push_back(real("activation_alpha", ffn.getAlpha()));
@@ -224,15 +286,13 @@ bool Lowering::fuse(moe::ExpertsOp op) {
     if (auto limit = ffn.getLimit())
       attributes.push_back(real("swiglu_limit", *limit));
   }
-  SmallVector<Value> inputs = packedInputs(b, bank, element, attributes);
-  StringRef type = inputs.empty() ? "MoE" : "QMoE";
-  if (inputs.empty())
-    inputs = floatInputs(b, bank, element);
-  if (inputs.empty())
-    return false;
-  inputs.insert(inputs.begin(), {op.getX(), logits});
+  inputs.insert(inputs.begin(), {op.getX(), router->probs});
+  if (router->weights) {
+    inputs.resize(14, b.none());
+    inputs.push_back(router->weights);
+  }
   Value y = b.op("custom", inputs, op.getResult().getType(),
-                 {b.attr("domain", "com.microsoft"), b.attr("op_type", type),
+                 {b.attr("domain", "com.microsoft"), b.attr("op_type", packed ? "QMoE" : "MoE"),
                   b.builder.getNamedAttr("attributes", b.builder.getDictionaryAttr(attributes))});
   op.getResult().replaceAllUsesWith(y);
   op->erase();

@@ -15,6 +15,14 @@ struct Routing {
   bool empty = false;  // slots may be empty: id -1, weight 0
 };
 
+/// A router as a MoE or QMoE node is told of it.
+struct NodeRouter {
+  mlir::Value probs;   // [T, E], of which the k largest are chosen
+  mlir::Value weights; // [T, E], null: the softmax of `probs`
+  int64_t k = 0;
+  bool normalise = false;
+};
+
 /// What the regions of a bank read besides tokens and parameters.
 struct Contexts {
   llvm::SmallVector<mlir::Value> values;
@@ -68,7 +76,7 @@ private:
   // FusedNode.cpp
   /// Writes the layer and its router as one node when that says the same.
   bool fuse(moe::ExpertsOp op);
-  bool fusable(moe::ExpertsOp op, moe::RouteOp route, moe::BankOp bank);
+  std::optional<NodeRouter> nodeRouter(Build &b, moe::ExpertsOp op, moe::BankOp bank, bool packed);
   /// Inputs from the first weights on of a MoE node, or nothing when they would be rounded.
   llvm::SmallVector<mlir::Value> floatInputs(Build &b, moe::BankOp bank, mlir::Type element);
   /// The same of a QMoE node, with its attributes; nothing when the weights were not packed so.

@@ -25,6 +25,10 @@ private:
 /// Fails where the shapes of the parameters of com.microsoft.MoE (or QMoE) contradict each other.
 void checkExperts(::onnx::InferenceContext &ctx, bool quantised);
 
+using Inference = void (*)(::onnx::InferenceContext &);
+/// Shape inference of an operator of another domain than ONNX's; never null.
+Inference inferenceOf(const std::string &domain, const std::string &op);
+
 /// Whether the shapes of this operator are inferred.
 bool isInferred(const std::string &domain, const std::string &op);
 

@@ -92,8 +92,11 @@ bool Walk::reportUnknown(mlir::Operation *op) {
   if (!isUnknown(op))
     return false;
   e.op = op;
+  // Passes that know the operator say what about this node they do not.
+  auto refusal = op->getAttrOfType<mlir::StringAttr>("moec.refused");
   if (auto custom = mlir::dyn_cast<moec::onnx::CustomOp>(op))
-    (void)e.error("the operator " + custom.getDomain() + "::" + custom.getOpType());
+    (void)e.error("the operator " + custom.getDomain() + "::" + custom.getOpType() +
+                  (refusal ? ", because " + refusal.getValue() : llvm::Twine()));
   else
     (void)e.error("this operator is not implemented");
   return true;

@@ -42,10 +42,8 @@ struct Custom {
   bool hasNone(llvm::ArrayRef<unsigned> inputs, llvm::ArrayRef<unsigned> outputs) const;
   // Refuses unless these inputs are there, ranked and of floats.
   bool areFloats(llvm::ArrayRef<unsigned> inputs) const;
-  void replace(unsigned i, mlir::Value v) const {
-    if (i < op->getNumResults() && v)
-      op->getResult(i).replaceAllUsesWith(v);
-  }
+  // `v` stands for result `i`, in its type where a function or region ends with it.
+  void replace(unsigned i, mlir::Value v) const;
 };
 
 inline bool isFloatTensor(mlir::Value v) {
@@ -62,6 +60,8 @@ void addContribMatMuls(ContribTable &table);
 void addContribRotary(ContribTable &table);
 void addContribAttention(ContribTable &table); // MultiHeadAttention, GroupQueryAttention
 void addContribRecurrent(ContribTable &table);
+void addContribRouters(ContribTable &table);
+void addContribQuantised(ContribTable &table);
 
 // Rotated heads of x: cos and sin [B, S, dim / 2] are rows of the caches.
 bool rotated(const Custom &c, OnnxBuilder &b, mlir::Value x, mlir::Value cos, mlir::Value sin,

@@ -29,12 +29,14 @@ public:
     int64_t rows = rankedType(c.in(0)).getDimSize(1);
     Value count = countTo(b, length, rows);
     positions = b.binary("Add", b.unsqueeze(before, 1), count);
+    held = windowed ? resident(before) : before;
+    slots = windowed ? b.binary("Add", b.unsqueeze(held, 1), count) : positions;
     if (c.number("do_rotary", 0) != 0 && !rotate())
       return false;
-    keys = joined(split(k, kvHeads), c.in(3), 1);
-    values = joined(split(v, kvHeads), c.in(4), 2);
+    keys = joined(split(k, kvHeads), c.in(3), 1, all);
+    values = joined(split(v, kvHeads), c.in(4), 2, all);
     // A buffer is longer than what is in it.
-    bool shared = c.in(3) && rankedType(c.in(3)).getRank() == 4 &&
+    bool shared = !windowed && c.in(3) && rankedType(c.in(3)).getRank() == 4 &&
                   !rankedType(c.in(3)).isDynamicDim(2);
     if (shared || c.in(10)) {
       keys = used(keys);
@@ -60,8 +62,10 @@ private:
     for (StringRef name : {"k_quant_type", "v_quant_type"})
       if (c.text(name, "NONE") != "NONE")
         return c.refuse("a quantised cache is unsupported");
-    if (c.number("sliding_window_cache", 0) != 0)
-      return c.refuse("a cache of the window's size (sliding_window_cache) is unsupported");
+    windowed = c.number("sliding_window_cache", 0) != 0;
+    if (windowed && (!c.in(3) || c.in(10) || c.number("causal", 1) == 0 ||
+                     c.number("local_window_size", -1) < 1))
+      return c.refuse("a cache of the window's size needs a cache, a window and no bias");
     if (!c.in(5) || !rankedType(c.in(5)) || !c.in(6) || !rankedType(c.in(6)))
       return c.refuse("seqlens_k or total_sequence_length is missing");
     if (!c.in(3) != !c.in(4) || !c.in(14) != !c.in(15) || packed != !c.in(2))
@@ -114,8 +118,22 @@ private:
     return b.transpose(b.reshape(x, {0, 0, n, size}), {0, 2, 1, 3});
   }
 
-  // The cache with the new rows at their positions, which is also a result.
-  Value joined(Value rows, Value past, unsigned result) {
+  // How many of a sequence's first `count` [B] keys a cache of the window's size holds: rows are
+  // dropped as many at a time as the cache is longer than the window (and one more).
+  Value resident(Value count) {
+    Type i64 = b.builder.getI64Type();
+    Value capacity = sizeOf(b, c.in(3), 2);
+    Value dropped = b.op("Sub", {capacity, b.scalar(i64, double(c.number("local_window_size", 1) - 1))},
+                         capacity.getType());
+    Value over = b.binary("Sub", count, b.binary("Sub", capacity, dropped));
+    over = b.binary("Sub", over, b.scalar(i64, 1));
+    over = b.op("Max", {over, b.scalar(i64, 0)}, over.getType());
+    Value times = b.binary("Div", over, dropped);
+    return b.binary("Sub", count, b.binary("Mul", times, dropped));
+  }
+
+  // The cache with the new rows behind the old ones; the result is that, or its last rows.
+  Value joined(Value rows, Value past, unsigned result, Value all) {
     if (!past) {
       c.replace(result, rows);
       return rows;
@@ -125,24 +143,45 @@ private:
     Value total = b.cast(b.reshape(c.in(6), {1}), i64);
     Value have = b.shape(past, 2, 3);
     Value missing = b.op("Max", {b.op("Sub", {total, have}, one), b.ints(0)}, one);
+    if (windowed)
+      missing = b.reshape(length, {1});
     Value shape = b.concat({b.shape(past, 0, 2), missing, b.shape(past, 3, 4)}, 0);
     SmallVector<int64_t> dims(rankedType(past).getShape());
     dims[2] = ShapedType::kDynamic;
     Value zeros = b.op("Expand", {b.scalar(element, 0), shape}, RankedTensorType::get(dims, element));
     Value buffer = b.concat({past, zeros}, 2);
     // Rows behind the keys of a sequence are zero, whatever the buffer held there.
-    Value column = b.unsqueeze(countTo(b, sizeOf(b, buffer, 2), -1), {0, 1, 3});
-    Value old = b.binary("Less", column, b.unsqueeze(before, {1, 2, 3}));
-    buffer = b.op("Where", {old, buffer, b.scalar(element, 0)}, buffer.getType());
-    if (auto type = rankedType(c.op->getResult(result)); type && type.getRank() == 4)
-      dims[2] = type.getDimSize(2);
-    auto type = RankedTensorType::get(dims, element);
-    Value index = b.op("Expand", {b.unsqueeze(positions, {1, 3}), b.shape(rows, 0, 4)},
+    buffer = cleared(buffer, held);
+    auto declared = rankedType(c.op->getResult(result));
+    if (declared && declared.getRank() == 4 && !windowed)
+      dims[2] = declared.getDimSize(2);
+    Value index = b.op("Expand", {b.unsqueeze(slots, {1, 3}), b.shape(rows, 0, 4)},
                        rankedType(rows).clone(i64));
-    Value cache = b.op("ScatterElements", {buffer, index, rows}, type,
+    Value cache = b.op("ScatterElements", {buffer, index, rows},
+                       RankedTensorType::get(dims, element),
                        {b.attr("axis", int64_t(2)), b.attr("reduction", StringRef("none"))});
-    c.replace(result, cache);
+    c.replace(result, windowed ? last(cache, past, all) : cache);
     return cache;
+  }
+
+  Value cleared(Value buffer, Value count) {
+    Value column = b.unsqueeze(countTo(b, sizeOf(b, buffer, 2), -1), {0, 1, 3});
+    Value old = b.binary("Less", column, b.unsqueeze(count, {1, 2, 3}));
+    return b.op("Where", {old, buffer, b.scalar(element, 0)}, buffer.getType());
+  }
+
+  // What a cache of the window's size keeps, from its row 0 on.
+  Value last(Value cache, Value past, Value all) {
+    Value kept = resident(all), capacity = sizeOf(b, past, 2);
+    Value first = b.binary("Sub", b.binary("Add", held, length), kept);
+    Value row = countTo(b, capacity, rankedType(past).getDimSize(2));
+    Value index = b.binary("Add", b.unsqueeze(first, 1), row);
+    Value end = b.binary("Sub", sizeOf(b, cache, 2), b.scalar(b.builder.getI64Type(), 1));
+    index = b.op("Min", {index, end}, index.getType());
+    index = b.op("Expand", {b.unsqueeze(index, {1, 3}), b.shape(past, 0, 4)},
+                 rankedType(past).clone(b.builder.getI64Type()));
+    Value moved = b.op("GatherElements", {cache, index}, past.getType(), b.attr("axis", int64_t(2)));
+    return cleared(moved, kept);
   }
 
   // The first total_sequence_length rows.
@@ -160,7 +199,7 @@ private:
     Value column = b.unsqueeze(countTo(b, keyCount, rankedType(keys).getDimSize(2)), {0, 1, 2});
     Value visible;
     if (c.number("causal", 1) != 0) {
-      Value row = b.unsqueeze(positions, {1, 3});
+      Value row = b.unsqueeze(slots, {1, 3});
       visible = b.binary("LessOrEqual", column, row);
       if (int64_t window = c.number("local_window_size", -1); window > 0) {
         Value first = b.binary("Sub", row, b.scalar(b.builder.getI64Type(), double(window)));
@@ -233,10 +272,13 @@ private:
   const Custom &c;
   OnnxBuilder &b;
   int64_t heads = 0, kvHeads = 0, size = 0;
+  bool windowed = false; // the cache holds the window only
   Type element;
   Value q, k, v;         // [B, S, heads * size]
   Value length;          // S
-  Value before;          // [B], how many rows of the cache there are
+  Value before;          // [B], how many keys there were
+  Value held;            // [B], how many of them the cache holds
+  Value slots;           // [B, S], rows of the cache for the new ones
   Value positions;       // [B, S] of the new rows
   Value keys, values;    // [B, heads, T, size]
 };

@@ -142,63 +142,106 @@ bool readUpdateRule(const Custom &c, Recurrence &r) {
 
 namespace {
 
-bool linearAttention(const Custom &c, OnnxBuilder &b) {
-  Recurrence r;
-  if (!c.areFloats({0, 1, 2}) || !readUpdateRule(c, r))
-    return false;
-  int64_t qHeads = c.number("q_num_heads", 0), heads = c.number("kv_num_heads", 0);
-  auto widthOf = [&](unsigned i) {
+// LinearAttention with all operands at the larger number of heads: the queries', or the states'.
+class LinearAttention {
+public:
+  LinearAttention(const Custom &c, OnnxBuilder &b) : c(c), b(b), f32(b.builder.getF32Type()) {}
+
+  bool run() {
+    if (!read() || !gates() || !past())
+      return false;
+    auto [y, last] = scanOverTime(b, r);
+    Type element = rankedType(c.in(0)).getElementType();
+    c.replace(0, b.cast(b.reshape(y, {0, 0, all * vSize}), element));
+    if (all != heads) // each state stands as often as it has queries
+      last = b.slice(last, 1, 0, all, all / heads);
+    c.replace(1, b.cast(last, stored));
+    return true;
+  }
+
+private:
+  int64_t widthOf(unsigned i) const {
     auto type = rankedType(c.in(i));
     return type && type.getRank() == 3 ? type.getDimSize(2) : -1;
-  };
-  int64_t more = std::max(qHeads, heads);
-  if (c.number("state_window", 0) != 0)
-    return c.refuse("state_window is unsupported");
-  if (qHeads < 1 || heads < 1 || more % qHeads != 0 || more % heads != 0 || widthOf(0) <= 0 ||
-      widthOf(1) != widthOf(0) / qHeads * heads || widthOf(2) <= 0 || widthOf(2) % heads != 0)
-    return c.refuse("its heads and the widths of query, key and value do not fit together");
-  if ((r.gated && !c.areFloats({4})) || (r.delta && !c.areFloats({5})))
-    return false;
-  if (more != heads)
-    return c.refuse("query heads that share a state are unsupported");
-  int64_t size = widthOf(0) / qHeads, vSize = widthOf(2) / heads;
-  Type element = rankedType(c.in(0)).getElementType(), f32 = b.builder.getF32Type();
-  auto split = [&](unsigned i, int64_t n, int64_t d) {
-    return b.reshape(b.cast(c.in(i), f32), {0, 0, n, d});
-  };
-  r.scale = c.real("scale", 0) != 0 ? c.real("scale", 0) : 1.0 / std::sqrt(double(size));
-  r.q = repeatedHeads(b, split(0, qHeads, size), more / qHeads);
-  r.k = split(1, heads, size);
-  r.v = split(2, heads, vSize);
-  if (r.gated) {
-    if (widthOf(4) != heads && widthOf(4) != heads * size)
-      return c.refuse("its decay is neither for heads nor for keys");
-    r.decay = split(4, heads, widthOf(4) / heads);
   }
-  if (r.delta) {
-    if (widthOf(5) != heads && widthOf(5) != 1)
-      return c.refuse("its beta is not for heads");
-    r.beta = repeatedHeads(b, split(5, widthOf(5), 1), heads / widthOf(5));
+
+  // Operand `i`, [B, T, n * d], as [B, T, all, d].
+  Value split(unsigned i, int64_t n, int64_t d) {
+    return repeatedHeads(b, b.reshape(b.cast(c.in(i), f32), {0, 0, n, d}), all / n);
   }
-  int64_t batch = rankedType(c.in(0)).getDimSize(0);
-  auto stateType = RankedTensorType::get({batch, heads, size, vSize}, f32);
-  Type stored = element;
-  if (Value past = c.in(3)) {
-    if (!isFloatTensor(past) || rankedType(past).getRank() != 4)
-      return c.refuse("its state is not [batch, heads, size, size]");
-    stored = rankedType(past).getElementType();
-    r.state = b.cast(past, f32);
-  } else {
-    if (auto type = rankedType(c.op->getResult(1)))
+
+  bool read() {
+    if (!c.areFloats({0, 1, 2}) || !readUpdateRule(c, r))
+      return false;
+    int64_t qHeads = c.number("q_num_heads", 0);
+    heads = c.number("kv_num_heads", 0);
+    all = std::max(qHeads, heads);
+    if (c.number("state_window", 0) != 0)
+      return c.refuse("state_window is unsupported");
+    bool fits = qHeads > 0 && heads > 0 && all % qHeads == 0 && all % heads == 0 &&
+                widthOf(0) > 0 && widthOf(0) % qHeads == 0 && widthOf(2) > 0 &&
+                widthOf(2) % heads == 0;
+    size = fits ? widthOf(0) / qHeads : 1;
+    // Keys stand for each state, or are shared as the queries are.
+    int64_t kHeads = widthOf(1) / size;
+    if (!fits || kHeads < 1 || widthOf(1) % size != 0 || heads % kHeads != 0)
+      return c.refuse("its heads and the widths of query, key and value do not fit together");
+    vSize = widthOf(2) / heads;
+    r.scale = c.real("scale", 0) != 0 ? c.real("scale", 0) : 1.0 / std::sqrt(double(size));
+    r.q = split(0, qHeads, size);
+    r.k = split(1, kHeads, size);
+    r.v = split(2, heads, vSize);
+    return true;
+  }
+
+  bool gates() {
+    if ((r.gated && !c.areFloats({4})) || (r.delta && !c.areFloats({5})))
+      return false;
+    if (r.gated) {
+      if (widthOf(4) != heads && widthOf(4) != heads * size)
+        return c.refuse("its decay is neither for heads nor for keys");
+      r.decay = split(4, heads, widthOf(4) / heads);
+    }
+    if (r.delta) {
+      if (widthOf(5) != heads && widthOf(5) != 1)
+        return c.refuse("its beta is not for heads");
+      r.beta = split(5, widthOf(5), 1);
+    }
+    return true;
+  }
+
+  bool past() {
+    stored = rankedType(c.in(0)).getElementType();
+    int64_t batch = rankedType(c.in(0)).getDimSize(0);
+    if (Value state = c.in(3)) {
+      if (!isFloatTensor(state) || rankedType(state).getRank() != 4)
+        return c.refuse("its state is not [batch, heads, size, size]");
+      stored = rankedType(state).getElementType();
+      r.state = b.cast(state, f32);
+      if (all == heads)
+        return true;
+      int64_t times = all / heads;
+      auto wide = RankedTensorType::get({batch, heads, times, size, vSize}, f32);
+      r.state = b.op("Expand", {b.unsqueeze(r.state, {2}), b.ints({1, 1, times, 1, 1})}, wide);
+      r.state = b.reshape(r.state, {0, all, size, vSize});
+      return true;
+    }
+    if (auto type = c.op->getNumResults() > 1 ? rankedType(c.op->getResult(1)) : nullptr)
       stored = type.getElementType();
-    Value shape = b.concat({b.shape(c.in(0), 0, 1), b.ints({heads, size, vSize})}, 0);
-    r.state = b.op("Expand", {b.scalar(f32, 0), shape}, stateType);
+    Value shape = b.concat({b.shape(c.in(0), 0, 1), b.ints({all, size, vSize})}, 0);
+    r.state = b.op("Expand", {b.scalar(f32, 0), shape},
+                   RankedTensorType::get({batch, all, size, vSize}, f32));
+    return true;
   }
-  auto [y, last] = scanOverTime(b, r);
-  c.replace(0, b.cast(b.reshape(y, {0, 0, heads * vSize}), element));
-  c.replace(1, b.cast(last, stored));
-  return true;
-}
+
+  const Custom &c;
+  OnnxBuilder &b;
+  Type f32, stored; // the element type of the states outside
+  Recurrence r;
+  int64_t heads = 0, all = 0, size = 0, vSize = 0;
+};
+
+bool linearAttention(const Custom &c, OnnxBuilder &b) { return LinearAttention(c, b).run(); }
 
 } // namespace
 

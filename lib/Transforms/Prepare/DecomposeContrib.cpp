@@ -29,6 +29,19 @@ bool Custom::areFloats(ArrayRef<unsigned> inputs) const {
   return true;
 }
 
+void Custom::replace(unsigned i, Value v) const {
+  if (i >= op->getNumResults() || !v)
+    return;
+  Value result = op->getResult(i);
+  auto ends = [](OpOperand &use) { return use.getOwner()->hasTrait<OpTrait::IsTerminator>(); };
+  if (v.getType() != result.getType() && llvm::any_of(result.getUses(), ends)) {
+    OpBuilder builder(op);
+    OnnxBuilder b(builder, op->getLoc());
+    result.replaceUsesWithIf(b.op("Identity", v, result.getType()), ends);
+  }
+  result.replaceAllUsesWith(v);
+}
+
 Value sizeOf(OnnxBuilder &b, Value x, int64_t axis) {
   return b.op("Squeeze", {b.shape(x, axis, axis + 1), b.ints(0)},
               RankedTensorType::get({}, b.builder.getI64Type()));
@@ -57,6 +70,8 @@ struct DecomposeContrib : impl::DecomposeContribBase<DecomposeContrib> {
     addContribRotary(table);
     addContribAttention(table);
     addContribRecurrent(table);
+    addContribRouters(table);
+    addContribQuantised(table);
     SmallVector<Operation *> ops;
     getOperation()->walk([&](Operation *op) {
       if (op->getName().getStringRef() == "onnx.custom")
@@ -84,8 +99,10 @@ struct DecomposeContrib : impl::DecomposeContribBase<DecomposeContrib> {
         continue;
       }
       ++numKept;
-      if (!why.empty())
-        op->emitRemark() << "decompose-contrib: " << type.getValue() << " stays because " << why;
+      if (why.empty())
+        continue;
+      op->setAttr("moec.refused", builder.getStringAttr(why));
+      op->emitRemark() << "decompose-contrib: " << type.getValue() << " stays because " << why;
     }
     steps.eraseDead();
   }

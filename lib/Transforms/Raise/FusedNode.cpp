@@ -1,6 +1,7 @@
 #include "FusedNode.h"
 #include "FusedOperands.h"
 #include "MoEOps.h"
+#include "llvm/ADT/StringSet.h"
 
 using namespace mlir;
 
@@ -13,6 +14,23 @@ struct Formula {
   Ffn ffn;
   bool fused = false, interleaved = false;
 };
+
+// Attributes of later versions of the operators may change what a node computes.
+bool knowsAttributes(const FusedNode &node, std::string &why) {
+  static const llvm::StringSet<> known = {
+      "activation_type", "k", "normalize_routing_weights", "use_sparse_mixer", "swiglu_fusion",
+      "swiglu_limit", "activation_alpha", "activation_beta", "expert_weight_bits",
+      "fc1_expert_weight_bits", "fc2_expert_weight_bits", "fc3_expert_weight_bits", "block_size",
+      "quant_type", "weights_prepacked", "accuracy_level", "swiglu_limit_after_activation"};
+  if (node.attributes)
+    for (NamedAttribute attribute : node.attributes)
+      if (auto number = dyn_cast<IntegerAttr>(attribute.getValue());
+          !known.contains(attribute.getName()) && (!number || number.getInt() != 0)) {
+        why = "the attribute " + attribute.getName().str() + " is unsupported";
+        return false;
+      }
+  return true;
+}
 
 bool formulaOf(const FusedNode &node, Formula &formula, std::string &why) {
   Ffn &ffn = formula.ffn;
@@ -44,9 +62,12 @@ bool formulaOf(const FusedNode &node, Formula &formula, std::string &why) {
     ffn.activation = ffn.alpha == 1.0 ? "silu" : "swish";
     if (node.attr("swiglu_limit"))
       ffn.limit = node.real("swiglu_limit", 0.0);
-    // No limit, as some exporters write it.
-    if (ffn.limit && !(*ffn.limit > 0 && *ffn.limit < std::numeric_limits<float>::max()))
-      ffn.limit.reset();
+    if (ffn.limit && *ffn.limit >= std::numeric_limits<float>::max())
+      ffn.limit.reset(); // none, as some exporters write it
+    if (ffn.limit && !(*ffn.limit > 0)) {
+      why = "a swiglu_limit that is not positive is unsupported";
+      return false;
+    }
     return true;
   }
   // All kernels of ONNX Runtime compute the form with tanh.
@@ -133,7 +154,7 @@ bool partsOf(const FusedNode &node, const Packing &packing, const Formula &formu
 }
 
 // Whether a parameter is no weight, but all have the sizes of the layer.
-bool fitsDense(const FusedNode &node, const Formula &formula, const BankShape &shape,
+bool isComputed(const FusedNode &node, const Formula &formula, const BankShape &shape,
                WeightSteps &steps) {
   bool computed = false;
   int64_t rows = formula.fused ? 2 * shape.inter : shape.inter;
@@ -170,11 +191,11 @@ bool raiseFusedMoE(Operation *op, BankBuilder &banks, WeightSteps &steps, Semant
   BankShape shape;
   BankBuilder::Parts parts;
   auto packing = packingOf(node, why);
-  if (!packing || !formulaOf(node, formula, why) || !shapeOf(node, *packing, shape, why) ||
+  if (!packing || !knowsAttributes(node, why) || !formulaOf(node, formula, why) || !shapeOf(node, *packing, shape, why) ||
       !checkRouter(node, shape.experts, why))
     return false;
-  bool dense = !node.quantised && fitsDense(node, formula, shape, steps);
-  if (!dense && !partsOf(node, *packing, formula, shape, steps, parts, why))
+  bool computed = !node.quantised && isComputed(node, formula, shape, steps);
+  if (!computed && !partsOf(node, *packing, formula, shape, steps, parts, why))
     return false;
   OpBuilder builder(op);
   OnnxBuilder b(builder, op->getLoc());
@@ -182,8 +203,9 @@ bool raiseFusedMoE(Operation *op, BankBuilder &banks, WeightSteps &steps, Semant
   Value x = node.x();
   auto xType = ranked(x);
   Value rows = xType.getRank() == 2 ? x : b.reshape(x, {-1, shape.hidden}), y;
-  if (dense)
-    y = denseExperts(node, b, formula.ffn, formula.fused, formula.interleaved, shape, rows, routed);
+  if (computed)
+    y = regionExperts(node, b, formula.ffn, formula.fused, formula.interleaved, shape, rows, routed,
+                      steps);
   else
     y = createExperts(b, banks.build(parts, formula.ffn, shape, op->getLoc()), rows, routed.ids,
                       routed.weights);

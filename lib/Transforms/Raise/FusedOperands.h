@@ -70,9 +70,10 @@ Routed routeNode(const FusedNode &node, OnnxBuilder &b, int64_t experts);
 // False with the reason when that router is not known here.
 bool checkRouter(const FusedNode &node, int64_t experts, std::string &why);
 
-// The layer in onnx ops, for parameters that are no weights: x and the result are [T, hidden].
-mlir::Value denseExperts(const FusedNode &node, OnnxBuilder &b, const Ffn &ffn, bool fused,
-                         bool interleaved, const BankShape &shape, mlir::Value x,
-                         const Routed &routed);
+// The layer with a bank of a region, for parameters that are no weights: x and the result are
+// [T, hidden].
+mlir::Value regionExperts(const FusedNode &node, OnnxBuilder &b, const Ffn &ffn, bool fused,
+                          bool interleaved, const BankShape &shape, mlir::Value x,
+                          const Routed &routed, WeightSteps &steps);
 
 } // namespace moec::raise

@@ -1,6 +1,7 @@
 // raise-moe: see Passes.td.
-#include "LayerProof.h"
+#include "LayerSearch.h"
 #include "FusedNode.h"
+#include "InputWeights.h"
 #include "MoEOps.h"
 #include "Selection.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -99,6 +100,7 @@ private:
         continue;
       }
       ++numRefused;
+      op.setAttr("moec.refused", StringAttr::get(op.getContext(), why));
       if (remarks)
         op.emitRemark() << "moe-raise: refused because " << why << " at "
                         << describe(&op);
@@ -106,28 +108,18 @@ private:
   }
 
   void raiseBlock(Block &block, BankBuilder &banks) {
-    Found found = find(block, banks, {});
-    // Again with what looks like ids of experts, if that proves more layers.
-    llvm::MapVector<Value, ExternalIds> ids;
-    for (int round = 0; round < 3; ++round) {
-      size_t known = ids.size();
-      for (auto &[value, noted] : found.analysis->externalIds())
-        ids.insert({value, noted});
-      if (ids.size() == known)
-        break;
-      Found more = find(block, banks, ids);
-      if (more.layers.size() <= found.layers.size())
-        break;
-      found = std::move(more);
-    }
+    Found found = findLayers(block, banks);
     report(*found.analysis, found.layers, found.refused);
     Emission emission;
     // Regions are copies of what the graph still holds.
     for (Layer &layer : found.layers)
       if (layer.region)
         layer.bank = banks.build(*layer.region, layer.result.getLoc(), layer.each);
-    for (Layer &layer : found.layers)
+    for (Layer &layer : found.layers) {
+      if (layer.routing->external)
+        selectBehind(*found.analysis, layer, emission);
       emit(layer, banks, emission);
+    }
     // First what the layers replaced, so that few readers of the ids are left.
     llvm::DenseSet<Operation *> topks;
     for (auto &[ids, selected] : emission.selects)
@@ -136,28 +128,6 @@ private:
     for (auto &[ids, selected] : emission.selects)
       finishSelect(ids, selected);
     eraseDeadOps(block);
-  }
-
-  // The layers of a block, and for routings without one why.
-  struct Found {
-    std::unique_ptr<Analysis> analysis;
-    std::vector<Layer> layers;
-    llvm::DenseMap<Value, Refusal> refused;
-  };
-  static Found find(Block &block, BankBuilder &banks,
-                    const llvm::MapVector<Value, ExternalIds> &ids) {
-    Found found;
-    found.analysis = std::make_unique<Analysis>(ids);
-    found.analysis->run(block);
-    for (Expr *candidate : found.analysis->candidates()) {
-      Refusal no;
-      if (auto layer = prove(*found.analysis, banks, candidate, no))
-        found.layers.push_back(*layer);
-      else
-        found.refused.insert({candidate->ids, no});
-    }
-    dropShared(*found.analysis, found.layers, found.refused);
-    return found;
   }
 
   // What was made so far, and what took the place of what.
@@ -175,31 +145,6 @@ private:
       replaced[from] = to;
     }
   };
-
-  // Drops layers whose intermediate results are used outside of all layers;
-  // several sums over the same experts' results go together.
-  static void dropShared(Analysis &analysis, std::vector<Layer> &layers,
-                         llvm::DenseMap<Value, Refusal> &refused) {
-    std::vector<llvm::SetVector<Operation *>> inside;
-    for (const Layer &layer : layers)
-      inside.push_back(insideOf(analysis, layer));
-    for (bool dropped = true; dropped;) {
-      dropped = false;
-      llvm::DenseSet<Operation *> all;
-      for (const auto &ops : inside)
-        all.insert(ops.begin(), ops.end());
-      for (size_t i = layers.size(); i-- > 0;) {
-        Operation *user = outsideUser(analysis, layers[i], inside[i], all);
-        if (!user)
-          continue;
-        refused.insert({layers[i].routing->ids,
-                        {user, "it also uses an intermediate result of an expert"}});
-        layers.erase(layers.begin() + i);
-        inside.erase(inside.begin() + i);
-        dropped = true;
-      }
-    }
-  }
 
   // One remark for each routing no layer was proven for.
   void report(Analysis &analysis, ArrayRef<Layer> layers,
@@ -241,7 +186,13 @@ private:
   }
 
   // moe.select beside the top-k; its weights replace the top-k's values.
-  Value selectIds(const Routing &r, Emission &emission) {
+  Value selectIds(const Layer &layer, Emission &emission) {
+    const Routing &r = *layer.routing;
+    if (r.sequences) {
+      OpBuilder builder(layer.result.getDefiningOp());
+      OnnxBuilder b(builder, r.ids.getLoc());
+      return idsOfSequences(b, r, emission.now(layer.x));
+    }
     if (r.external) {
       Value &ids = emission.given[r.ids];
       if (!ids) {
@@ -269,6 +220,27 @@ private:
     return ids;
   }
 
+  // The top-ks that given ids come from choose experts as well.
+  void selectBehind(Analysis &analysis, Layer &layer, Emission &emission) {
+    SmallVector<Value> todo{layer.routing->ids};
+    for (size_t i = 0; i < todo.size() && i < 16; ++i) {
+      const Routing *r = analysis.routing(todo[i]);
+      if (r && !r->external && !r->dense && r->k > 0 && i > 0) {
+        Layer chosen;
+        chosen.routing = r;
+        selectIds(chosen, emission);
+        continue;
+      }
+      Operation *def = todo[i].getDefiningOp();
+      if (!def || def->getBlock() != layer.result.getParentBlock() || onnxName(def) == "TopK")
+        continue;
+      for (Value operand : def->getOperands())
+        if (auto type = dyn_cast<RankedTensorType>(operand.getType());
+            type && type.getElementType().isInteger() && type.getRank() > 0)
+          todo.push_back(operand);
+    }
+  }
+
   // What still reads the top-k's own ids gets the select's.
   static void finishSelect(Value topkIds, Value ids) {
     if (topkIds.use_empty())
@@ -289,25 +261,50 @@ private:
     topkIds.replaceAllUsesWith(wide);
   }
 
+  // A tensor of weights as [T, k], [T, 1] or [1, k].
+  static Value weightRows(OnnxBuilder &b, Value tensor, int64_t k,
+                          const Emission &emission) {
+    Value rows = emission.now(tensor);
+    if (k == 1 && rankedType(rows).getShape().back() != 1)
+      rows = b.reshape(rows, {-1, 1});
+    return rankedType(rows).getRank() == 1 ? b.unsqueeze(rows, {0})
+                                           : flatRows(b, rows);
+  }
+
+  // The product of factors, [T, k] or [1, k].
+  static Value productOf(OnnxBuilder &b, ArrayRef<Value> factors, StringRef activation,
+                         int64_t k, Type element, const Emission &emission) {
+    Value w;
+    for (Value factor : factors) {
+      Value rows = weightRows(b, factor, k, emission);
+      if (w || !isa<FloatType>(rankedType(rows).getElementType()))
+        rows = b.cast(rows, w ? rankedType(w).getElementType() : element);
+      w = w ? b.binary("Mul", w, rows) : rows;
+    }
+    if (activation == "Softmax")
+      return b.softmax(w, -1);
+    return activation.empty() ? w : b.unary(activation, w);
+  }
+
   // The product of the layer's weights, [T, K] in the order of x's rows.
   static Value weightsOf(OnnxBuilder &b, const Layer &layer, Value x,
                          const Emission &emission) {
     int64_t k = layer.routing->k;
     Type element = rankedType(x).getElementType();
+    auto weights = layer.weights;
+    for (Value &weight : weights) // of all places of an expert
+      if (layer.routing->places && weight == layer.routing->ids)
+        weight = b.reduce("ReduceSum", emission.now(weight), {2}, /*keep=*/false);
     Value w;
-    for (Value factor : layer.weights) {
-      Value rows = emission.now(factor);
-      if (k == 1 && rankedType(rows).getShape().back() != 1)
-        rows = b.reshape(rows, {-1, 1});
-      rows = rankedType(rows).getRank() == 1 ? b.unsqueeze(rows, {0})
-                                             : flatRows(b, rows);
-      if (w || !isa<FloatType>(rankedType(rows).getElementType()))
-        rows = b.cast(rows, w ? rankedType(w).getElementType() : element);
-      w = w ? b.binary("Mul", w, rows) : rows;
-    }
-    if (layer.masked) {
-      Value mask = b.cast(flatRows(b, emission.now(layer.routing->ids)), b.builder.getI1Type());
-      mask = b.cast(mask, w ? rankedType(w).getElementType() : element);
+    if (!layer.weights.empty())
+      w = productOf(b, weights, layer.activation, k, element, emission);
+    for (Value tensor : layer.masks) {
+      Value mask = weightRows(b, tensor, k, emission);
+      if (layer.positive)
+        mask = b.op("Greater", {mask, b.scalar(rankedType(mask).getElementType(), 0)},
+                    rankedType(mask).clone(b.builder.getI1Type()));
+      mask = b.cast(b.cast(mask, b.builder.getI1Type()),
+                    w ? rankedType(w).getElementType() : element);
       w = w ? b.binary("Mul", w, mask) : mask;
     }
     bool one = !w;
@@ -319,8 +316,6 @@ private:
       w = b.op("Expand", {w, shape},
                RankedTensorType::get({rankedType(x).getDimSize(0), k}, type.getElementType()));
     }
-    if (layer.positive)
-      w = b.unary("Relu", w);
     if (layer.ffn.scale != 1.0)
       w = b.binary("Mul", w, b.scalar(rankedType(w).getElementType(),
                                       layer.ffn.scale));
@@ -330,8 +325,17 @@ private:
   static Value ffnResult(OnnxBuilder &b, const Layer &layer, FlatSymbolRefAttr bank, Value x,
                          Value ids, const Emission &emission) {
     auto type = rankedType(layer.result);
-    Value w = weightsOf(b, layer, flatRows(b, x), emission);
-    Value y = createExperts(b, bank, flatRows(b, x), ids, w);
+    Weighed at{flatRows(b, x), ids, Value()};
+    at.weights = weightsOf(b, layer, at.tokens, emission);
+    int64_t k = layer.routing->k;
+    if (!layer.inputs.empty())
+      at = weighTokens(b, at,
+                       productOf(b, layer.inputs, layer.inputActivation, k,
+                                 rankedType(x).getElementType(), emission),
+                       k);
+    Value y = createExperts(b, bank, at.tokens, at.ids, at.weights);
+    if (!layer.inputs.empty() && k > 1)
+      y = sumOfSlots(b, y, k);
     y = b.cast(y, type.getElementType());
     if (type.getRank() != 2)
       return b.reshapeLike(y, resultShape(b, x, type, layer.shape.hidden), type);
@@ -366,7 +370,13 @@ private:
 
   void emit(Layer &layer, BankBuilder &banks, Emission &emission) {
     const Routing &r = *layer.routing;
-    Value ids = r.dense ? Value() : selectIds(r, emission);
+    Value ids = r.dense ? Value() : selectIds(layer, emission);
+    if (!layer.region && !r.dense && layer.shape.experts < r.experts) {
+      OpBuilder behind(ids.getContext());
+      behind.setInsertionPointAfterValue(ids);
+      OnnxBuilder b(behind, ids.getLoc());
+      ids = realIds(b, ids, layer.shape.experts);
+    }
     Value x = emission.now(layer.x);
     Operation *at = layer.result.getDefiningOp();
     FlatSymbolRefAttr bank =

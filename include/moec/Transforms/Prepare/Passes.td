@@ -40,6 +40,10 @@ def DecomposeContrib : Pass<"decompose-contrib", "::mlir::ModuleOp"> {
     - norms: `SimplifiedLayerNormalization`, `SkipSimplifiedLayerNormalization`,
       `SkipLayerNormalization`, `GatedRMSNorm`; `GatedAdd`;
     - activations: `Gelu`, `BiasGelu`, `FastGelu`, `QuickGelu`;
+    - routers and gates: `MoEGroupRouter`, `RouterGateUpProj`, `SwiGLU`;
+    - quantised: `DynamicQuantizeMatMul`, `MatMulIntegerToFloat`, `QuantizeLinear`,
+      `DequantizeLinear`, and with constant operands `GatherBlockQuantized` and
+      `MatMulBlockQuantizedFp8Weight`;
     - products: `FusedMatMul`, `FusedGemm`, and `MatMulNBits` with constant
       weights of 2, 4 or 8 bits, which are dequantised when the model is linked
       (`moe.weight.dequantize`) and multiplied exactly, whatever `accuracy_level`
@@ -147,7 +151,8 @@ def DecomposeQuantised : Pass<"decompose-quantised"> {
     `fold-weights` can turn a quantised parameter into one of whole numbers in
     f32. The product is exact: the inner dimension is cut into parts of 256
     terms, whose sums f32 holds, and the parts are added in i32. A row or column
-    of zero points is allowed. `DynamicQuantizeLinear` is written out by the
+    of zero points is allowed. `QLinearConv` becomes a `Conv` likewise, whose sums
+    f32 holds exactly up to 2^24. `DynamicQuantizeLinear` is written out by the
     formula of the standard. The pass runs after `raise-moe`, which sees the
     operators as they are.
 

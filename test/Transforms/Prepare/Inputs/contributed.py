@@ -26,6 +26,7 @@ class Case:
         self.random = np.random.default_rng(seed)
         self.names, self.feeds, self.constants, self.attributes = [], {}, [], {}
         self.outputs, self.dims = ["y"], {}
+        self.want = None  # results of operators without a kernel
 
     def normal(self, *shape, scale=1.0):
         return (self.random.standard_normal(shape) * scale).astype(np.float32)
@@ -48,8 +49,7 @@ class Case:
         node = helper.make_node(self.op, self.names, self.outputs, name=self.op, domain=MS, **self.attributes)
         inputs = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), self.dims[n])
                   for n, v in self.feeds.items()]
-        first = next(iter(self.feeds.values())).dtype
-        outputs = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(first), None)
+        outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None)
                    for n in self.outputs if n]
         graph = helper.make_graph([node], self.op, inputs, outputs, self.constants)
         return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21),
@@ -66,7 +66,8 @@ def pack(values, bits):
 
 
 def gqa(seed, *, batch=1, length=3, past=4, heads=4, kv=2, size=8, packed=False, rotary=0, interleaved=0, window=-1,
-        cap=0.0, sink=False, smooth=-1, bias=False, shared=0, lengths=None, scale=None):
+        cap=0.0, sink=False, smooth=-1, bias=False, shared=0, lengths=None, scale=None,
+        cache=0):
     c = Case("GroupQueryAttention", seed)
     size = 32 if rotary else size  # the kernel asks for whole vectors
     total = past + length
@@ -78,6 +79,7 @@ def gqa(seed, *, batch=1, length=3, past=4, heads=4, kv=2, size=8, packed=False,
         c.add("query", c.normal(batch, length, heads * size), dims=["B", "S", heads * size])
         for n in "key", "value":
             c.add(n, c.normal(batch, length, kv * size), dims=["B", "S", kv * size])
+    shared = shared or cache
     rows = shared or past
     for n in "past_key", "past_value":
         c.add(n, c.normal(batch, kv, rows, size), dims=["B", kv, shared or "P", size])
@@ -98,6 +100,8 @@ def gqa(seed, *, batch=1, length=3, past=4, heads=4, kv=2, size=8, packed=False,
         c.attributes["smooth_softmax"] = smooth
     if scale:
         c.attributes["scale"] = scale
+    if cache:
+        c.attributes["sliding_window_cache"] = 1
     while not c.names[-1]:
         c.names.pop()
     c.outputs = ["y", "present_key", "present_value"]
@@ -175,12 +179,13 @@ def moe(seed, *, act="silu", k=2, experts=4, tokens=6, ties=False, mixer=0, hidd
     return c
 
 
-def linear(seed, *, rule="gated_delta", batch=2, length=5, q=2, heads=4, dk=4, dv=6, past=True, wide=False):
+def linear(seed, *, rule="gated_delta", batch=2, length=5, q=2, heads=4, dk=4, dv=6, past=True, wide=False, keys=None):
     c = Case("LinearAttention", seed)
+    keys = keys or heads
     unit = lambda x: (x.reshape(batch, length, -1, dk) / np.linalg.norm(
         x.reshape(batch, length, -1, dk), axis=-1, keepdims=True)).reshape(x.shape).astype(np.float32)
     c.add("query", c.normal(batch, length, q * dk), dims=["B", "T", q * dk])
-    c.add("key", unit(c.normal(batch, length, heads * dk)), dims=["B", "T", heads * dk])
+    c.add("key", unit(c.normal(batch, length, keys * dk)), dims=["B", "T", keys * dk])
     c.add("value", c.normal(batch, length, heads * dv), dims=["B", "T", heads * dv])
     c.add("state", c.normal(batch, heads, dk, dv) if past else None, dims=["B", heads, dk, dv])
     width = heads * dk if wide else heads
@@ -276,6 +281,77 @@ def mha(seed, *, bias=False, past=0, padding=False, causal=0):
     return c
 
 
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def swiglu(seed, *, whole=False, limit=0.0, beta=0.0):
+    """No kernel for the CPU: the formula."""
+    c = Case("SwiGLU", seed)
+    gate, up = c.normal(3, 8, scale=3), c.normal(3, 8, scale=3)
+    if whole:
+        c.add("gate", np.concatenate([gate, up], -1), dims=["N", 16])
+    else:
+        c.add("gate", gate, dims=["N", 8])
+        c.add("up", up, dims=["N", 8])
+    c.attributes.update(limit=limit, activation_beta=beta, activation_alpha=1.5)
+    if limit:
+        gate, up = np.minimum(gate, limit), np.clip(up, -limit, limit)
+    c.want = [gate * sigmoid(1.5 * gate) * (up + beta)]
+    return c
+
+
+def group_router(seed, *, groups=4, kept=2, k=3, experts=16, scores=False):
+    c = Case("MoEGroupRouter", seed)
+    z, bias = c.normal(5, experts), c.normal(experts)
+    c.add("logits", z, dims=["T", experts])
+    c.add("bias", bias, constant=True)
+    c.attributes.update(top_k=k, n_group=groups, topk_group=kept)
+    s = sigmoid(z)
+    if scores:
+        c.outputs = ["", "scores", "weights"]
+        c.want = [s + bias, s]
+        return c
+    biased = (s + bias).reshape(5, groups, -1)
+    best = np.sort(biased, -1)[:, :, -2:].sum(-1)
+    allowed = np.argsort(-best, -1)[:, :kept]
+    mask = np.zeros((5, groups, 1), bool)
+    np.put_along_axis(mask[:, :, 0], allowed, True, 1)
+    ids = np.argsort(-np.where(mask, biased, -np.inf).reshape(5, experts), -1)[:, :k]
+    want = np.full((5, experts), -10000, np.float32)
+    np.put_along_axis(want, ids, np.log(np.maximum(np.take_along_axis(s, ids, 1), 1e-20)), 1)
+    c.want = [want]
+    return c
+
+
+def gather_blocks(seed, *, bits=4, zeros=False):
+    c = Case("GatherBlockQuantized", seed)
+    c.add("data", c.random.integers(0, 256, (20, 32 * bits // 8), dtype=np.uint8), constant=True)
+    c.add("indices", c.random.integers(0, 20, (2, 3)), dims=["B", "S"])
+    c.add("scales", c.normal(20, 2), constant=True)
+    if zeros:
+        c.add("zeros", pack(c.random.integers(0, 1 << bits, (20, 2)), bits), constant=True)
+    c.attributes.update(block_size=16, bits=bits, quantize_axis=1, gather_axis=0)
+    return c
+
+
+def integers(seed, op):
+    c = Case(op, seed)
+    if op == "DynamicQuantizeMatMul":
+        c.add("a", c.normal(3, 8), dims=["N", 8])
+    else:
+        c.add("a", c.random.integers(0, 256, (3, 8), dtype=np.uint8), dims=["N", 8])
+    c.add("b", c.random.integers(-128, 128, (8, 6), dtype=np.int8), constant=True)
+    if op == "MatMulIntegerToFloat":
+        c.add("a_scale", np.array(0.1, np.float32), constant=True)
+    c.add("b_scale", np.abs(c.normal(6)) * 0.1, constant=True)
+    if op == "MatMulIntegerToFloat":
+        c.add("a_zero", np.array(120, np.uint8), constant=True)
+    c.add("b_zero", np.zeros(6, np.int8), constant=True)
+    c.add("bias", c.normal(6), constant=True)
+    return c
+
+
 CASES = {
     "gqa-prompt": lambda s: gqa(s, past=0, length=5, batch=2),
     "gqa-decode": lambda s: gqa(s, length=1, batch=2),
@@ -288,6 +364,9 @@ CASES = {
     "gqa-buffer": lambda s: gqa(s, shared=12, length=1, batch=2),
     "gqa-ragged": lambda s: gqa(s, length=1, past=4, batch=2, lengths=[5, 3]),
     "gqa-ragged-prompt-rotary": lambda s: gqa(s, length=1, past=4, batch=2, lengths=[5, 2], rotary=32),
+    "gqa-window-cache": lambda s: gqa(s, window=4, cache=4, past=7, length=1, batch=2, lengths=[8, 3]),
+    "gqa-window-cache-slack": lambda s: gqa(s, window=3, cache=6, past=9, length=4),
+    "gqa-window-cache-prompt": lambda s: gqa(s, window=3, cache=5, past=0, length=8, rotary=32, sink=True),
     "nbits-2": lambda s: nbits(s, bits=2),
     "nbits-4": lambda s: nbits(s, bias=True),
     "nbits-8": lambda s: nbits(s, bits=8),
@@ -316,6 +395,8 @@ CASES = {
     "conv": lambda s: conv(s),
     "conv-silu": lambda s: conv(s, activation="silu", past=False, bias=False),
     "linear-gated-delta": lambda s: linear(s),
+    "linear-shared-keys": lambda s: linear(s, keys=2),
+    "linear-shared-states": lambda s: linear(s, q=4, heads=2),
     "linear-delta": lambda s: linear(s, rule="delta", q=4),
     "linear-gated": lambda s: linear(s, rule="gated", wide=True, q=4),
     "linear": lambda s: linear(s, rule="linear", past=False, q=4),
@@ -325,6 +406,16 @@ CASES = {
     "delta-net-gates": lambda s: delta_net(s, gate="softplus", beta="sigmoid"),
     "delta-net-kda": lambda s: delta_net(s, gate="sigmoid", wide=True, norm=1),
     "delta-net-packed": lambda s: delta_net(s, packed=True, norm=1),
+    "swiglu": lambda s: swiglu(s, limit=2.0, beta=1.0),
+    "swiglu-whole": lambda s: swiglu(s, whole=True),
+    "group-router": lambda s: group_router(s),
+    "group-router-one": lambda s: group_router(s, groups=1, kept=1),
+    "group-router-scores": lambda s: group_router(s, groups=1, kept=1, scores=True),
+    "gather-blocks": lambda s: gather_blocks(s),
+    "gather-blocks-8": lambda s: gather_blocks(s, bits=8),
+    "gather-blocks-zeros": lambda s: gather_blocks(s, zeros=True),
+    "dynamic-matmul": lambda s: integers(s, "DynamicQuantizeMatMul"),
+    "integer-matmul": lambda s: integers(s, "MatMulIntegerToFloat"),
     "qmoe-4": lambda s: qmoe(s),
     "qmoe-2-blocks-zeros": lambda s: qmoe(s, bits=2, block=16, zeros=True),
     "qmoe-4-rows-zeros": lambda s: qmoe(s, zeros=True, act="silu"),
@@ -350,13 +441,18 @@ def outputs_of(case, model):
     return session.run(None, case.feeds)
 
 
-def check(name, case, folder, arguments):
-    model = case.model()
-    want = outputs_of(case, model)
-    names = [n for n in case.outputs if n]
-    for info, value in zip(model.graph.output, want):
+def declare(model, outputs):
+    """The outputs' types and ranks, from a run."""
+    for info, value in zip(model.graph.output, outputs):
         info.CopyFrom(helper.make_tensor_value_info(info.name, helper.np_dtype_to_tensor_dtype(value.dtype),
                                                     [None] * value.ndim))
+
+
+def check(name, case, folder, arguments):
+    model = case.model()
+    want = [w.astype(np.float32) for w in case.want] if case.want else outputs_of(case, model)
+    names = [n for n in case.outputs if n]
+    declare(model, want)
     data = folder / name / "test_data_set_0"
     data.mkdir(parents=True, exist_ok=True)
     onnx.save(model, folder / name / "model.onnx")
