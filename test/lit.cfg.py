@@ -4,6 +4,7 @@
 #   shared-models  the collection of real and generated models beside the checkout
 #   onnxruntime    the Python package, for comparisons
 #   avx512         the machine runs AVX-512 code
+#   fuzzers        the compiler has libFuzzer (libclang-rt-22-dev), so its targets were built
 #   slow           asked for with --param slow=1
 import importlib.util
 import os
@@ -34,6 +35,8 @@ if os.path.isdir(shared):
     config.available_features.add("shared-models")
 if importlib.util.find_spec("onnxruntime"):
     config.available_features.add("onnxruntime")
+if os.path.exists(os.path.join(tools, "ImportFuzzer")):
+    config.available_features.add("fuzzers")
 if lit_config.params.get("slow"):
     config.available_features.add("slow")
 try:
