@@ -21,6 +21,13 @@ bool isIndexKind(const Expr *e) {
          e->kind == Expr::HitTokK || e->kind == Expr::PermSign;
 }
 
+// A product of a choice with other masks.
+bool isChoiceMask(const Expr *e) {
+  if (e->kind == Expr::Binary && (e->name == "Mul" || e->name == "And"))
+    return isChoiceMask(e->a) || isChoiceMask(e->b);
+  return e->kind == Expr::OneHot;
+}
+
 // One element of a binary op, in the arithmetic of the result type.
 double fold(StringRef n, double x, double y, bool floats) {
   double r = n == "Add"   ? x + y
@@ -105,6 +112,8 @@ Analysis::Result Analysis::cast(Operation *op) {
     out->perSlot = true;
     return Fact{out, in.layout};
   }
+  if (e->kind == Expr::Binary && toFloat && isChoiceMask(e))
+    return in;
   bool ones = e->kind == Expr::DenseW && e->b->kind == Expr::Splat;
   if (places || ones || isIndexKind(e) || floats == toFloat || e->kind == Expr::Counts || e->kind == Expr::OneHot ||
       e->kind == Expr::HitCount || e->kind == Expr::Chosen ||
@@ -373,6 +382,11 @@ Analysis::Result Analysis::compareCount(StringRef n, const Fact &a,
     return std::nullopt;
   double limit = b.expr->nums[0];
   const Expr *x = a.expr;
+  if (x->kind == Expr::Counts && n == "Greater" && limit == 0)
+    fail(a.expr->origin.getDefiningOp(), x->ids,
+         "the experts that were hit are a list, whose length the exporter took from its "
+         "sample,",
+         true);
   if (x->kind == Expr::HitCount) {
     bool some = (n == "Greater" && limit == 0) ||
                 (n == "GreaterOrEqual" && limit == 1);
@@ -513,6 +527,10 @@ Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
     return std::nullopt;
   Expr *out = withChildren(Expr::Binary, x, y);
   out->name = n.str();
+  // Vectors of the chosen expert are its parameters like matrices.
+  for (const Fact *f : {&a, &b})
+    out->expertLinear |= f->expr->kind == Expr::Gathered &&
+                         llvm::any_of(f->layout, [](const Dim &dim) { return isAtom(dim, Atom::Any); });
   // The contribution of the only expert is a sum already.
   const Routing *r = n == "Mul" ? routing(out->ids) : nullptr;
   Value by;

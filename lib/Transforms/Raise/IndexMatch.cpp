@@ -70,7 +70,7 @@ Analysis::Result Analysis::gatherRows(Operation *op, const Fact &data,
     break;
   case Expr::Perm:
   case Expr::HitFlat:
-    ok = isFlatSlots(from);
+    ok = isFlatSlots(from) && (from.size() > 1 || routing(i->ids)->k == 1);
     break;
   case Expr::InvPerm:
     ok = isAtom(from, Atom::Sorted) && from[0].order == i->order;

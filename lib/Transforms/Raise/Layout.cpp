@@ -5,26 +5,26 @@ using namespace mlir;
 namespace moec::raise {
 
 // All dimensions but the last are taken as token dimensions, the last as
-// features: what every leaf of an MoE block looks like.
+// features: what most leaves of an MoE block look like.
 Layout leafLayout(ShapedType type) {
   Layout layout;
   if (!type.hasRank())
     return layout;
   ArrayRef<int64_t> shape = type.getShape();
+  // A last dimension that is not known is no number of features.
+  bool features = !shape.empty() && shape.back() >= 0;
+  ArrayRef<int64_t> rows = shape.drop_back(features ? 1 : 0);
   int64_t tokens = 1;
   int parts = 0;
-  for (int64_t d : shape.drop_back(shape.empty() ? 0 : 1))
+  for (int64_t d : rows)
     if (d != 1) {
       ++parts;
       tokens = (d < 0 || tokens < 0) ? -1 : tokens * d;
     }
   int part = 0;
-  for (auto [i, d] : llvm::enumerate(shape)) {
+  for (int64_t d : rows) {
     Dim dim;
-    if (i + 1 == shape.size()) {
-      if (d != 1)
-        dim.push_back({d < 0 && shape.size() == 1 ? Atom::Tok : Atom::Any, d});
-    } else if (d != 1) {
+    if (d != 1) {
       Atom atom{Atom::Tok, tokens};
       atom.part = part++;
       atom.parts = parts;
@@ -32,6 +32,8 @@ Layout leafLayout(ShapedType type) {
     }
     layout.push_back(dim);
   }
+  if (features)
+    layout.push_back(shape.back() == 1 ? Dim() : Dim{Atom{Atom::Any, shape.back()}});
   return layout;
 }
 

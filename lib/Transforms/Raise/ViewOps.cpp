@@ -404,6 +404,19 @@ Analysis::Result Analysis::slice(Operation *op) {
     if (auto rows = expertRows(in, axes[0], get(arg(1)), get(arg(2))))
       return rows;
   auto start = evalAllInts(arg(1)), end = evalAllInts(arg(2));
+  // From 0 up to the shape of a tensor that is laid out alike.
+  Operation *shape = arg(2).getDefiningOp();
+  if (isOnnx(shape, "Shape") && start && n == in.layout.size() &&
+      llvm::all_of(*start, [](int64_t i) { return i == 0; }) &&
+      llvm::all_of(steps, [](int64_t i) { return i == 1; })) {
+    Fact like = get(shape->getOperand(0));
+    bool alike = like.layout.size() == n;
+    for (size_t i = 0; alike && i < n; ++i)
+      alike = axes[i] == static_cast<int64_t>(i) && unifyDims(in.layout[i], like.layout[i]) &&
+              in.layout[i].empty() == like.layout[i].empty();
+    if (alike)
+      return in;
+  }
   if (!start || !end || start->size() != n || end->size() != n)
     return std::nullopt;
   Result out = in;

@@ -67,4 +67,33 @@ def RaiseMoE : Pass<"raise-moe", "::mlir::ModuleOp"> {
                            "::moec::onnx::OnnxDialect"];
 }
 
+def ShareExperts : Pass<"share-experts", "::mlir::ModuleOp"> {
+  let summary = "Run experts that several gates weigh once";
+  let description = [{
+    Multi-gate models (MMoE, PLE) sum the results of the same experts under the dense
+    weights of several gates. Such `moe.experts` ops over the same tokens become one
+    that keeps the results apart, and a product with each gate's weights; experts that
+    only some of the gates weigh are joined in one bank. Banks that hold the same
+    experts become one bank, whoever uses them.
+
+    Before:
+    ```mlir
+    %a = moe.experts @layer0(%x, %gate_a) ...
+    %b = moe.experts @layer1(%x, %gate_b) ...
+    ```
+    After:
+    ```mlir
+    %all = moe.experts @layer0(%x, %ones) {combine = "none"} ...
+    %a = onnx.MatMul(%gate_a, %all) ...
+    %b = onnx.MatMul(%gate_b, %all) ...
+    ```
+  }];
+  let statistics = [
+    Statistic<"numShared", "shared", "Groups of gates over the same experts">,
+    Statistic<"numBanks", "banks", "Banks that were another's">
+  ];
+  let dependentDialects = ["::moec::moe::MoEDialect",
+                           "::moec::onnx::OnnxDialect"];
+}
+
 #endif // MOEC_TRANSFORMS_RAISE_PASSES_TD
