@@ -3,7 +3,6 @@
 #include "Context.h"
 #include "Contrib.h"
 
-#include "onnx/checker.h"
 #include "onnx/inliner/inliner.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/StringSet.h"
@@ -16,6 +15,7 @@ namespace {
 
 // Functions that call functions can stand for far more nodes than the file has.
 constexpr uint64_t kMaxNodes = 4'000'000;
+constexpr unsigned kMaxCalls = 200;
 // Tensors in attributes of other operators are small, or else not handled.
 constexpr uint64_t kMaxAttribute = 1 << 20;
 
@@ -48,6 +48,7 @@ public:
       functions();
     if (context.errors)
       return;
+    optionals();
     forEachGraph(*model.mutable_graph(), [&](onnx::GraphProto &graph) { weights(graph); });
     constantInputs();
   }
@@ -66,6 +67,7 @@ private:
       if (node.name().empty())
         node.set_name(node.op_type() + "_" + std::to_string(counts[node.op_type()]++));
       node.set_name(printable(node.name()));
+      defaults(node);
     };
     forEachNode(*model.mutable_graph()->mutable_node(), tidy);
     for (onnx::FunctionProto &function : *model.mutable_functions())
@@ -74,38 +76,72 @@ private:
       model.mutable_graph()->set_name("main");
   }
 
-  // Nodes that a function's body stands for when everything is inlined. Bodies are free of cycles.
-  uint64_t expanded(const std::string &key, llvm::StringMap<uint64_t> &known,
-                    const llvm::StringMap<onnx::FunctionProto *> &functions) {
-    if (auto it = known.find(key); it != known.end())
-      return it->second;
+  // Operators whose shapes the library infers from their bodies: there, an attribute that is left
+  // out has no value, so the default is written down.
+  static void defaults(onnx::NodeProto &node) {
+    const auto *schema = node.domain().empty()
+                             ? onnx::OpSchemaRegistry::Schema(node.op_type(), node.domain())
+                             : nullptr;
+    if (!schema || !schema->HasFunction() || schema->has_type_and_shape_inference_function())
+      return;
+    for (const auto &[name, attribute] : schema->attributes()) {
+      bool given = llvm::any_of(node.attribute(), [&, &name = name](const auto &a) {
+        return a.name() == name;
+      });
+      if (!given && attribute.default_value.has_name()) {
+        *node.add_attribute() = attribute.default_value;
+        node.mutable_attribute()->rbegin()->set_name(name);
+      }
+    }
+  }
+
+  static std::string keyOf(std::string domain, const std::string &name, const std::string &overload) {
+    return (domain == "ai.onnx" ? "" : domain) + ":" + name + ":" + overload;
+  }
+
+  // Nodes that some nodes stand for when everything is inlined; errors for functions that call
+  // themselves, or each other too deep. `known`: nothing while a function is being counted.
+  template <typename Nodes>
+  uint64_t expanded(Nodes &nodes, llvm::StringMap<std::optional<uint64_t>> &known,
+                    const llvm::StringMap<onnx::FunctionProto *> &functions, unsigned depth = 0) {
     uint64_t total = 0;
-    forEachNode(*functions.lookup(key)->mutable_node(), [&](onnx::NodeProto &node) {
-      std::string callee = node.domain() + ":" + node.op_type();
-      total += functions.count(callee) ? expanded(callee, known, functions) : 1;
-      total = std::min(total, kMaxNodes + 1);
+    forEachNode(nodes, [&](onnx::NodeProto &node) {
+      std::string callee = keyOf(node.domain(), node.op_type(), node.overload());
+      onnx::FunctionProto *function = functions.lookup(callee);
+      if (!function)
+        ++total;
+      if (!function || context.errors)
+        return;
+      auto [it, fresh] = known.try_emplace(callee);
+      if (!fresh && !it->second)
+        return context.error("function \"" + brief(node.op_type()) + "\" calls itself");
+      if (depth >= kMaxCalls)
+        return context.error("unsupported: functions call each other more than " +
+                             llvm::Twine(kMaxCalls) + " deep");
+      if (fresh) {
+        uint64_t count = expanded(*function->mutable_node(), known, functions, depth + 1);
+        known[callee] = count;
+      }
+      total = std::min(total + known[callee].value_or(0), kMaxNodes + 1);
     });
-    return known[key] = total;
+    return total;
   }
 
   void functions() {
-    try {
-      onnx::checker::check_function_call_cycles(model);
-    } catch (const std::exception &e) {
-      return context.error(llvm::Twine("functions: ") + e.what());
-    }
     llvm::StringMap<onnx::FunctionProto *> byName;
+    google::protobuf::RepeatedPtrField<onnx::NodeProto> calls; // of those, too, that nothing calls
     for (onnx::FunctionProto &function : *model.mutable_functions()) {
-      std::string domain = function.domain() == "ai.onnx" ? "" : function.domain();
-      byName[domain + ":" + function.name()] = &function;
+      byName[keyOf(function.domain(), function.name(), function.overload())] = &function;
+      onnx::NodeProto &call = *calls.Add();
+      call.set_domain(function.domain());
+      call.set_op_type(function.name());
+      call.set_overload(function.overload());
     }
-    llvm::StringMap<uint64_t> known;
-    uint64_t total = 0;
-    forEachNode(*model.mutable_graph()->mutable_node(), [&](onnx::NodeProto &node) {
-      std::string callee = node.domain() + ":" + node.op_type();
-      total += byName.count(callee) ? expanded(callee, known, byName) : 1;
-      total = std::min(total, kMaxNodes + 1);
-    });
+    llvm::StringMap<std::optional<uint64_t>> known;
+    expanded(calls, known, byName);
+    uint64_t total = expanded(*model.mutable_graph()->mutable_node(), known, byName);
+    if (context.errors)
+      return;
     if (total > kMaxNodes)
       return context.error("unsupported: functions expand to more than " + llvm::Twine(kMaxNodes) +
                            " nodes");
@@ -116,6 +152,27 @@ private:
     }
     model.clear_functions();
     names();
+  }
+
+  // Optional values that are there are the values themselves. Empty ones stay, and are refused.
+  void optionals() {
+    forEachNode(*model.mutable_graph()->mutable_node(), [](onnx::NodeProto &node) {
+      bool given = node.input_size() == 1 && !node.input(0).empty();
+      if (!node.domain().empty())
+        return;
+      if (given && (node.op_type() == "Optional" || node.op_type() == "OptionalGetElement")) {
+        node.set_op_type("Identity");
+        node.clear_attribute();
+      } else if (node.op_type() == "OptionalHasElement") {
+        node.set_op_type("Constant");
+        node.clear_input();
+        onnx::AttributeProto *value = node.add_attribute();
+        value->set_name("value");
+        value->set_type(onnx::AttributeProto::TENSOR);
+        value->mutable_t()->set_data_type(onnx::TensorProto::BOOL);
+        value->mutable_t()->add_int32_data(given);
+      }
+    });
   }
 
   // A node without inputs whose output has the tensor's type.
@@ -165,13 +222,15 @@ private:
     return bytes && std::equal(bytes->begin() + width, bytes->end(), bytes->begin());
   }
 
-  // Names whose values shape inference needs although they are floats.
+  // Names whose values shape inference or the passes need although they are floats.
   static llvm::StringSet<> shapeFloats(const onnx::GraphProto &graph) {
     llvm::StringSet<> names;
     for (const onnx::NodeProto &node : graph.node())
       if (node.op_type() == "Resize" || node.op_type() == "Upsample")
         for (int i = 1; i < node.input_size(); ++i)
           names.insert(node.input(i));
+      else if (node.op_type() == "OneHot" && node.input_size() > 2)
+        names.insert(node.input(2)); // off and on
     return names;
   }
 
@@ -209,7 +268,7 @@ private:
     google::protobuf::RepeatedPtrField<onnx::ValueInfoProto> none;
     declared.Add()->mutable_value_info()->Swap(graph.mutable_value_info());
     for (onnx::TensorProto &tensor : *graph.mutable_initializer()) {
-      std::string what = "initializer \"" + tensor.name() + "\"";
+      std::string what = "initializer \"" + brief(tensor.name()) + "\"";
       if (tensor.name().empty()) {
         context.error("an initializer has no name");
         continue;

@@ -199,7 +199,7 @@ std::vector<Expr *> Analysis::candidates() {
   std::vector<Expr *> out;
   for (Expr &e : exprs_)
     if ((e.kind == Expr::Terms || e.kind == Expr::AllTerms) && e.origin &&
-        e.origin.getParentBlock() == block_ && !e.apart &&
+        e.origin.getParentBlock() == block_ && !e.apart && e.nums.empty() &&
         !consumed_.contains(&e))
       out.push_back(&e);
   return out;

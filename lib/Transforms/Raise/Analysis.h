@@ -90,6 +90,12 @@ private:
   std::optional<Fact> guarded(mlir::Operation *op, const Expr *cond,
                               const Fact &chosen, const Fact &otherwise);
 
+  // SelectCombine.cpp: the chosen expert's result picked out of all.
+  Result pickedBy(mlir::Operation *op, const Fact &cond, const Fact &a, const Fact &b);
+  Result weighPicked(const Fact &a, const Fact &b, const Layout &layout);
+  std::optional<std::pair<const Routing *, int64_t>> slotOf(mlir::Value ids);
+  Result joinSlots(const Fact &a, const Fact &b);
+
   // SortedCombine.cpp: sorts by expert, counts and cuts.
   Result stableKey(mlir::Operation *op);
   Result joinCounts(llvm::ArrayRef<Fact> parts);

@@ -208,6 +208,8 @@ Analysis::Result Analysis::where(Operation *op) {
     return fits(chosen.layout, op->getResult(0)) ? Result(chosen)
                                                  : std::nullopt;
   }
+  if (Result picked = pickedBy(op, cond, a, b))
+    return picked;
   // where(id == e, w, 0) is (id == e) * w for finite w.
   bool zero = b.expr->kind == Expr::Splat && b.expr->nums[0] == 0;
   if (zero && (cond.expr->kind == Expr::IdTable || cond.expr->kind == Expr::OneHot))
@@ -484,6 +486,12 @@ Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
   }
   if (isIndexKind(x) && (y->kind == Expr::Splat || isIndexKind(y)))
     return indexArithmetic(n, a, b, *layout, isFloat(op->getOperand(0)));
+  if (n == "Mul")
+    if (Result weighed = weighPicked(a, b, *layout))
+      return weighed;
+  if (n == "Add")
+    if (Result slots = joinSlots(a, b))
+      return slots;
   if (n == "Add")
     if (Result terms = sumTerms(op, a, b))
       return terms;

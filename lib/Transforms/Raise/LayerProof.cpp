@@ -1,4 +1,5 @@
 #include "LayerProof.h"
+#include "StackedBody.h"
 #include "InputWeights.h"
 
 using namespace mlir;
@@ -37,7 +38,9 @@ bool complete(const Routing &r, Expr *sum, SmallVectorImpl<Term> &terms,
                    " duplicated";
     return false;
   }
-  terms.assign(sum->terms.begin(), sum->terms.end());
+  for (const Term &t : sum->terms)
+    if (t.expert < experts)
+      terms.push_back(t);
   llvm::sort(terms,
              [](const Term &a, const Term &b) { return a.expert < b.expert; });
   return true;
@@ -171,6 +174,12 @@ bool proveFfn(Analysis &analysis, BankBuilder &banks, Expr *candidate,
   int64_t experts = candidate->kind == Expr::Terms
                         ? realExperts(analysis, r, candidate)
                         : r.experts;
+  layer.identities = candidate->kind == Expr::Terms && identityExperts(r, candidate);
+  for (const Term &t : candidate->terms)
+    if (layer.identities && t.expert >= experts && !givesTokens(t, *ffn)) {
+      no = {t.op, "an expert without parameters does not give its token"};
+      return false;
+    }
   auto shape = banks.check(layer.ffn, experts, no.reason);
   if (!shape)
     return false;
@@ -203,8 +212,12 @@ bool proveFfn(Analysis &analysis, BankBuilder &banks, Expr *candidate,
     return false;
   }
   auto type = ranked(layer.result);
-  if (!type || type.getShape().back() != layer.shape.hidden ||
-      !isTokenRows(dropUnits(candidate->originLayout))) {
+  Layout wide = dropUnits(candidate->originLayout);
+  // A type that leaves the features open is as good as their layout.
+  int64_t features = type ? type.getShape().back() : 0;
+  if (features < 0 && !wide.empty() && isAtom(wide.back(), Atom::Any))
+    features = wide.back()[0].size;
+  if (!type || features != layer.shape.hidden || !isTokenRows(wide)) {
     no.reason = "the layer's result is not one row for each token";
     return false;
   }
@@ -216,21 +229,22 @@ bool proveFfn(Analysis &analysis, BankBuilder &banks, Expr *candidate,
   return true;
 }
 
-// A product's factors that weigh, and the one that is an expert's result.
-Value splitBody(Expr *body, SmallVectorImpl<Expr *> &weights, double &scale) {
-  SmallVector<Expr *> fs;
-  splitResult(body, fs, scale);
-  Value result;
-  for (Expr *f : fs) {
-    bool core = f->expertLinear || fs.size() == 1;
-    if (!core)
-      weights.push_back(f);
-    else if (result || !f->origin)
-      return {};
+// An expert's result without the factors that weigh it.
+Expr *splitBody(Expr *body, SmallVectorImpl<Expr *> &weights, double &scale) {
+  while (body->kind == Expr::Binary && body->expertLinear &&
+         (body->name == "Mul" || body->name == "Div")) {
+    bool left = body->a->expertLinear, right = body->b->expertLinear;
+    Expr *factor = left ? body->b : body->a;
+    bool number = factor->kind == Expr::Splat && factor->nums[0] != 0;
+    if (left == right || (body->name == "Div" && (!left || !number)))
+      break;
+    if (number)
+      scale = body->name == "Mul" ? scale * factor->nums[0] : scale / factor->nums[0];
     else
-      result = f->origin;
+      weights.push_back(factor->kind == Expr::DenseW ? factor->b : factor);
+    body = left ? body->a : body->b;
   }
-  return result;
+  return body;
 }
 
 // The body of each expert of the sum, and the weights they share.
@@ -264,7 +278,7 @@ bool bodiesOf(const Routing &r, Expr *candidate, Layer &layer,
     SmallVector<Expr *> weights;
     if (t.weight)
       weights.push_back(t.weight);
-    bodies.push_back(splitBody(t.body, weights, scale));
+    bodies.push_back(splitBody(t.body, weights, scale)->origin);
     if (e == 0) {
       firstScale = scale;
       layer.ffn.scale *= scale;
@@ -295,31 +309,58 @@ int64_t rowAxesOf(Analysis &analysis, Expr *candidate, Value body) {
   return last;
 }
 
-// Experts as regions.
-bool proveRegion(Analysis &analysis, BankBuilder &banks, Expr *candidate,
-                 Layer &layer, Refusal &no) {
+// Experts as regions: of each its operations, or one expression for all.
+std::optional<RegionBody> regionOf(Analysis &analysis, BankBuilder &banks, Expr *candidate,
+                                   Layer &layer, Refusal &no) {
   const Routing &r = *layer.routing;
   SmallVector<Value> bodies;
+  Refusal stacked = no;
+  if (bodiesOf(r, candidate, layer, bodies, no)) {
+    int64_t rowAxes = rowAxesOf(analysis, candidate, bodies.front());
+    auto region = matchRegion(analysis, bodies, rowAxes, no.at, no.reason);
+    if (region && banks.check(*region, no.reason))
+      return region;
+  }
   layer.ffn = Ffn();
-  if (r.experts < 2 || !bodiesOf(r, candidate, layer, bodies, no))
+  Expr *body = candidate->a;
+  if (candidate->kind == Expr::Terms) {
+    Expr *weight = nullptr;
+    body = joinTerms(analysis, r, candidate, weight, stacked);
+    if (weight)
+      layer.ffn.weights.push_back(weight);
+  }
+  if (!body)
+    return std::nullopt;
+  body = splitBody(body, layer.ffn.weights, layer.ffn.scale);
+  auto region = matchStacked(body, r.experts, stacked.reason);
+  if (!region && (no.reason.empty() || candidate->kind == Expr::AllTerms))
+    no = stacked;
+  return region;
+}
+
+bool proveRegion(Analysis &analysis, BankBuilder &banks, Expr *candidate,
+                 Layer &layer, Refusal &no) {
+  layer.ffn = Ffn();
+  if (layer.routing->experts < 2)
     return false;
-  int64_t rowAxes = rowAxesOf(analysis, candidate, bodies.front());
-  auto region = matchRegion(analysis, bodies, rowAxes, no.at, no.reason);
-  if (!region || !banks.check(*region, no.reason))
+  auto region = regionOf(analysis, banks, candidate, layer, no);
+  if (!region)
     return false;
   layer.region = *region;
   layer.x = region->sources.front().value;
   Block *block = layer.result.getParentBlock();
-  for (Source &source : region->sources) {
+  for (Source &source : layer.region->sources) {
     if (source.value.getParentBlock() != block) {
       no.reason = "the experts' input is computed inside of a loop or branch";
       return false;
     }
     layer.stops.push_back(analysis.get(source.value).expr);
   }
-  layer.shape.experts = r.experts;
+  layer.shape.experts = layer.routing->experts;
   auto type = ranked(layer.result);
-  int64_t behind = ranked(bodies.front()).getRank() - rowAxes;
+  int64_t behind = 1;
+  if (!region->stacked)
+    behind = ranked(region->experts.front().result).getRank() - region->rowAxes;
   if (!type || (type.getRank() != behind + 1 && type.getNumDynamicDims() > 1 &&
                 type.getRank() != behind + region->sources.front().rowAxes)) {
     no.reason = "the shape of the layer's result does not follow from its tokens";
@@ -418,7 +459,7 @@ void addCombine(Operation *end, llvm::SetVector<Operation *> &inside) {
 llvm::SetVector<Operation *> insideOf(Analysis &analysis, const Layer &layer) {
   llvm::SetVector<Operation *> inside;
   inside.insert(layer.result.getDefiningOp());
-  if (layer.region) {
+  if (layer.region && !layer.region->stacked) {
     inside.insert(layer.region->inside.begin(), layer.region->inside.end());
     addCombine(layer.result.getDefiningOp(), inside);
     return inside;
@@ -442,7 +483,7 @@ Operation *outsideUser(Analysis &analysis, const Layer &layer,
                        const llvm::DenseSet<Operation *> &others) {
   for (Operation *op : inside)
     for (Value v : op->getResults()) {
-      if (v == layer.result || (!layer.region && !carries(analysis, v)))
+      if (v == layer.result || ((!layer.region || layer.region->stacked) && !carries(analysis, v)))
         continue;
       for (Operation *user : v.getUsers())
         if (!inside.contains(user) && !others.contains(user) && !readsShape(user))

@@ -105,7 +105,9 @@ Analysis::Result Analysis::matmul(Operation *op) {
   bool wa = holdsMatrices(a), wb = holdsMatrices(b);
   if (wb && !wa)
     return linear(a, b, false);
-  if (wa && !wb && (a.expr->kind == Expr::Gathered || a.layout.size() == 2))
+  bool stacked = a.layout.size() == 3 && b.expr->expertLinear &&
+                 isAtom(b.layout.size() == 3 ? b.layout[0] : Dim(), Atom::Expert);
+  if (wa && !wb && (a.expr->kind == Expr::Gathered || a.layout.size() == 2 || stacked))
     return linear(b, a, true);
   if (Result buckets = bucketsOf(a, b))
     return buckets;
@@ -116,6 +118,14 @@ Analysis::Result Analysis::matmul(Operation *op) {
 
 Analysis::Result Analysis::gemm(Operation *op) {
   Fact x = get(op->getOperand(0)), w = get(op->getOperand(1));
+  bool plain = intAttr(op, "transA", 0) == 0 && floatAttr(op, "alpha", 1.0) == 1.0 &&
+               (op->getNumOperands() < 3 || isAbsent(op->getOperand(2)));
+  if (plain && x.layout.size() == 2 && w.layout.size() == 2 && !holdsMatrices(w)) {
+    if (intAttr(op, "transB", 0) != 0)
+      std::swap(w.layout[0], w.layout[1]);
+    Result buckets = bucketsOf(x, w);
+    return buckets ? buckets : combineBuckets(op, x, w);
+  }
   if (!holdsMatrices(w) || w.layout.size() != 2 || x.layout.size() != 2 ||
       intAttr(op, "transA", 0) != 0 || floatAttr(op, "alpha", 1.0) != 1.0)
     return std::nullopt;

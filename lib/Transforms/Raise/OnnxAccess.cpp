@@ -81,7 +81,28 @@ std::optional<double> constSplat(Value v) {
 
 namespace {
 
-std::optional<Ints> evalShape(Operation *op) {
+// Size of an axis, also where the type does not say it.
+std::optional<int64_t> sizeOf(Value v, int64_t axis, int depth) {
+  auto type = ranked(v);
+  if (!type || axis < 0 || axis >= type.getRank() || depth > 24)
+    return std::nullopt;
+  if (!type.isDynamicDim(axis))
+    return type.getDimSize(axis);
+  Operation *op = v.getDefiningOp();
+  StringRef n = onnxName(op);
+  if (n == "Cast" || n == "Identity" || n == "Relu" || n == "Sigmoid")
+    return sizeOf(op->getOperand(0), axis, depth + 1);
+  if (n == "Transpose") {
+    SmallVector<int64_t> perm = intsAttr(op, "perm");
+    return perm.empty() ? std::nullopt : sizeOf(op->getOperand(0), perm[axis], depth + 1);
+  }
+  auto target = n == "Reshape" ? evalInts(op->getOperand(1), depth + 1) : std::nullopt;
+  bool known = target && static_cast<int64_t>(target->size()) == type.getRank() &&
+               (*target)[axis] && *(*target)[axis] > 0;
+  return known ? (*target)[axis] : std::nullopt;
+}
+
+std::optional<Ints> evalShape(Operation *op, int depth) {
   auto type = ranked(op->getOperand(0));
   if (!type)
     return std::nullopt;
@@ -95,9 +116,7 @@ std::optional<Ints> evalShape(Operation *op) {
   end = std::clamp<int64_t>(end, start, rank);
   Ints out;
   for (int64_t i = start; i < end; ++i)
-    out.push_back(type.isDynamicDim(i)
-                      ? std::nullopt
-                      : std::optional<int64_t>(type.getDimSize(i)));
+    out.push_back(sizeOf(op->getOperand(0), i, depth));
   return out;
 }
 
@@ -115,6 +134,8 @@ std::optional<Ints> evalBinary(StringRef name, const Ints &a, const Ints &b) {
     out.push_back(name == "Add"   ? *x + *y
                   : name == "Sub" ? *x - *y
                   : name == "Mul" ? *x * *y
+                  : name == "Max" ? std::max(*x, *y)
+                  : name == "Min" ? std::min(*x, *y)
                   : name == "Equal" ? *x == *y
                                   : *x / *y);
   }
@@ -202,7 +223,7 @@ std::optional<Ints> evalInts(Value v, int depth) {
     return out;
   }
   if (name == "Shape")
-    return evalShape(op);
+    return evalShape(op, depth);
   if (name == "Gather")
     return evalGather(op, depth);
   if (name == "Slice")
@@ -250,7 +271,21 @@ std::optional<Ints> evalInts(Value v, int depth) {
     }
     return out;
   }
-  if (name == "Add" || name == "Sub" || name == "Mul" || name == "Div" ||
+  if (name == "ReduceProd") { // of a vector
+    auto in = evalInts(op->getOperand(0), depth);
+    auto type = ranked(op->getOperand(0));
+    if (!in || !type || type.getRank() != 1)
+      return std::nullopt;
+    int64_t product = 1;
+    for (auto i : *in) {
+      if (!i)
+        return Ints(1, std::nullopt);
+      product *= *i;
+    }
+    return Ints(1, product);
+  }
+  bool pair = op->getNumOperands() == 2 && (name == "Max" || name == "Min");
+  if (pair || name == "Add" || name == "Sub" || name == "Mul" || name == "Div" ||
       name == "Equal") {
     auto a = evalInts(op->getOperand(0), depth);
     auto b = evalInts(op->getOperand(1), depth);
