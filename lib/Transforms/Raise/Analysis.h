@@ -90,6 +90,9 @@ private:
   std::optional<Fact> guarded(mlir::Operation *op, const Expr *cond,
                               const Fact &chosen, const Fact &otherwise);
 
+  // RankOne.cpp: experts of one neuron.
+  Result rankOne(mlir::Operation *op, const Fact &a, const Fact &b);
+
   // SelectCombine.cpp: the chosen expert's result picked out of all.
   Result pickedBy(mlir::Operation *op, const Fact &cond, const Fact &a, const Fact &b);
   Result weighPicked(const Fact &a, const Fact &b, const Layout &layout);

@@ -17,6 +17,10 @@ std::optional<std::pair<int64_t, int64_t>> sizes(const Projection &p, size_t exp
   auto type = typeOf(set.items[expert]);
   if (!type || type.getRank() < 2 || !type.hasStaticShape())
     return std::nullopt;
+  if (set.kind == WeightSet::Stacked && type.getRank() == 2) { // a vector for each expert
+    int64_t n = type.getDimSize(1);
+    return p.linear->nk ? std::pair<int64_t, int64_t>{1, n} : std::pair<int64_t, int64_t>{n, 1};
+  }
   int64_t r = type.getDimSize(type.getRank() - 2);
   int64_t c = type.getDimSize(type.getRank() - 1);
   if (!p.linear->nk)
@@ -169,6 +173,11 @@ Value BankBuilder::matrix(const Projection &p, const BankShape &shape, int64_t i
   const WeightSet &set = p.linear->weights;
   auto canonical = [&](Value v) { // [.., K, N] or [.., N, K] -> part of rows
     int64_t rank = cast<ShapedType>(v.getType()).getRank();
+    if (set.kind == WeightSet::Stacked && rank == 2) {
+      auto dims = cast<ShapedType>(v.getType()).getShape();
+      v = steps.reshape(v, {dims[0], 1, dims[1]});
+      rank = 3;
+    }
     if (!p.linear->nk) {
       SmallVector<int64_t> perm;
       for (int64_t i = 0; i < rank; ++i)

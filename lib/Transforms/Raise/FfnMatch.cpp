@@ -221,6 +221,14 @@ bool matchHidden(Expr *hidden, Ffn &ffn, std::string &why) {
   Factors fs;
   double scale = 1;
   split(hidden, fs, scale);
+  // A weight in front of the last layer weighs its result.
+  if (!ffn.down.bias)
+    for (Expr *f : Factors(fs))
+      if (!f->expertLinear && f->kind != Expr::Weight && f->kind != Expr::Gathered &&
+          fs.size() > 1) {
+        take(fs, f);
+        ffn.weights.push_back(f->kind == Expr::DenseW ? f->b : f);
+      }
   auto act = activation(fs, scale);
   if (fs.size() > (act ? 1u : 2u) || (!act && fs.empty())) {
     why = "the expert's body is no (gated) two-layer perceptron";

@@ -58,7 +58,10 @@ Analysis::Result Analysis::gatherRows(Operation *op, const Fact &data,
   Dim from = data.layout[axis];
   if (isIdentity(i) && data.expr->kind == Expr::Weight && axis == 0)
     return gatherWeights(op, data, index, rows);
-  if (data.expr->kind == Expr::Weight && axis == 0 && data.layout.size() > 2)
+  auto indices = ranked(index.expr->origin);
+  bool slots = indices && indices.getRank() > 1 && indices.getShape().back() > 0;
+  if (data.expr->kind == Expr::Weight && axis == 0 &&
+      (data.layout.size() > 2 || (data.layout.size() == 2 && slots))) // a matrix or a row
     if (auto type = ranked(data.expr->weights.items.front().value))
       noteIds(index, type.getDimSize(0), true);
   Layout to = rows;

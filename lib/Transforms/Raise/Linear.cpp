@@ -102,6 +102,8 @@ Analysis::Result Analysis::linear(const Fact &x, const Fact &w,
 
 Analysis::Result Analysis::matmul(Operation *op) {
   Fact a = get(op->getOperand(0)), b = get(op->getOperand(1));
+  if (Result neurons = rankOne(op, a, b))
+    return neurons;
   bool wa = holdsMatrices(a), wb = holdsMatrices(b);
   if (wb && !wa)
     return linear(a, b, false);
