@@ -158,15 +158,33 @@ private:
       return context.error(node, "is an unsupported operator: ONNX opset " +
                                      llvm::Twine(version) + " does not have it");
     }
+    // The conversion puts others in their place.
+    if (node.op_type() == "Scatter" || node.op_type() == "Upsample")
+      return schema->Deprecated() ? context.error(node, "is an unsupported operator")
+                                  : nameOutputs(node, 1);
+    if (isWrittenOut(node))
+      return nameOutputs(node, node.output_size());
     if (schema->Deprecated() || !mlir::RegisteredOperationName::lookup(
                                     "onnx." + node.op_type(), &context.mlir))
       return context.error(node, "is an unsupported operator");
+    if (schema->HasFunction()) // whose body refers to attributes that must be there
+      addDefaults(node, *schema);
     int needed = 0;
     for (const auto &output : schema->outputs())
       needed += output.GetOption() == onnx::OpSchema::Single;
     bool variadic = !schema->outputs().empty() &&
                     schema->outputs().back().GetOption() == onnx::OpSchema::Variadic;
     nameOutputs(node, variadic ? std::max(needed, node.output_size()) : needed);
+  }
+
+  static void addDefaults(onnx::NodeProto &node, const onnx::OpSchema &schema) {
+    for (const auto &[name, attribute] : schema.attributes()) {
+      bool given = llvm::any_of(node.attribute(), [&, &name = name](const auto &a) {
+        return a.name() == name;
+      });
+      if (!given && !attribute.default_value.name().empty())
+        *node.add_attribute() = attribute.default_value;
+    }
   }
 
   void nameOutputs(onnx::NodeProto &node, int count) {

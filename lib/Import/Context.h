@@ -93,6 +93,8 @@ void convert(Context &context, ::onnx::ModelProto &model);
 bool isWrittenOut(const ::onnx::NodeProto &node);
 /// Puts function bodies in the place of operators that are only known by them.
 void expand(Context &context, ::onnx::ModelProto &model);
+/// The same for those of the default domain, which the library does not convert.
+void expandStandard(Context &context, ::onnx::ModelProto &model);
 /// Types for all values.
 void infer(Context &context, ::onnx::ModelProto &model);
 /// Errors for nodes whose constants cannot but fail when the model runs.

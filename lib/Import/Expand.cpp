@@ -14,27 +14,29 @@ using llvm::StringRef;
 static constexpr llvm::StringLiteral kBodyDomain = "moec.body";
 
 bool onnx_import::isWrittenOut(const onnx::NodeProto &node) {
-  return node.domain() == "ai.onnx.preview" && node.op_type() == "FlexAttention";
+  return (node.domain() == "ai.onnx.preview" && node.op_type() == "FlexAttention") ||
+         (node.domain().empty() && node.op_type() == "SequenceMap");
 }
 
 namespace {
 
 class Expander {
 public:
-  Expander(Context &context, onnx::ModelProto &model) : context(context), model(model) {}
+  Expander(Context &context, onnx::ModelProto &model, bool standard)
+      : context(context), model(model), standard(standard) {}
 
   void run() {
     bool any = false;
     forEachGraph(*model.mutable_graph(), [&](onnx::GraphProto &graph) {
       for (const onnx::NodeProto &node : graph.node())
-        any |= isWrittenOut(node);
+        any |= isMine(node);
     });
     if (!any)
       return;
     readTypes();
     forEachGraph(*model.mutable_graph(), [&](onnx::GraphProto &graph) {
       for (onnx::NodeProto &node : *graph.mutable_node())
-        if (isWrittenOut(node) && !context.errors)
+        if (isMine(node) && !context.errors)
           becomeCall(node);
     });
     if (context.errors)
@@ -48,6 +50,10 @@ public:
   }
 
 private:
+  bool isMine(const onnx::NodeProto &node) {
+    return isWrittenOut(node) && node.domain().empty() == standard;
+  }
+
   // Bodies depend on the types of the inputs.
   void readTypes() {
     onnx::ModelProto probe = model;
@@ -94,6 +100,11 @@ private:
     if (!fixed && !(schema && schema->HasContextDependentFunction() &&
                     schema->BuildContextDependentFunction(build, body)))
       return context.error(node, "is unsupported with these types or attributes");
+    // What these bodies use is alike in all opsets that have the operator; graphs of the node are of
+    // the model's.
+    for (onnx::OperatorSetIdProto &opset : *body.mutable_opset_import())
+      if (standard && opset.domain().empty())
+        opset.set_version(versionOf(""));
     std::string name = node.op_type() + "." + std::to_string(count++);
     body.set_domain(kBodyDomain.str());
     body.set_name(name);
@@ -113,12 +124,17 @@ private:
 
   Context &context;
   onnx::ModelProto &model;
+  bool standard; // the default domain's operators, or the others
   llvm::StringMap<onnx::TypeProto> types;
   unsigned count = 0;
 };
 
 } // namespace
 
+void onnx_import::expandStandard(Context &context, onnx::ModelProto &model) {
+  Expander(context, model, true).run();
+}
+
 void onnx_import::expand(Context &context, onnx::ModelProto &model) {
-  Expander(context, model).run();
+  Expander(context, model, false).run();
 }

@@ -92,7 +92,7 @@ static mlir::OwningOpRef<mlir::ModuleOp> import(Context &context) {
     return nullptr;
   // What older versions of the format lack is made up for above; the library wants a recent one.
   model.set_ir_version(::onnx::IR_VERSION);
-  for (auto step : {normalise, check, convert, expand, infer}) {
+  for (auto step : {normalise, check, expandStandard, convert, expand, infer}) {
     step(context, model);
     if (context.errors)
       return nullptr;

@@ -15,9 +15,7 @@ static BasicBlock *newBlock(Emitter &e, const char *name) {
 
 namespace {
 /// A branch of an If: its values as it ends, then as they leave.
-struct Path {
-  BasicBlock *end;
-  Tensors values;
+struct Path : Ending {
   std::vector<Leaving> leaving;
 };
 } // namespace
@@ -66,8 +64,13 @@ static mlir::LogicalResult joinPaths(Emitter &e, llvm::MutableArrayRef<Path> pat
   for (size_t i = 0; i < paths[0].values.size(); ++i) {
     forms.push_back(formOf(paths[0].values[i]));
     std::string why;
-    if (!widen(forms.back(), formOf(paths[1].values[i]), why))
+    if (widen(forms.back(), formOf(paths[1].values[i]), why))
+      continue;
+    // Ranks decide what the ops that follow are.
+    std::vector<Ending> endings{std::move(paths[0]), std::move(paths[1])};
+    if (why != kDifferentRanks || !e.fork(e.op, endings))
       return e.error("branches with results " + why);
+    return mlir::success();
   }
   for (Path &path : paths) {
     e.b.SetInsertPoint(path.end);
@@ -105,14 +108,17 @@ static mlir::LogicalResult ifOp(Emitter &e, mlir::Operation *op, Tensors &args, 
     results = std::move(*values);
     return mlir::success();
   }
-  Path paths[2] = {{newBlock(e, "then"), {}, {}}, {newBlock(e, "else"), {}, {}}};
+  Path paths[2] = {{{newBlock(e, "then"), {}}, {}}, {{newBlock(e, "else"), {}}, {}}};
   e.b.CreateCondBr(e.b.CreateICmpNE(c, e.i64(0)), paths[0].end, paths[1].end);
   bool all = true;
   for (unsigned i : {0, 1})
     all &= mlir::succeeded(lowerBranch(e, op, i, paths[i]));
   auto *next = newBlock(e, "");
-  if (all && mlir::succeeded(joinPaths(e, paths, next, results)))
+  if (all && mlir::succeeded(joinPaths(e, paths, next, results))) {
+    if (next->hasNPredecessors(0)) // the paths have gone their own ways
+      next->eraseFromParent();
     return mlir::success();
+  }
   e.b.SetInsertPoint(next);
   return mlir::failure();
 }

@@ -56,7 +56,9 @@ std::string Emitter::nodeName() {
 }
 
 mlir::LogicalResult Emitter::error(const llvm::Twine &message) {
-  errors.emplace_back(op, ("unsupported: " + message).str());
+  std::pair<mlir::Operation *, std::string> why(op, ("unsupported: " + message).str());
+  if (!llvm::is_contained(errors, why)) // what follows a fork is lowered twice
+    errors.push_back(std::move(why));
   return mlir::failure();
 }
 

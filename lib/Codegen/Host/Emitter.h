@@ -13,6 +13,12 @@
 
 namespace moec::host {
 
+/// The end of one path through an op, and the op's results there.
+struct Ending {
+  llvm::BasicBlock *end;
+  std::vector<Tensor> values;
+};
+
 class Emitter {
 public:
   Emitter(mlir::ModuleOp source, HostResult &result);
@@ -34,6 +40,9 @@ public:
   /// Lowers a region of one block at the builder's place; the operands of its terminator. Set by
   /// the walk.
   std::function<mlir::FailureOr<std::vector<Tensor>>(mlir::Region &, std::vector<Tensor>)> region;
+  /// Lowers what follows the op in @main once for each path, with the op's results on it. False when
+  /// that cannot be done here. Set by the walk.
+  std::function<bool(mlir::Operation *, std::vector<Ending> &)> fork;
 
   // Types and constants.
   llvm::Type *storageType(DType type); ///< in memory

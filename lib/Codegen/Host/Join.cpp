@@ -44,7 +44,7 @@ bool moec::host::widen(Form &form, const Form &other, std::string &why) {
     return false;
   }
   if (form.dims.size() != other.dims.size()) {
-    why = "of different ranks";
+    why = kDifferentRanks;
     return false;
   }
   if (tensors && (form.kind != other.kind || form.count != other.count)) {

@@ -17,6 +17,8 @@ struct Form {
 };
 
 Form formOf(const Tensor &tensor);
+/// Why two forms do not fit; others are of no use to their caller.
+inline constexpr const char *kDifferentRanks = "of different ranks";
 /// The form that both fit; false when there is none. `why` says what differs.
 bool widen(Form &form, const Form &other, std::string &why);
 bool same(const Form &a, const Form &b);

@@ -171,11 +171,18 @@ void Lowering::outputs(mlir::Operation *terminator) {
   for (auto [i, value] : llvm::enumerate(terminator->getOperands())) {
     auto index = static_cast<unsigned>(i);
     moec::SignatureEntry entry = signature(value.getType(), main.getResultAttrDict(index), index);
-    result.program.outputs.push_back(entry);
+    if (result.program.outputs.size() == i)
+      result.program.outputs.push_back(entry);
     std::optional<Tensor> taken = walk.take(value, terminator);
     if (!taken || taken->none || entry.dtype.empty())
       continue; // an error is recorded
     Tensor t = e.dense(std::move(*taken));
+    if (t.rank() != entry.dims.size()) {
+      e.check(e.b.getFalse(), "the output \"" + entry.name + "\" has rank " +
+                                  llvm::Twine(t.rank()) + ", not " +
+                                  llvm::Twine(entry.dims.size()));
+      continue;
+    }
     bool owned = t.buffer && t.buffer.use_count() == 1 && t.data == t.buffer->memory;
     if (!owned) {
       Tensor copy = e.allocate(t.dtype, t.dims);
@@ -198,8 +205,7 @@ void Lowering::run() {
   begin();
   for (unsigned i = 0; i < main.getNumArguments(); ++i)
     input(i);
-  walk.lower(block);
-  outputs(block.getTerminator());
+  walk.lower(block, [&] { outputs(block.getTerminator()); });
 }
 
 // --- entry points ---

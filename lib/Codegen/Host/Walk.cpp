@@ -9,6 +9,7 @@ Walk::Walk(Emitter &emitter) : e(emitter) {
   e.region = [this](mlir::Region &r, std::vector<Tensor> args) {
     return region(r, std::move(args));
   };
+  e.fork = [this](mlir::Operation *op, std::vector<Ending> &paths) { return fork(op, paths); };
 }
 
 /// What the regions of an op read from around it.
@@ -150,6 +151,8 @@ void Walk::lower(mlir::Operation *op) {
         allHandlers().lookup(handlerName(op))(e, op, args, results));
   }
   args.clear();
+  if (forked) // it and all that follows is done
+    return;
   leaveRegions(op);
   if (!done) {
     for (mlir::Value r : op->getResults())
@@ -160,10 +163,48 @@ void Walk::lower(mlir::Operation *op) {
     define(value, std::move(tensor));
 }
 
-void Walk::lower(mlir::Block &block) {
-  for (mlir::Operation &op : block)
-    if (!op.hasTrait<mlir::OpTrait::IsTerminator>() && live.contains(&op))
-      lower(&op);
+void Walk::lowerFrom(mlir::Block::iterator op) {
+  for (; !op->hasTrait<mlir::OpTrait::IsTerminator>(); ++op) {
+    if (live.contains(&*op))
+      lower(&*op);
+    if (forked)
+      return;
+  }
+  if (finish)
+    finish();
+}
+
+void Walk::lower(mlir::Block &block, std::function<void()> last) {
+  finish = std::move(last);
+  forkable = &block;
+  lowerFrom(block.begin());
+}
+
+/// What follows the op is lowered once for each path.
+bool Walk::fork(mlir::Operation *op, std::vector<Ending> &paths) {
+  constexpr unsigned kMaxForks = 3;
+  if (op->getBlock() != forkable || forks == kMaxForks)
+    return false;
+  leaveRegions(op);
+  ++forks;
+  // The copies keep alive what the first path has used up: it is freed when the run ends.
+  auto savedValues = values;
+  auto savedUses = usesLeft;
+  for (Ending &path : paths) {
+    values = savedValues;
+    usesLeft = savedUses;
+    Scope scope(e);
+    e.b.SetInsertPoint(path.end);
+    for (auto [value, tensor] : llvm::zip(op->getResults(), path.values))
+      define(value, std::move(tensor));
+    path.values.clear();
+    lowerFrom(std::next(op->getIterator()));
+    forked = false;
+    values.clear();
+  }
+  --forks;
+  forked = true;
+  return true;
 }
 
 mlir::FailureOr<std::vector<Tensor>> Walk::region(mlir::Region &region, std::vector<Tensor> args) {
@@ -175,7 +216,9 @@ mlir::FailureOr<std::vector<Tensor>> Walk::region(mlir::Region &region, std::vec
   for (auto [argument, tensor] : llvm::zip(block.getArguments(), args))
     define(argument, std::move(tensor));
   args.clear();
-  lower(block);
+  for (mlir::Operation &inner : block)
+    if (!inner.hasTrait<mlir::OpTrait::IsTerminator>() && live.contains(&inner))
+      lower(&inner);
   std::vector<Tensor> results;
   bool all = true;
   e.op = block.getTerminator();
