@@ -66,13 +66,13 @@ def cases(build):
     """Writes the tests below build/node-tests once; returns their folder and index."""
     import importlib.metadata
     folder = build / "node-tests" / importlib.metadata.version("onnx")
-    index = folder / "index.json"
-    if not index.exists():
+    if not folder.exists():
+        import os
         import shutil
         import warnings
         warnings.filterwarnings("ignore")
         from onnx.backend.test.case.node import collect_testcases
-        shutil.rmtree(folder, ignore_errors=True)
+        fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
         found = sorted(collect_testcases(None), key=lambda case: case.name)
         by_name = {case.name: case for case in found}
         table = {}
@@ -82,9 +82,13 @@ def cases(build):
                                 "opset": max(opsets, default=0)}
             if table[case.name]["category"] == "sequence or optional":
                 case.data_sets.clear()
-            write_case(case, folder / case.name)
-        index.write_text(json.dumps(table, indent=0))
-    return folder, json.loads(index.read_text())
+            write_case(case, fresh / case.name)
+        (fresh / "index.json").write_text(json.dumps(table, indent=0))
+        try:
+            fresh.rename(folder)
+        except OSError:  # somebody else was quicker
+            shutil.rmtree(fresh)
+    return folder, json.loads((folder / "index.json").read_text())
 
 
 # --- running -------------------------------------------------------------------------------------
@@ -154,8 +158,22 @@ def write_expected(expected):
     EXPECTED.write_text("\n".join(lines) + "\n")
 
 
+REASONS = (("element type STRING", "tensors of strings"),
+           ("no tensor but a sequence", "a sequence as an input or output of the model"),
+           ("no tensor but an optional", "an optional as an input or output of the model"),
+           ("sequence of strings", "tensors of strings"),
+           (r"random|\(Bernoulli\)|\(RandomUniformLike\)", "random numbers"),
+           ("preview.training", "training"),
+           (r"training.mode", "training"),
+           ("is an unsupported operator", "not implemented"),
+           ("ends the process", "a crash"))
+
+
 def tidy(why):
-    """A message without the parts that name the file and the node."""
+    """A reason to begin with: the message without the parts that name the file and the node."""
+    for pattern, reason in REASONS:
+        if re.search(pattern, why):
+            return reason
     why = re.sub(r"^\S*model\.onnx: ", "", why)
     why = re.sub(r'^node "[^"]*" \((\w+)\): ', r"\1: ", why)
     return why[:160] or "no message"

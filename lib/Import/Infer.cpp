@@ -24,8 +24,7 @@ static onnx::OperatorSetIdProto *defaultOpset(onnx::ModelProto &model) {
   return nullptr;
 }
 
-// Whether some operator of the model changed between its opset and the dialect's.
-static bool needsConversion(onnx::ModelProto &model, int version) {
+bool onnx_import::needsConversion(onnx::ModelProto &model, int version) {
   bool changed = false;
   forEachGraph(*model.mutable_graph(), [&](onnx::GraphProto &graph) {
     for (const onnx::NodeProto &node : graph.node()) {

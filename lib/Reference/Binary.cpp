@@ -135,9 +135,19 @@ void bitShift(Call &c) {
   if (direction != "LEFT" && direction != "RIGHT")
     fail("direction \"" + direction + "\" is neither LEFT nor RIGHT");
   bool left = direction == "LEFT";
-  c.set(0, combine<uint64_t>(c.in(0), c.in(1), [&](uint64_t x, uint64_t by) -> uint64_t {
-          return by >= 64 ? 0 : left ? x << by : x >> by;
-        }));
+  int64_t width = bytesOf(c.in(0).type) * 8;
+  withComputeType(c.in(0).type, [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (std::is_same_v<T, double>)
+      fail("integers expected");
+    else
+      c.set(0, combine<T>(c.in(0), c.in(1), [&](T x, T by) -> T {
+              bool out = by < T(0) || by >= static_cast<T>(width);
+              if (left)
+                return out ? T(0) : static_cast<T>(static_cast<uint64_t>(x) << by);
+              return out ? T(x < T(0) ? -1 : 0) : T(x >> by); // of the sign, too
+            }));
+  });
 }
 
 void prelu(Call &c) {

@@ -325,7 +325,9 @@ void depthSpace(Call &c, bool toSpace) {
   if (toSpace ? channels % (b * b) != 0 : h % b != 0 || w % b != 0)
     fail(text(x.shape) + " cannot be divided into blocks of " + Twine(b));
   if (!toSpace) {
-    Tensor t = transpose(x.reshaped({n, channels, h / b, b, w / b, b}), {0, 3, 5, 1, 2, 4});
+    Tensor parts = x.reshaped({n, channels, h / b, b, w / b, b});
+    Tensor t = c.str("mode", "DCR") == "CRD" ? transpose(parts, {0, 1, 3, 5, 2, 4})
+                                             : transpose(parts, {0, 3, 5, 1, 2, 4});
     return c.set(0, t.reshaped({n, channels * b * b, h / b, w / b}));
   }
   int64_t depth = channels / (b * b);

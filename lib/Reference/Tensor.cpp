@@ -180,17 +180,13 @@ void store(ArrayRef<T> values, Tensor &t) {
     out[i] = narrow<S>(values[i]);
 }
 
-// Integers wrap to 4 or 2 bits, floats are truncated and clamped.
+// Numbers wrap to 4 or 2 bits; floats are truncated first.
 template <class T>
 void storeNarrow(ArrayRef<T> values, Tensor &t) {
   auto [low, high] = integerLimits(t.type);
-  int64_t span = high - low + 1;
+  const int64_t span = high - low + 1;
   for (size_t i = 0; i < values.size(); ++i) {
-    int64_t v;
-    if constexpr (std::is_floating_point_v<T>)
-      v = std::clamp(narrow<int64_t>(values[i]), low, high);
-    else
-      v = ((static_cast<int64_t>(values[i]) - low) & (span - 1)) + low;
+    int64_t v = ((narrow<int64_t>(values[i]) - low) & (span - 1)) + low;
     t.mutableBytes()[i] = static_cast<char>(v);
   }
 }

@@ -211,8 +211,7 @@ static mlir::LogicalResult dropout(Emitter &e, mlir::Operation *op, Tensors &arg
 static mlir::LogicalResult bitCast(Emitter &e, mlir::Operation *op, Tensors &args,
                                    Tensors &results) {
   DType type = resultType(op);
-  if (byteSize(type) != byteSize(args[0].dtype) ||
-      (type == DType::Bool) != (args[0].dtype == DType::Bool))
+  if (byteSize(type) != byteSize(args[0].dtype) || narrowWidth(type) || narrowWidth(args[0].dtype))
     return e.error("BitCast between types of different sizes");
   Tensor t = e.dense(std::move(args[0]));
   t.dtype = t.storage = type;

@@ -126,7 +126,7 @@ static mlir::LogicalResult blocks(Emitter &e, mlir::Operation *op, Tensors &args
   } else {
     Value *h = part(d[2], block), *w = part(d[3], block);
     middle = {d[0], d[1], h, block, w, block};
-    perm = {0, 3, 5, 1, 2, 4};
+    perm = columns ? std::vector<int>{0, 1, 3, 5, 2, 4} : std::vector<int>{0, 3, 5, 1, 2, 4};
     last = {d[0], e.mul(d[1], area), h, w};
   }
   Tensor t = e.reshape(args[0], std::move(middle));

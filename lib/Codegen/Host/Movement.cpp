@@ -1,5 +1,5 @@
 // Ops that select, join or repeat elements: views where possible, copies otherwise.
-#include "Emitter.h"
+#include "RuntimeAxes.h"
 
 using namespace moec::host;
 using llvm::Value;
@@ -69,17 +69,23 @@ static mlir::LogicalResult slice(Emitter &e, mlir::Operation *op, Tensors &args,
   if (mlir::failed(starts) || mlir::failed(ends) || starts->size() != ends->size())
     return e.error("starts and ends that are not short vectors of one length");
   std::optional<Values> axes, steps;
+  bool constant = true;
   for (auto [i, list] : {std::pair(3, &axes), std::pair(4, &steps)}) {
     if (static_cast<int>(args.size()) <= i || args[i].none)
       continue;
-    auto values = e.integers(args[i]);
-    bool constant = mlir::succeeded(values) && values->size() == starts->size() &&
-                    llvm::all_of(*values, [](Value *v) { return known(v).has_value(); });
-    if (!constant)
-      return e.error("axes or steps that are not constant");
+    auto values = e.integersOf(args[i], *count);
+    if (mlir::failed(values))
+      return e.error("axes or steps that are not as many as starts");
+    constant &= llvm::all_of(*values, [](Value *v) { return known(v).has_value(); });
     *list = *values;
   }
   Tensor t = std::move(args[0]);
+  if (!constant) {
+    if (*count > static_cast<int64_t>(t.rank()))
+      return e.error("more axes than the input has");
+    results.push_back(sliceAt(e, std::move(t), *starts, *ends, axes, steps));
+    return mlir::success();
+  }
   for (size_t i = 0; i < starts->size(); ++i) {
     auto axis = normalAxis(axes ? *known((*axes)[i]) : static_cast<int64_t>(i), t.rank());
     int64_t step = steps ? *known((*steps)[i]) : 1;
@@ -256,32 +262,30 @@ static Tensor gatherAlong(Emitter &e, const Tensor &source, size_t axis, const T
 static mlir::LogicalResult pad(Emitter &e, mlir::Operation *op, Tensors &args, Tensors &results) {
   Tensor t = std::move(args[0]);
   std::string mode = stringAttr(op, "mode", "constant");
-  std::vector<size_t> axes;
+  Values at; // the axes
+  for (size_t i = 0; i < t.rank(); ++i)
+    at.push_back(e.i64(static_cast<int64_t>(i)));
   if (args.size() > 3 && !args[3].none) {
     auto given = e.integers(args[3]);
-    if (mlir::failed(given))
-      return e.error("axes that are not constant");
-    for (Value *v : *given) {
-      auto axis = known(v) ? normalAxis(*known(v), t.rank()) : std::nullopt;
-      if (!axis)
-        return e.error("axes that are not constant or out of range");
-      axes.push_back(*axis);
-    }
-  } else {
-    for (size_t i = 0; i < t.rank(); ++i)
-      axes.push_back(i);
+    if (mlir::failed(given) || given->size() > t.rank())
+      return e.error("axes that are not a short vector");
+    at = *given;
   }
-  auto pads = e.integersOf(args[1], static_cast<int64_t>(2 * axes.size()));
+  auto pads = e.integersOf(args[1], static_cast<int64_t>(2 * at.size()));
   if (mlir::failed(pads))
     return e.error("pads that do not match the axes");
+  RuntimeAxes named(e, at, t.rank());
+  std::vector<size_t> axes; // those that may be padded
+  for (size_t i = 0; i < t.rank(); ++i)
+    if (known(named.named[i]) != 0)
+      axes.push_back(i);
   if (mode != "constant" && mode != "edge" && mode != "reflect" && mode != "wrap")
     return e.error("the mode " + mode);
-  Values starts(t.rank(), e.i64(0)), dims = t.dims;
-  for (auto [i, axis] : llvm::enumerate(axes)) {
-    starts[axis] = (*pads)[i];
-    Value *after = (*pads)[i + axes.size()];
-    dims[axis] = e.arith("max", e.add(dims[axis], e.add(starts[axis], after)), e.i64(0));
-  }
+  Values zeros(t.rank(), e.i64(0)), dims = t.dims;
+  Values starts = named.spread({pads->begin(), pads->begin() + at.size()}, zeros);
+  Values after = named.spread({pads->begin() + at.size(), pads->end()}, zeros);
+  for (size_t axis : axes)
+    dims[axis] = e.arith("max", e.add(dims[axis], e.add(starts[axis], after[axis])), e.i64(0));
   dims = e.refine(std::move(dims));
   if (mode != "constant") {
     for (size_t axis : axes)

@@ -25,8 +25,10 @@ struct Format {
            : special == Special::nan      ? last() - 1
                                           : last();
   }
-  /// The byte of a quiet NaN; formats without one have the largest number instead.
-  int nan() const { return special == Special::negativeZeroIsNan ? last() + 1 : last(); }
+  /// The byte of a quiet NaN; a format without one has -0 instead.
+  int nan() const {
+    return special == Special::negativeZeroIsNan || special == Special::none ? last() + 1 : last();
+  }
 };
 
 Format formatOf(DType type) {

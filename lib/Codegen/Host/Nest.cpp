@@ -166,7 +166,14 @@ static void writeMap(NestWriter &w) {
   });
 }
 
+/// Nothing to do, known at compile time. (An empty dimension makes the strides around it 0, too.)
+static bool isEmpty(llvm::ArrayRef<llvm::Value *> dims) {
+  return llvm::any_of(dims, [](llvm::Value *d) { return known(d) == 0; });
+}
+
 void Emitter::store(const Tensor &source, const Tensor &destination) {
+  if (isEmpty(destination.dims))
+    return;
   Plan plan;
   plan.dims = destination.dims;
   plan.reduced.assign(plan.dims.size(), false);
@@ -204,6 +211,8 @@ static void writeReduce(NestWriter &w, llvm::StringRef kind) {
 
 void Emitter::reduce(llvm::StringRef kind, const Tensor &source, const std::vector<bool> &reduced,
                      const Tensor &destination) {
+  if (isEmpty(destination.dims))
+    return;
   Plan plan;
   plan.dims = source.dims;
   plan.reduced = reduced;
@@ -292,6 +301,8 @@ static void writeSoftmax(NestWriter &w, bool log) {
 }
 
 void Emitter::softmax(const Tensor &source, bool log, const Tensor &destination) {
+  if (isEmpty(source.dims))
+    return;
   size_t last = source.rank() - 1;
   DType type = source.dtype == DType::F64 ? DType::F64 : DType::F32;
   Tensor row = allocate(type, {source.dims[last]});

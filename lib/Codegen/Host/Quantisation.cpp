@@ -78,7 +78,8 @@ static mlir::FailureOr<Spread> spread(Emitter &e, mlir::Operation *op, Tensors &
       s.zero = e.reshape(s.zero, {});
     return s;
   }
-  auto axis = normalAxis(intAttr(op, "axis", 1), s.x.rank());
+  // A vector has one axis, whatever the attribute says.
+  auto axis = s.x.rank() == 1 ? 0 : normalAxis(intAttr(op, "axis", 1), s.x.rank());
   if (!axis)
     return e.error("an axis out of range");
   if (!vector || block > 0) {
@@ -87,7 +88,9 @@ static mlir::FailureOr<Spread> spread(Emitter &e, mlir::Operation *op, Tensors &
     return s;
   }
   Values dims(s.x.rank() - *axis, e.i64(1));
-  dims[0] = e.checkEqual(s.scale.dims[0], s.x.dims[*axis], "the scales do not fit the axis");
+  dims[0] = s.scale.dims[0]; // of the axis or, for all that is known, 1
+  if (known(dims[0]))
+    dims[0] = e.checkEqual(dims[0], s.x.dims[*axis], "the scales do not fit the axis");
   if (!s.zero.none) {
     e.checkEqual(s.zero.rank() == 1 ? s.zero.dims[0] : e.i64(1), dims[0],
                  "scales and zero points differ in number");

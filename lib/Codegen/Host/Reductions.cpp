@@ -1,5 +1,5 @@
 // Reductions, softmax and what is built from them.
-#include "Emitter.h"
+#include "RuntimeAxes.h"
 
 using namespace moec::host;
 using llvm::Value;
@@ -21,20 +21,26 @@ static Tensor reduceTo(Emitter &e, llvm::StringRef kind, const Tensor &source,
   return out;
 }
 
-/// Which dimensions a Reduce* op reduces; nothing left of `noop` when it is an identity.
+/// Which dimensions a Reduce* op reduces; nothing left of `noop` when it is an identity. Axes that
+/// only the run knows are in `moving`; the last dimensions are reduced when those stand there.
 static mlir::FailureOr<std::vector<bool>> reducedAxes(Emitter &e, mlir::Operation *op,
-                                                      const Tensors &args, bool &identity) {
+                                                      const Tensors &args, bool &identity,
+                                                      std::optional<RuntimeAxes> &moving) {
   size_t rank = args[0].rank();
   std::vector<int64_t> axes = intsAttr(op, "axes").value_or(std::vector<int64_t>{});
   if (args.size() > 1 && !args[1].none) {
-    auto values = e.integers(args[1]);
-    if (mlir::failed(values))
-      return e.error("axes that are not constant");
-    for (Value *v : *values) {
-      if (!known(v))
-        return e.error("axes that are not constant");
-      axes.push_back(*known(v));
+    int64_t dropped = intAttr(op, "keepdims", 1) ? 0 : -rankAdded(e, args[0]).value_or(0);
+    auto values = dropped > 0 ? e.integersOf(args[1], dropped) : e.integers(args[1]);
+    if (mlir::failed(values) || values->size() > rank)
+      return e.error("axes that are not a short vector");
+    if (llvm::any_of(*values, [](Value *v) { return !known(v); })) {
+      moving.emplace(e, *values, rank);
+      std::vector<bool> reduced(rank - values->size(), false);
+      reduced.resize(rank, true);
+      return reduced;
     }
+    for (Value *v : *values)
+      axes.push_back(*known(v));
   }
   identity = axes.empty() && intAttr(op, "noop_with_empty_axes", 0) != 0;
   std::vector<bool> reduced(rank, axes.empty());
@@ -81,11 +87,15 @@ static mlir::LogicalResult reduction(Emitter &e, mlir::Operation *op, Tensors &a
                                      Tensors &results) {
   llvm::StringRef name = op->getName().stripDialect();
   bool identity = false;
-  auto reduced = reducedAxes(e, op, args, identity);
+  std::optional<RuntimeAxes> moving;
+  auto reduced = reducedAxes(e, op, args, identity, moving);
   if (mlir::failed(reduced))
     return mlir::failure();
   DType type = args[0].dtype, wide = accumulator(type);
   Tensor x = std::move(args[0]);
+  const Values dims = x.dims;
+  if (moving)
+    x = moving->last(std::move(x));
   if (identity && (name == "ReduceSum" || name == "ReduceMean" || name == "ReduceMax" ||
                    name == "ReduceMin" || name == "ReduceProd")) {
     results.push_back(std::move(x));
@@ -127,8 +137,13 @@ static mlir::LogicalResult reduction(Emitter &e, mlir::Operation *op, Tensors &a
     return e.error("ReduceLogSumExp of integers");
   }
   out = e.cast(std::move(out), type);
-  if (intAttr(op, "keepdims", 1) == 0)
+  bool keep = intAttr(op, "keepdims", 1) != 0;
+  if (!keep || moving)
     out = dropReduced(e, std::move(out), *reduced);
+  if (keep && moving) {
+    Values ones(moving->axes.size(), e.i64(1));
+    out = e.reshape(out, e.refine(moving->spread(ones, dims)));
+  }
   results.push_back(std::move(out));
   return mlir::success();
 }
@@ -198,18 +213,18 @@ static mlir::LogicalResult hardmax(Emitter &e, mlir::Operation *op, Tensors &arg
 /// CumSum and CumProd.
 static mlir::LogicalResult cumulate(Emitter &e, mlir::Operation *op, Tensors &args,
                                   Tensors &results) {
-  auto given = e.integers(args[1]);
-  if (mlir::failed(given) || given->size() != 1 || !known(given->front()))
-    return e.error("an axis that is not constant");
-  auto axis = normalAxis(*known(given->front()), args[0].rank());
-  if (!axis)
-    return e.error("an axis out of range");
+  auto given = e.integersOf(args[1], 1);
+  if (mlir::failed(given))
+    return e.error("an axis that is not one number");
+  Value *axis = RuntimeAxes(e, *given, args[0].rank()).axes.front();
   Tensor x = e.dense(std::move(args[0]));
   Tensor out = e.allocate(x.dtype, x.dims);
   bool product = op->getName().stripDialect() == "CumProd";
-  e.call(product ? "op_cumprod" : "op_cumsum", {e.view(x), e.i64(static_cast<int64_t>(*axis)),
-                       e.i32(static_cast<int32_t>(intAttr(op, "exclusive", 0))),
-                       e.i32(static_cast<int32_t>(intAttr(op, "reverse", 0))), out.data});
+  auto flag = [&](llvm::StringRef name) {
+    return e.i32(static_cast<int32_t>(intAttr(op, name, 0)));
+  };
+  e.call(product ? "op_cumprod" : "op_cumsum",
+         {e.view(x), axis, flag("exclusive"), flag("reverse"), out.data});
   results.push_back(std::move(out));
   return mlir::success();
 }

@@ -96,12 +96,17 @@ V mod(Call &k) {
   return k.pick(wrong, k.bin<arith::AddIOp>(r, y), r);
 }
 
-V shift(Call &k) { // numbers: 1 left, 0 right
+/// numbers: 1 left, 0 right. By a negative number or by all bits or more: what the fill alone gives.
+V shift(Call &k) {
   V width = k.w.constant(k.t, 0, byteSize(k.t) * 8), zero = k.c(0);
-  V in = k.below(k.x[1], width);
+  V in = k.cmp(arith::CmpIPredicate::ult, k.x[1], width);
   V by = k.pick(in, k.x[1], zero);
-  V r = k.n(0) ? k.bin<arith::ShLIOp>(k.x[0], by) : k.bin<arith::ShRUIOp>(k.x[0], by);
-  return k.pick(in, r, zero);
+  if (k.n(0))
+    return k.pick(in, k.bin<arith::ShLIOp>(k.x[0], by), zero);
+  if (isUnsigned(k.t))
+    return k.pick(in, k.bin<arith::ShRUIOp>(k.x[0], by), zero);
+  V fill = k.pick(k.below(k.x[0], zero), k.w.constant(k.t, 0, -1), zero);
+  return k.pick(in, k.bin<arith::ShRSIOp>(k.x[0], by), fill);
 }
 
 V sign(Call &k) {

@@ -1,5 +1,5 @@
 // Ops on shapes, and those that only change how memory is seen.
-#include "Emitter.h"
+#include "RuntimeAxes.h"
 
 using namespace moec::host;
 using llvm::Value;
@@ -104,6 +104,19 @@ static Value *exactQuotient(Emitter &e, const Values &from, const Values &to) {
   return e.mul(e.product(above), e.i64(a / b));
 }
 
+/// Sizes of which one may be -1: that is what the others leave of the elements.
+static Values withoutMinusOne(Emitter &e, const Values &from, Values dims) {
+  Value *rest = e.i64(1), *zero = e.i64(0);
+  for (Value *d : dims)
+    rest = e.mul(rest, e.arith("max", e.select(e.arith("eq", d, e.i64(-1)), e.i64(1), d), zero));
+  Value *empty = e.arith("eq", rest, zero);
+  Value *size = e.arith("div", e.product(from), e.select(empty, e.i64(1), rest));
+  for (Value *&d : dims)
+    if (!known(d))
+      d = e.select(e.arith("eq", d, e.i64(-1)), size, d);
+  return dims;
+}
+
 static mlir::LogicalResult reshape(Emitter &e, mlir::Operation *op, Tensors &args,
                                    Tensors &results) {
   auto wanted = shapeOperand(e, op, args[1]);
@@ -131,13 +144,16 @@ static mlir::LogicalResult reshape(Emitter &e, mlir::Operation *op, Tensors &arg
     others.push_back(v);
   }
   // A size computed at run time may be -1 or 0; the result's type cannot tell.
+  bool loaded = false;
   if (!inferred)
     for (auto [i, v] : llvm::enumerate(dims))
       if (!known(v) && llvm::isa<llvm::LoadInst>(v)) {
-        Value *copied =
-            !allowZero && i < from.size() ? e.select(e.arith("eq", v, e.i64(0)), from[i], v) : v;
-        dims[i] = copied;
+        loaded = true;
+        if (!allowZero && i < from.size())
+          dims[i] = e.select(e.arith("eq", v, e.i64(0)), from[i], v);
       }
+  if (loaded)
+    dims = withoutMinusOne(e, from, std::move(dims));
   if (inferred) {
     Value *size = exactQuotient(e, from, others);
     if (!size) {
@@ -210,6 +226,13 @@ static Tensor withOnes(Emitter &e, Tensor t, Values dims, Values strides) {
 
 static mlir::LogicalResult squeeze(Emitter &e, mlir::Operation *op, Tensors &args,
                                    Tensors &results) {
+  auto moving = args.size() > 1 && !args[1].none
+                    ? runtimeValues(e, args[1], -rankAdded(e, args[0]).value_or(1))
+                    : std::nullopt;
+  if (moving && moving->size() <= args[0].rank()) {
+    results.push_back(squeezeAt(e, args[0], *moving));
+    return mlir::success();
+  }
   auto axes = axesOf(e, op, args);
   if (mlir::failed(axes))
     return mlir::failure();
@@ -242,6 +265,12 @@ static mlir::LogicalResult squeeze(Emitter &e, mlir::Operation *op, Tensors &arg
 
 static mlir::LogicalResult unsqueeze(Emitter &e, mlir::Operation *op, Tensors &args,
                                      Tensors &results) {
+  bool given = args.size() > 1 && !args[1].none;
+  if (auto moving = given ? runtimeValues(e, args[1], rankAdded(e, args[0]).value_or(-1))
+                          : std::nullopt) {
+    results.push_back(unsqueezeAt(e, args[0], *moving));
+    return mlir::success();
+  }
   auto axes = axesOf(e, op, args);
   if (mlir::failed(axes))
     return mlir::failure();

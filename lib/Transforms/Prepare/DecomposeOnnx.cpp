@@ -39,7 +39,7 @@ bool rmsNormalization(Operation *op, OnnxBuilder &b) {
 
 bool layerNormalization(Operation *op, OnnxBuilder &b) {
   Value x = in(op, 0);
-  if (!isFloatTensor(x) || !in(op, 1) || used(op, 1) || used(op, 2))
+  if (!isFloatTensor(x) || !in(op, 1))
     return false;
   auto type = rankedType(x);
   Type f32 = b.builder.getF32Type(), element = type.getElementType();
@@ -49,7 +49,8 @@ bool layerNormalization(Operation *op, OnnxBuilder &b) {
        ++i)
     axes.push_back(i);
   Value wide = b.cast(x, f32);
-  Value centred = b.binary("Sub", wide, b.reduce("ReduceMean", wide, axes));
+  Value mean = b.reduce("ReduceMean", wide, axes);
+  Value centred = b.binary("Sub", wide, mean);
   Value variance =
       b.reduce("ReduceMean", b.binary("Mul", centred, centred), axes);
   Value eps = b.scalar(f32, prepare::floatAttr(op->getAttr("epsilon"), 1e-5));
@@ -59,6 +60,14 @@ bool layerNormalization(Operation *op, OnnxBuilder &b) {
   if (Value bias = in(op, 2))
     y = b.binary("Add", y, b.cast(bias, element));
   op->getResult(0).replaceAllUsesWith(y);
+  auto give = [&](unsigned i, Value v) {
+    op->getResult(i).replaceAllUsesWith(
+        b.cast(v, rankedType(op->getResult(i)).getElementType()));
+  };
+  if (used(op, 1))
+    give(1, mean);
+  if (used(op, 2))
+    give(2, b.unary("Reciprocal", root));
   return true;
 }
 

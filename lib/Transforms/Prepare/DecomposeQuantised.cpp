@@ -103,6 +103,12 @@ bool matMulInteger(Operation *op, OnnxBuilder &b) {
   return true;
 }
 
+SmallVector<NamedAttribute> quantizeAttrs(OnnxBuilder &b) {
+  return {b.attr("axis", int64_t(1)), b.attr("block_size", int64_t(0)),
+          b.attr("output_dtype", int64_t(0)), b.attr("precision", int64_t(0)),
+          b.attr("saturate", int64_t(1))};
+}
+
 // a, scale, zero point; b, scale, zero point; the result's scale and zero point.
 bool qLinearMatMul(Operation *op, OnnxBuilder &b) {
   for (unsigned i : {1u, 4u, 6u, 7u})
@@ -116,10 +122,41 @@ bool qLinearMatMul(Operation *op, OnnxBuilder &b) {
   Value factor = b.binary("Div", b.binary("Mul", scale(1), scale(4)), scale(6));
   Value y = b.binary("Mul", b.cast(sum, f32), factor);
   y = b.op("QuantizeLinear", {y, b.scalar(f32, 1), asScalar(b, in(op, 7))},
-           op->getResult(0).getType(),
-           {b.attr("axis", int64_t(1)), b.attr("block_size", int64_t(0)),
-            b.attr("output_dtype", int64_t(0)), b.attr("precision", int64_t(0)),
-            b.attr("saturate", int64_t(1))});
+           op->getResult(0).getType(), quantizeAttrs(b));
+  op->getResult(0).replaceAllUsesWith(y);
+  return true;
+}
+
+// x, scale, zero point; w, scale, zero point; the result's scale and zero point;
+// a bias of whole numbers. Sums beyond 2^24 are rounded.
+bool qLinearConv(Operation *op, OnnxBuilder &b) {
+  Value x = in(op, 0), w = in(op, 3), bias = in(op, 8);
+  for (unsigned i : {1u, 2u, 6u, 7u})
+    if (!isOne(in(op, i)))
+      return false;
+  auto type = rankedType(op->getResult(0));
+  if (!isByte(x) || !isByte(w) || !type || type.getRank() < 3)
+    return false;
+  Value left = centred(b, x, in(op, 2), 1), right = centred(b, w, in(op, 5), 0);
+  if (!left || !right)
+    return false;
+  Type f32 = b.builder.getF32Type();
+  SmallVector<Value> operands = {left, right, b.none()};
+  Value sum = b.op("Conv", operands, type.clone(f32), op->getAttrs());
+  // A vector along the channels, or one number for all of them.
+  auto perChannel = [&](Value v) {
+    SmallVector<int64_t> shape(type.getRank() - 1, 1);
+    shape[0] = -1;
+    v = b.cast(v, f32);
+    return isOne(v) ? asScalar(b, v) : b.reshape(v, shape);
+  };
+  if (bias)
+    sum = b.binary("Add", sum, perChannel(bias));
+  Value factor = b.binary("Mul", asScalar(b, b.cast(in(op, 1), f32)), perChannel(in(op, 4)));
+  factor = b.binary("Div", factor, asScalar(b, b.cast(in(op, 6), f32)));
+  Value y = b.op("QuantizeLinear",
+                 {b.binary("Mul", sum, factor), b.scalar(f32, 1), asScalar(b, in(op, 7))}, type,
+                 quantizeAttrs(b));
   op->getResult(0).replaceAllUsesWith(y);
   return true;
 }
@@ -147,10 +184,7 @@ bool dynamicQuantizeLinear(Operation *op, OnnxBuilder &b) {
   code = b.binary("Min", b.binary("Max", code, zero), top);
   Type u8 = rankedType(op->getResult(0)).getElementType();
   Value point = b.cast(code, u8);
-  Value y = b.op("QuantizeLinear", {x, divisor, point}, type.clone(u8),
-                 {b.attr("axis", int64_t(1)), b.attr("block_size", int64_t(0)),
-                  b.attr("output_dtype", int64_t(0)), b.attr("precision", int64_t(0)),
-                  b.attr("saturate", int64_t(1))});
+  Value y = b.op("QuantizeLinear", {x, divisor, point}, type.clone(u8), quantizeAttrs(b));
   op->getResult(0).replaceAllUsesWith(y);
   op->getResult(1).replaceAllUsesWith(scale);
   op->getResult(2).replaceAllUsesWith(point);
@@ -163,6 +197,7 @@ struct DecomposeQuantised : impl::DecomposeQuantisedBase<DecomposeQuantised> {
     const llvm::StringMap<Fn> table = {
         {"onnx.MatMulInteger", matMulInteger},
         {"onnx.QLinearMatMul", qLinearMatMul},
+        {"onnx.QLinearConv", qLinearConv},
         {"onnx.DynamicQuantizeLinear", dynamicQuantizeLinear},
     };
     SmallVector<Operation *> ops;

@@ -25,6 +25,7 @@ struct OpCase {
   std::vector<std::string> results = {"f32"};
   std::vector<size_t> constants = {}; ///< inputs given as onnx.Constant
   double tolerance = 2e-6;
+  bool onlyStatic = false; ///< the op needs sizes that dynamic shapes do not tell
 };
 
 /// Runs the op by the interpreter and compiled, with static and with dynamic shapes.

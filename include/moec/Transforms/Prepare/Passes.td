@@ -41,10 +41,12 @@ def DecomposeContrib : Pass<"decompose-contrib", "::mlir::ModuleOp"> {
       `SkipLayerNormalization`, `GatedRMSNorm`; `GatedAdd`;
     - activations: `Gelu`, `BiasGelu`, `FastGelu`, `QuickGelu`;
     - routers and gates: `MoEGroupRouter`, `RouterGateUpProj`, `SwiGLU`;
-    - quantised: `DynamicQuantizeMatMul`, `MatMulIntegerToFloat`, `QuantizeLinear`,
+    - quantised: `QLinearAdd`, `QLinearMul`, `QLinearSigmoid`, `QLinearLeakyRelu`,
+      `QLinearSoftmax`, `QLinearConcat`, `QLinearWhere`, `QLinearReduceMean`, `QGemm`,
+      `DynamicQuantizeMatMul`, `MatMulIntegerToFloat`, `QuantizeLinear`,
       `DequantizeLinear`, and with constant operands `GatherBlockQuantized` and
       `MatMulBlockQuantizedFp8Weight`;
-    - products: `FusedMatMul`, `FusedGemm`, and `MatMulNBits` with constant
+    - products: `FusedMatMul`, `FusedGemm`, `FusedConv`, and `MatMulNBits` with constant
       weights of 2, 4 or 8 bits, which are dequantised when the model is linked
       (`moe.weight.dequantize`) and multiplied exactly, whatever `accuracy_level`
       allows;
