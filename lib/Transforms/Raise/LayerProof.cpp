@@ -109,6 +109,8 @@ bool collectRows(Expr *e, int64_t n, Block *block, SmallVectorImpl<Value> &out) 
     return true;
   }
   Value v = n > 1 ? rowsOf(e, 1, block) : Value();
+  if (v && ranked(v).getShape().back() == n)
+    return false; // [rows, n] of tokens looks like a value for each slot
   if (v)
     out.push_back(v);
   return static_cast<bool>(v);

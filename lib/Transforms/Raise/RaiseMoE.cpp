@@ -265,7 +265,8 @@ private:
   static Value weightRows(OnnxBuilder &b, Value tensor, int64_t k,
                           const Emission &emission) {
     Value rows = emission.now(tensor);
-    if (k == 1 && rankedType(rows).getShape().back() != 1)
+    int64_t last = rankedType(rows).getShape().back();
+    if (last != k && last != 1) // tokens without an axis of slots
       rows = b.reshape(rows, {-1, 1});
     return rankedType(rows).getRank() == 1 ? b.unsqueeze(rows, {0})
                                            : flatRows(b, rows);
@@ -327,7 +328,10 @@ private:
     auto type = rankedType(layer.result);
     Weighed at{flatRows(b, x), ids, Value()};
     at.weights = weightsOf(b, layer, at.tokens, emission);
-    int64_t k = layer.routing->k;
+    int64_t k = layer.routing->k, experts = layer.shape.experts;
+    Value tokens = at.tokens, kept = at.weights;
+    if (ids && experts < layer.routing->experts)
+      at.ids = realIds(b, ids, experts);
     if (!layer.inputs.empty())
       at = weighTokens(b, at,
                        productOf(b, layer.inputs, layer.inputActivation, k,
@@ -336,6 +340,8 @@ private:
     Value y = createExperts(b, bank, at.tokens, at.ids, at.weights);
     if (!layer.inputs.empty() && k > 1)
       y = sumOfSlots(b, y, k);
+    if (layer.identities)
+      y = b.binary("Add", y, tokensOf(b, tokens, ids, kept, experts));
     y = b.cast(y, type.getElementType());
     if (type.getRank() != 2)
       return b.reshapeLike(y, resultShape(b, x, type, layer.shape.hidden), type);
@@ -371,12 +377,6 @@ private:
   void emit(Layer &layer, BankBuilder &banks, Emission &emission) {
     const Routing &r = *layer.routing;
     Value ids = r.dense ? Value() : selectIds(layer, emission);
-    if (!layer.region && !r.dense && layer.shape.experts < r.experts) {
-      OpBuilder behind(ids.getContext());
-      behind.setInsertionPointAfterValue(ids);
-      OnnxBuilder b(behind, ids.getLoc());
-      ids = realIds(b, ids, layer.shape.experts);
-    }
     Value x = emission.now(layer.x);
     Operation *at = layer.result.getDefiningOp();
     FlatSymbolRefAttr bank =
