@@ -25,6 +25,7 @@ struct Routing {
   bool external = false; // `ids` are no top-k or argmax of scores
   bool sequences = false; // external: one id for each row of tokens [B, S, ..]
   bool wraps = false;    // external: a negative id counts from the last expert
+  bool clamps = false;   // external: ids beyond the experts are the first or last
   bool proven = false;   // external: each id is one of an expert
   bool places = false;   // dense: `ids` is [tokens, experts, places]
 
@@ -34,7 +35,7 @@ struct Routing {
 // Integers that are read as ids of `experts` experts, or are compared with ids.
 struct ExternalIds {
   int64_t experts = 0;
-  bool wraps = false, agree = true;
+  bool wraps = false, clamps = false, agree = true;
   bool sequences = false; // [B]: one id for all tokens of a row of [B, S, hidden]
   std::set<int64_t> tested;
 };
@@ -175,6 +176,7 @@ private:
   bool argmax(mlir::Operation *op);
   void noteIds(const Fact &index, int64_t experts, bool wraps);
   void noteTest(const Fact &index, const Fact &other);
+  void noteSort(mlir::Operation *op, const Fact &ids);
   Fact givenFact(mlir::Value v, const ExternalIds &given);
   Expr *idTable(mlir::Value ids, int64_t experts);
   Result ofFilled(mlir::Operation *op, const Fact &in); // InputWeights.cpp

@@ -9,9 +9,13 @@ namespace moec::raise {
 
 namespace {
 
+// Integers of no known meaning, or a function of other ids.
 bool isIdTensor(const Expr *e) {
-  auto type = e->kind == Expr::Leaf ? ranked(e->origin) : RankedTensorType();
-  return type && type.getRank() > 0 && type.getElementType().isInteger() &&
+  bool other = e->kind == Expr::IdTable && !isIdentity(e);
+  auto type = e->kind == Expr::Leaf || other ? ranked(e->origin) : RankedTensorType();
+  // A single id is no choice for each token.
+  bool one = type && (type.getRank() == 0 || type.getShape() == ArrayRef<int64_t>{1});
+  return type && !one && type.getElementType().isInteger() &&
          !type.getElementType().isInteger(1) && !isWeight(e->origin);
 }
 
@@ -47,6 +51,39 @@ void Analysis::noteTest(const Fact &index, const Fact &other) {
   noteIds(index, static_cast<int64_t>(numbers->size()), false);
 }
 
+namespace {
+
+// The number of bins that sorted ids are counted in: the largest value that a
+// clip leaves, plus one.
+int64_t binsOf(Value sorted, int depth = 0) {
+  for (Operation *user : sorted.getUsers()) {
+    StringRef n = onnxName(user);
+    if (n == "Clip" && user->getNumOperands() > 2) {
+      auto low = constSplat(user->getOperand(1)), high = constSplat(user->getOperand(2));
+      if (low && high && *low == 0 && *high >= 0)
+        return static_cast<int64_t>(*high) + 1;
+    }
+    bool through = n == "Cast" || n == "Reshape" || n == "Div" || n == "Sub" || n == "Floor";
+    if (through && depth < 8)
+      if (int64_t bins = binsOf(user->getResult(0), depth + 1))
+        return bins;
+  }
+  return 0;
+}
+
+} // namespace
+
+// A full sort of integers whose values are counted in bins: ids, sorted by expert.
+void Analysis::noteSort(Operation *op, const Fact &ids) {
+  if (ids.layout.size() != 1 || intAttr(op, "largest", 1) != 0 || !isIdTensor(ids.expr))
+    return;
+  int64_t bins = binsOf(op->getResult(0));
+  if (bins < 1)
+    return;
+  noteIds(ids, bins, false);
+  noted_[ids.expr->origin].clamps = true;
+}
+
 llvm::MapVector<Value, ExternalIds> Analysis::externalIds() const {
   llvm::MapVector<Value, ExternalIds> out;
   for (const auto &[value, noted] : noted_) {
@@ -59,6 +96,28 @@ llvm::MapVector<Value, ExternalIds> Analysis::externalIds() const {
     if (ids.experts > 0 && ids.agree)
       out.insert({value, ids});
   }
+  return out;
+}
+
+llvm::MapVector<Value, ExternalIds> Analysis::sequenceIds(Block &block) const {
+  llvm::MapVector<Value, ExternalIds> out;
+  auto add = [&](Value v, ExternalIds ids) {
+    auto type = ranked(v);
+    if (!type || type.getRank() != 1)
+      return;
+    ids.sequences = true;
+    out.insert({v, ids});
+  };
+  for (const auto &[value, ids] : externalIds())
+    add(value, ids);
+  for (Operation &op : block)
+    if (isOnnx(&op, "ArgMax"))
+      if (auto type = ranked(op.getOperand(0)); type && type.getRank() == 2) {
+        ExternalIds ids;
+        ids.experts = type.getDimSize(1);
+        if (ids.experts > 0 && ids.experts <= 65536)
+          add(op.getResult(0), ids);
+      }
   return out;
 }
 
@@ -78,6 +137,10 @@ Fact Analysis::givenFact(Value v, const ExternalIds &given) {
     layout.pop_back();
   else if (k > 1)
     layout.back().push_back({Atom::Slot, k});
+  if (given.sequences && !slots && type.getRank() == 1) {
+    layout = {Dim{{Atom::Tok, -1}}};
+    layout[0][0].parts = 2; // the other is the place in the sequence
+  }
   Routing r;
   r.topk = v.getDefiningOp();
   r.ids = v;
@@ -85,6 +148,8 @@ Fact Analysis::givenFact(Value v, const ExternalIds &given) {
   r.experts = given.experts;
   r.external = true;
   r.wraps = given.wraps;
+  r.clamps = given.clamps;
+  r.sequences = given.sequences && type.getRank() == 1;
   routings_.insert({v, r});
   return {idTable(v, given.experts), layout};
 }
@@ -102,7 +167,10 @@ Expr *Analysis::idTable(Value ids, int64_t experts) {
 bool Analysis::argmax(Operation *op) {
   Fact in = get(op->getOperand(0));
   auto type = ranked(op->getOperand(0));
-  if (!type || type.getRank() < 2 || intAttr(op, "select_last_index", 0) != 0)
+  if (reading_.ids.contains(op->getResult(0)))
+    return get(op->getResult(0)).expr != nullptr;
+  if (!reading_.argmax || reading_.ignored.contains(op->getResult(0)) || !type ||
+      type.getRank() < 2 || intAttr(op, "select_last_index", 0) != 0)
     return false;
   int64_t axis = intAttr(op, "axis", 0), experts = type.getShape().back();
   if ((axis != -1 && axis != type.getRank() - 1) || experts < 1 ||

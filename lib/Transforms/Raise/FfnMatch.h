@@ -33,4 +33,12 @@ void splitResult(Expr *e, llvm::SmallVectorImpl<Expr *> &factors, double &scale)
 // apart from the body. On failure `why` names the obligation.
 std::optional<Ffn> matchFfn(Expr *body, Expr *weight, std::string &why);
 
+// The experts 0.. of a sum of single contributions that do something: all of the
+// routing's, or those before ids whose slots have the weight 0 or are looked at
+// apart from the sum. NullExperts.cpp
+int64_t identityExperts(const Routing &r, const Expr *sum); // the last ones
+// What the term adds is its weight times the token.
+bool givesTokens(const Term &term, const Ffn &ffn);
+int64_t realExperts(const Analysis &analysis, const Routing &r, const Expr *sum);
+
 } // namespace moec::raise

@@ -18,6 +18,7 @@ struct Layer {
   // Factors, [.., K] or [.., 1] each; K is the number of experts of dense weights.
   llvm::SmallVector<mlir::Value, 2> weights;
   std::string activation; // of the weights: Sigmoid, Softmax or none
+  bool identities = false; // ids from the bank's experts on give their tokens
   // The same of what multiplies the tokens in front of the experts.
   llvm::SmallVector<mlir::Value, 2> inputs;
   std::string inputActivation;

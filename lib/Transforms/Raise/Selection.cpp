@@ -71,6 +71,10 @@ Value givenIds(OnnxBuilder &b, const Routing &r) {
       return b.op(name, {x, number(bound)},
                   rankedType(x).clone(b.builder.getI1Type()));
     };
+    if (r.clamps) {
+      ids = b.binary("Max", ids, number(0));
+      return b.cast(b.binary("Min", ids, number(r.experts - 1)), b.builder.getI32Type());
+    }
     if (r.wraps) {
       Value back = b.binary("Add", ids, number(r.experts));
       ids = b.op("Where", {test("Less", ids, 0), back, ids}, ids.getType());
@@ -80,6 +84,31 @@ Value givenIds(OnnxBuilder &b, const Routing &r) {
     ids = b.op("Where", {beyond, number(-1), ids}, ids.getType());
   }
   return b.cast(ids, b.builder.getI32Type());
+}
+
+Value realIds(OnnxBuilder &b, Value ids, int64_t experts) {
+  Type i32 = b.builder.getI32Type();
+  Value real = b.op("Less", {ids, b.scalar(i32, static_cast<double>(experts))},
+                    rankedType(ids).clone(b.builder.getI1Type()));
+  return b.op("Where", {real, ids, b.scalar(i32, -1)}, ids.getType());
+}
+
+Value tokensOf(OnnxBuilder &b, Value tokens, Value ids, Value weights, int64_t experts) {
+  Type i32 = b.builder.getI32Type();
+  auto type = rankedType(weights);
+  Value real = b.op("Less", {ids, b.scalar(i32, static_cast<double>(experts))},
+                    rankedType(ids).clone(b.builder.getI1Type()));
+  Value others = b.op("Where", {real, b.scalar(type.getElementType(), 0), weights}, type);
+  Value sum = b.reduce("ReduceSum", others, {-1});
+  return b.binary("Mul", tokens, b.cast(sum, rankedType(tokens).getElementType()));
+}
+
+Value idsOfSequences(OnnxBuilder &b, const Routing &r, Value x) {
+  Value ids = givenIds(b, r); // [B, 1]
+  auto dims = rankedType(x).getShape().take_front(2);
+  Value spread = b.op("Expand", {ids, b.shape(x, 0, 2)},
+                      RankedTensorType::get(dims, b.builder.getI32Type()));
+  return b.reshape(spread, {-1, 1});
 }
 
 std::pair<Value, Value> chosenExperts(OnnxBuilder &b, const Routing &r) {

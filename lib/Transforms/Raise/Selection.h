@@ -29,5 +29,12 @@ std::pair<mlir::Value, mlir::Value> chosenExperts(OnnxBuilder &b,
                                                   const Routing &routing);
 // The ids of an external routing as [T, k] i32; -1 where they name no expert.
 mlir::Value givenIds(OnnxBuilder &b, const Routing &routing);
+// -1 for ids from `experts` on.
+mlir::Value realIds(OnnxBuilder &b, mlir::Value ids, int64_t experts);
+// Tokens times the sum of the weights of ids from `experts` on.
+mlir::Value tokensOf(OnnxBuilder &b, mlir::Value tokens, mlir::Value ids,
+                     mlir::Value weights, int64_t experts);
+// The same for each token of x [B, S, ..], where the routing has ids [B].
+mlir::Value idsOfSequences(OnnxBuilder &b, const Routing &routing, mlir::Value x);
 
 } // namespace moec::raise

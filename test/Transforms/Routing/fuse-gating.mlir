@@ -237,3 +237,77 @@ module {
     return %i1, %v4 : tensor<?x2xi32>, tensor<?x2xf16>
   }
 }
+
+// -----
+
+// A selection in groups, by sigmoid scores with a bias.
+//
+// CHECK: moe.route(%{{.*}}, %{{.*}}) router<score = sigmoid, k = 2, groups = 2, group_k = 1, group_score = top2, renorm = sum, epsilon = 1.0e-20, scale = 2.5>
+// CHECK-NEXT: return
+module {
+  func.func @main(%z: tensor<?x8xf32>, %b: tensor<8xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>) {
+    %s = onnx.Sigmoid(%z) : (tensor<?x8xf32>) -> tensor<?x8xf32>
+    %c = onnx.Add(%s, %b) : (tensor<?x8xf32>, tensor<8xf32>) -> tensor<?x8xf32>
+    %i, %v = moe.select %c {group_k = 1 : i64, group_score = "top2", groups = 2 : i64, k = 2 : i64, kind = "grouped_top_k"}
+        : (tensor<?x8xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
+    %wide = onnx.Cast(%i) {to = 7 : i64} : (tensor<?x2xi32>) -> tensor<?x2xi64>
+    %w = onnx.GatherElements(%s, %wide) {axis = 1 : i64}
+        : (tensor<?x8xf32>, tensor<?x2xi64>) -> tensor<?x2xf32>
+    %last = onnx.Constant {value = dense<-1> : tensor<1xi64>} : () -> tensor<1xi64>
+    %sum = onnx.ReduceSum(%w, %last) {keepdims = 1 : i64, noop_with_empty_axes = 0 : i64}
+        : (tensor<?x2xf32>, tensor<1xi64>) -> tensor<?x1xf32>
+    %eps = onnx.Constant {value = dense<1.0e-20> : tensor<f32>} : () -> tensor<f32>
+    %d = onnx.Add(%sum, %eps) : (tensor<?x1xf32>, tensor<f32>) -> tensor<?x1xf32>
+    %r = onnx.Div(%w, %d) : (tensor<?x2xf32>, tensor<?x1xf32>) -> tensor<?x2xf32>
+    %scale = onnx.Constant {value = dense<2.5> : tensor<f32>} : () -> tensor<f32>
+    %f = onnx.Mul(%r, %scale) : (tensor<?x2xf32>, tensor<f32>) -> tensor<?x2xf32>
+    return %i, %f : tensor<?x2xi32>, tensor<?x2xf32>
+  }
+}
+
+// -----
+
+// A sigmoid that is spelled out; weights times the inverse of their 1-norm.
+//
+// CHECK: moe.route(%{{.*}}) router<score = sigmoid, k = 2, renorm = sum>
+// CHECK-NEXT: return
+module {
+  func.func @main(%z: tensor<?x4xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>) {
+    %one = onnx.Constant {value = dense<1.0> : tensor<f32>} : () -> tensor<f32>
+    %n = onnx.Neg(%z) : (tensor<?x4xf32>) -> tensor<?x4xf32>
+    %e = onnx.Exp(%n) : (tensor<?x4xf32>) -> tensor<?x4xf32>
+    %p = onnx.Add(%e, %one) : (tensor<?x4xf32>, tensor<f32>) -> tensor<?x4xf32>
+    %s = onnx.Reciprocal(%p) : (tensor<?x4xf32>) -> tensor<?x4xf32>
+    %i, %v = moe.select %s {k = 2 : i64}
+        : (tensor<?x4xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
+    %last = onnx.Constant {value = dense<-1> : tensor<1xi64>} : () -> tensor<1xi64>
+    %sum = onnx.ReduceL1(%v, %last) {keepdims = 1 : i64, noop_with_empty_axes = 0 : i64}
+        : (tensor<?x2xf32>, tensor<1xi64>) -> tensor<?x1xf32>
+    %inverse = onnx.Reciprocal(%sum) : (tensor<?x1xf32>) -> tensor<?x1xf32>
+    %w = onnx.Mul(%v, %inverse) : (tensor<?x2xf32>, tensor<?x1xf32>) -> tensor<?x2xf32>
+    return %i, %w : tensor<?x2xi32>, tensor<?x2xf32>
+  }
+}
+
+// -----
+
+// Scores of no known kind, chosen with a bias: the router takes the scores.
+//
+// CHECK: %[[S:.*]] = onnx.Sqrt
+// CHECK: moe.route(%[[S]], %{{.*}}) router<score = identity, k = 2, scale = 0.5>
+// CHECK-NEXT: return
+module {
+  func.func @main(%z: tensor<?x4xf32>, %b: tensor<4xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>) {
+    %p = onnx.Softplus(%z) : (tensor<?x4xf32>) -> tensor<?x4xf32>
+    %s = onnx.Sqrt(%p) : (tensor<?x4xf32>) -> tensor<?x4xf32>
+    %c = onnx.Add(%s, %b) : (tensor<?x4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
+    %i, %v = moe.select %c {k = 2 : i64}
+        : (tensor<?x4xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
+    %wide = onnx.Cast(%i) {to = 7 : i64} : (tensor<?x2xi32>) -> tensor<?x2xi64>
+    %w = onnx.GatherElements(%s, %wide) {axis = 1 : i64}
+        : (tensor<?x4xf32>, tensor<?x2xi64>) -> tensor<?x2xf32>
+    %half = onnx.Constant {value = dense<2.0> : tensor<f32>} : () -> tensor<f32>
+    %f = onnx.Div(%w, %half) : (tensor<?x2xf32>, tensor<f32>) -> tensor<?x2xf32>
+    return %i, %f : tensor<?x2xi32>, tensor<?x2xf32>
+  }
+}

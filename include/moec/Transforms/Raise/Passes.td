@@ -17,6 +17,14 @@ def RaiseMoE : Pass<"raise-moe", "::mlir::ModuleOp"> {
     - the experts' parameters become a `moe.bank` in canonical layouts,
     - the combine becomes `moe.experts`.
 
+    Experts are also chosen by an argmax, by a top-k among the best groups of
+    experts (`grouped_top_k`, when the mask of the others provably leaves the choice
+    inside the kept groups as it is), by integers from anywhere that are read as
+    ids (an input, a table by token id, two argmaxes side by side, a part of a
+    top-k, one id for a whole sequence), or by dense weights `[T, E]`. Ids from the
+    number of experts on may name no expert, or one that gives its token back.
+    Weights may multiply the experts' tokens instead of their results.
+
     The weights' renormalisation stays onnx until `fuse-gating`. The nodes
     `com.microsoft.MoE` and `QMoE` (P0) are raised directly, quantised parameters
     as weights that are dequantised when the model is linked. Where the kernels of

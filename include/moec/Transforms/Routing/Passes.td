@@ -12,7 +12,10 @@ def FuseGating : Pass<"fuse-gating"> {
     constant, softmax over the chosen, a constant factor), becomes one
     `moe.route`. A selection bias is recognised where the scores are
     `score(logits) + bias` and the weights are gathered from the unbiased scores.
-    A formula that is not recognised stays as it is.
+    Scores may be of any origin (then `identity`), or a softmax or sigmoid that is
+    spelled out; a selection in groups becomes a router over groups; the norm of
+    degree one counts as the sum where no score is negative. What is not recognised
+    of a formula stays as it is behind the router.
 
     Before:
     ```mlir
