@@ -131,7 +131,7 @@ Value Emitter::weight(Operation *step, StringRef name, RankedTensorType type) {
       ->getResult(0);
 }
 
-// Integers and tensors of one number are constants, other tensors are weights.
+// Integers and tensors of a number or two (off and on) are constants, others are weights.
 bool Emitter::literalOrConstant(const ::onnx::TensorProto &tensor, const std::string &name,
                                 Location loc) {
   std::string why;
@@ -141,7 +141,7 @@ bool Emitter::literalOrConstant(const ::onnx::TensorProto &tensor, const std::st
     return false;
   }
   auto type = cast<RankedTensorType>(value.getType());
-  bool small = type.getNumElements() <= 1 || type.getElementType().isSignlessInteger() ||
+  bool small = type.getNumElements() <= 2 || type.getElementType().isSignlessInteger() ||
                value.isSplat();
   NamedAttribute attribute = builder.getNamedAttr("value", value);
   if (small) {

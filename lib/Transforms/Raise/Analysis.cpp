@@ -42,7 +42,8 @@ void Analysis::fail(Operation *op, Value ids, Twine reason, bool late) {
 }
 
 void Analysis::set(Value v, Fact fact) {
-  if (auto it = reading_.ids.find(v); it != reading_.ids.end())
+  bool place = fact.expr->kind >= Expr::Rank && fact.expr->kind <= Expr::PlaceSum;
+  if (auto it = reading_.ids.find(v); it != reading_.ids.end() && !place)
     fact = givenFact(v, it->second);
   if (!fact.expr->origin) {
     fact.expr->origin = v;

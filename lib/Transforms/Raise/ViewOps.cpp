@@ -158,7 +158,14 @@ Analysis::Result Analysis::expand(Operation *op) {
       atom.copies = true;
       dim.push_back(atom);
     } else if (dim.empty() && size != 1) {
-      return std::nullopt; // grows by an unknown amount
+      // By an unknown amount: as much as what an index is for.
+      bool index = in.expr->kind == Expr::Perm || in.expr->kind == Expr::PermTok ||
+                   in.expr->kind == Expr::HitTok;
+      if (!index)
+        return std::nullopt;
+      Atom atom{Atom::Any, -1};
+      atom.copies = true;
+      dim.push_back(atom);
     }
     layout[i] = dim;
   }
