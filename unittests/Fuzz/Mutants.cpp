@@ -2,8 +2,8 @@
 //
 // Takes the .onnx files of FOLDER, damages them at random (SEED) and brings each through the whole
 // compiler up to LLVM IR. A mutant may be refused, but never by an internal error, and nothing may
-// crash. The mutant at work lies in FOLDER/mutant.bin, so that a crash leaves its cause; FIRST
-// continues with that mutant. Stops after COUNT mutants or SECONDS.
+// crash. The mutant at work lies in FOLDER/mutant.bin, its number in FOLDER/mutant.number, so that a
+// crash leaves its cause; FIRST continues with that mutant. Stops after COUNT mutants or SECONDS.
 #include "Mutate.h"
 
 #include "moec/Codegen/Host/Host.h"
@@ -13,6 +13,7 @@
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Signals.h"
 #include "llvm/Support/raw_ostream.h"
 
 #include <chrono>
@@ -85,6 +86,7 @@ void judge(llvm::Error error, unsigned number, Counts &counts) {
 } // namespace
 
 int main(int argc, char **argv) {
+  llvm::sys::PrintStackTraceOnErrorSignal(argv[0]);
   unsigned seed = 0, count = 0, seconds = 0, first = 0;
   if (argc < 5 || StringRef(argv[2]).getAsInteger(10, seed) ||
       StringRef(argv[3]).getAsInteger(10, count) || StringRef(argv[4]).getAsInteger(10, seconds) ||
@@ -106,9 +108,8 @@ int main(int argc, char **argv) {
     for (unsigned changes = 1 + random() % 3; changes > 0; --changes)
       fuzz::mutate(model, random);
     std::error_code error;
-    llvm::raw_fd_ostream out(path, error);
-    out << model.SerializePartialAsString();
-    out.close();
+    llvm::raw_fd_ostream(path, error) << model.SerializePartialAsString();
+    llvm::raw_fd_ostream(folder + "/mutant.number", error) << number;
     judge(compile(path, random() % 2 ? 2 : 0), number, counts);
   }
   llvm::outs() << "seed " << seed << ", " << number - first << " mutants of " << seeds.size()
