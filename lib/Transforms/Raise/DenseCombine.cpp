@@ -176,6 +176,22 @@ Analysis::Result Analysis::weightedSum(Operation *op, const Fact &a,
     return std::nullopt;
   Fact turned = a;
   std::swap(turned.layout[n - 2], turned.layout[n - 1]);
+  // Weights of whole sequences [B, experts] beside tokens [B, S].
+  bool sequences = false;
+  for (size_t i = 0; i + 2 < n; ++i)
+    if (b.layout[i].size() == 1 && b.layout[i][0].kind == Atom::Tok &&
+        b.layout[i][0].parts == 2 && b.layout[i][0].part == 0 &&
+        isAtom(turned.layout[i], Atom::Tok)) {
+      turned.layout[i] = b.layout[i];
+      sequences = true;
+    }
+  if (sequences) {
+    auto weights = acrossExperts(turned, b);
+    if (!weights || ranked(weights->expr->ids).getRank() != 2)
+      return std::nullopt;
+    routings_.find(weights->expr->ids)->second.sequences = true;
+    turned = *weights;
+  }
   Result product = binaryFacts("Mul", turned, b, op);
   if (!product)
     return std::nullopt;

@@ -122,8 +122,10 @@ private:
     }
     // First what the layers replaced, so that few readers of the ids are left.
     llvm::DenseSet<Operation *> topks;
-    for (auto &[ids, selected] : emission.selects)
+    for (auto &[ids, selected] : emission.selects) {
       topks.insert(ids.getDefiningOp());
+      topks.insert(selected.getDefiningOp());
+    }
     eraseDeadOps(block, topks);
     for (auto &[ids, selected] : emission.selects)
       finishSelect(ids, selected);
@@ -293,9 +295,18 @@ private:
     int64_t k = layer.routing->k;
     Type element = rankedType(x).getElementType();
     auto weights = layer.weights;
-    for (Value &weight : weights) // of all places of an expert
-      if (layer.routing->places && weight == layer.routing->ids)
+    const Routing &r = *layer.routing;
+    for (Value &weight : weights)
+      if (r.places && weight == r.ids) // of all places of an expert
         weight = b.reduce("ReduceSum", emission.now(weight), {2}, /*keep=*/false);
+      else if (r.dense && r.sequences && weight == r.ids) { // of all tokens of a row
+        Value rows = b.unsqueeze(emission.now(weight), {1});
+        Value shape = b.concat({b.shape(emission.now(layer.x), 0, 2), b.ints(k)}, 0);
+        auto type = rankedType(rows);
+        weight = b.op("Expand", {rows, shape},
+                      RankedTensorType::get({type.getDimSize(0), ShapedType::kDynamic, k},
+                                            type.getElementType()));
+      }
     Value w;
     if (!layer.weights.empty())
       w = productOf(b, weights, layer.activation, k, element, emission);
