@@ -386,8 +386,8 @@ Analysis::Result Analysis::compareCount(StringRef n, const Fact &a,
   const Expr *x = a.expr;
   if (x->kind == Expr::Counts && n == "Greater" && limit == 0)
     fail(a.expr->origin.getDefiningOp(), x->ids,
-         "the experts that were hit are a list, whose length the exporter took from its "
-         "sample,",
+         "the experts that were hit are listed, and the length of the list was fixed with the "
+         "exporter's sample,",
          true);
   if (x->kind == Expr::HitCount) {
     bool some = (n == "Greater" && limit == 0) ||
@@ -531,6 +531,13 @@ Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
     return e->kind == Expr::Terms || e->kind == Expr::AllTerms || isIndexKind(e);
   };
   bool both = n == "And" && (x->kind == Expr::OneHot || y->kind == Expr::OneHot);
+  for (Expr *e : {x, y})
+    if (const Routing *r = e->kind == Expr::Terms && !e->apart ? routing(e->ids) : nullptr;
+        r && n != "Add" && e->terms.size() > 1 &&
+        static_cast<int64_t>(e->terms.size()) < r->experts) {
+      fail(op, e->ids, "the sum is changed before all experts are added", true);
+      consumed_.insert(e);
+    }
   if ((!arithmetic.contains(n) && !both) || closed(x) || closed(y))
     return std::nullopt;
   Expr *out = withChildren(Expr::Binary, x, y);
@@ -580,11 +587,14 @@ Analysis::Result Analysis::oneHot(Operation *op) {
   if (!isIdentity(in.expr))
     return std::nullopt;
   int64_t depth = static_cast<int64_t>(in.expr->nums.size());
-  if (auto given = evalInt(op->getOperand(1)); !given || *given != depth) {
+  // A class more than there are experts has no ones.
+  auto classes = evalInt(op->getOperand(1));
+  if (!classes || *classes < depth) {
     fail(op, in.expr->ids,
          "the one-hot mask has another depth than the router has columns");
     return std::nullopt;
   }
+  depth = *classes;
   int64_t axis = intAttr(op, "axis", -1);
   if (axis < 0)
     axis += type.getRank();

@@ -32,7 +32,10 @@ bool complete(const Routing &r, Expr *sum, SmallVectorImpl<Term> &terms,
   if (!missing.empty() || !doubled.empty()) {
     if (!missing.empty())
       no.reason = "expert(s) " + list(missing) + " of " +
-                  std::to_string(r.experts) + " missing";
+                  std::to_string(r.experts) + " missing" +
+                  (doubled.empty() ? " (does the exporter drop experts that its sample does "
+                                     "not reach?)"
+                                   : "");
     if (!doubled.empty())
       no.reason += (no.reason.empty() ? "expert(s) " : ", ") + list(doubled) +
                    " duplicated";

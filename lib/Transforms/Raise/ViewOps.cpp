@@ -426,6 +426,12 @@ Analysis::Result Analysis::slice(Operation *op) {
   }
   if (!start || !end || start->size() != n || end->size() != n)
     return std::nullopt;
+  bool whole = (*start)[0] == 0 && (*end)[0] > (1ll << 29);
+  if (n == 1 && isAtom(in.layout[axes[0]], Atom::Sorted) && !whole)
+    fail(op, in.layout[axes[0]][0].ids,
+         "the experts' rows are cut at fixed places: how many rows an expert has was fixed with "
+         "the exporter's sample,",
+         true);
   Result out = in;
   for (size_t i = 0; out && i < n; ++i)
     out = sliceAxis(*out, axes[i], type.getDimSize(axes[i]), (*start)[i],
