@@ -52,6 +52,8 @@ public:
       return concat();
     if (name == "DequantizeLinear")
       return dequantize();
+    if (name == "Mul")
+      return scaledIntegers();
     Value use = op->getOperand(0);
     auto type = rankedType(use);
     if (!type || !type.hasStaticShape() || type.getRank() == 0 ||
@@ -255,6 +257,30 @@ private:
     return {steps.dequantize(in, steps.reshape(scale, wanted),
                              zero ? steps.reshape(zero, wanted) : Value(), blocks,
                              result.getElementType())};
+  }
+
+  // Integers as floats, times a scale: ternary and other packed weights.
+  SmallVector<Value> scaledIntegers() {
+    for (unsigned i : {0u, 1u}) {
+      Operation *cast = op->getOperand(i).getDefiningOp();
+      if (op->getNumOperands() != 2 || !cast || cast->getName().getStringRef() != "onnx.Cast")
+        continue;
+      auto type = rankedType(cast->getOperand(0)), scales = rankedType(op->getOperand(1 - i)),
+           result = resultType();
+      in = steps.of(cast->getOperand(0));
+      Value scale = steps.of(op->getOperand(1 - i));
+      if (!in || !scale || !type.getElementType().isInteger() || type.getRank() < 2 || !result ||
+          result.getShape() != type.getShape() || scales.getRank() > type.getRank() ||
+          !isa<FloatType>(result.getElementType()))
+        continue;
+      Ints wanted(type.getRank() - scales.getRank(), 1), blocks;
+      wanted.append(scales.getShape().begin(), scales.getShape().end());
+      for (auto [dim, n] : llvm::zip(type.getShape(), wanted))
+        blocks.push_back(n == 1 ? std::max<int64_t>(1, dim) : 1);
+      return {steps.dequantize(in, steps.reshape(scale, wanted), Value(), blocks,
+                               result.getElementType())};
+    }
+    return {};
   }
 
   SmallVector<Value> concat() {

@@ -1,5 +1,6 @@
 // From proven bodies to the regions of a moe.bank.
 #include "RegionBody.h"
+#include "StackedBody.h"
 #include "moec/Dialect/MoE/MoE.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "mlir/IR/IRMapping.h"
@@ -230,7 +231,7 @@ FlatSymbolRefAttr buildRegionBank(ModuleOp module, WeightSteps &steps, const Reg
   });
   builder.setInsertionPoint(top, at);
   RankedTensorType tokens = body.sources[0].type;
-  int64_t experts = body.experts.size();
+  int64_t experts = body.stacked ? body.stackedExperts : body.experts.size();
   OperationState state(loc, "moe.bank");
   state.addAttribute("sym_name", builder.getStringAttr(name));
   state.addAttribute("experts", builder.getI64IntegerAttr(experts));
@@ -239,6 +240,12 @@ FlatSymbolRefAttr buildRegionBank(ModuleOp module, WeightSteps &steps, const Reg
   state.addAttribute("inter", builder.getI64IntegerAttr(0));
   SmallVector<Attribute> lists;
   SmallVector<int64_t> kindOf(experts, 0);
+  if (body.stacked) {
+    Block *block = OpBuilder(module.getContext()).createBlock(state.addRegion());
+    SmallVector<Attribute> symbols;
+    result = buildStacked(steps, body, block, name, loc, symbols);
+    lists.push_back(builder.getArrayAttr(symbols));
+  }
   for (auto [k, kind] : llvm::enumerate(kinds)) {
     SmallVector<Attribute> symbols;
     for (size_t i = 0; i < kind.shared.size(); ++i) {

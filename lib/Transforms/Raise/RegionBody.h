@@ -36,6 +36,11 @@ struct RegionBody {
   int64_t rowAxes = 1; // how many axes run over tokens inside of the experts
   bool coupled = false;
   llvm::SmallVector<mlir::Operation *> inside; // all operations that go
+
+  // Experts that the graph computes side by side (StackedBody.h): what each
+  // gives, [N, stackedWidth]. There are no recipes then.
+  Expr *stacked = nullptr;
+  int64_t stackedExperts = 0, stackedWidth = 0;
 };
 
 // `bodies[e]` is what expert e gives, with its rows along the first `rowAxes`
