@@ -148,6 +148,9 @@ std::unique_ptr<DialectInterface> makeFolding(Dialect *dialect) {
   return std::make_unique<Folding>(dialect);
 }
 
-void addPatterns(RewritePatternSet &patterns) { patterns.add<InlineIf>(patterns.getContext()); }
+void addPatterns(RewritePatternSet &patterns) {
+  patterns.add<InlineIf>(patterns.getContext());
+  addSequencePatterns(patterns);
+}
 
 } // namespace moec::onnx

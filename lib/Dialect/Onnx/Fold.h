@@ -7,5 +7,6 @@ namespace moec::onnx {
 
 std::unique_ptr<mlir::DialectInterface> makeFolding(mlir::Dialect *dialect);
 void addPatterns(mlir::RewritePatternSet &patterns);
+void addSequencePatterns(mlir::RewritePatternSet &patterns);
 
 } // namespace moec::onnx

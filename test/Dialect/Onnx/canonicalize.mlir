@@ -196,3 +196,40 @@ func.func @large() -> tensor<5000xi64> {
   %0 = onnx.Neg(%a) : (tensor<5000xi64>) -> tensor<5000xi64>
   return %0 : tensor<5000xi64>
 }
+
+// Sequences of known elements are their elements.
+// CHECK-LABEL: func.func @sequences
+// CHECK-SAME: (%[[X:.*]]: tensor<?x5xf32>
+// CHECK-DAG: %[[S:.*]] = onnx.Constant {value = dense<[2, 2, 1]> : tensor<3xi64>}
+// CHECK-DAG: %[[L:.*]] = onnx.Constant {value = dense<4> : tensor<i64>}
+// CHECK: %[[P:.*]]:3 = onnx.Split(%[[X]], %[[S]]) {axis = 1 : i64}
+// CHECK-SAME: -> (tensor<?x2xf32>, tensor<?x2xf32>, tensor<?x1xf32>)
+// CHECK: %[[N:.*]] = onnx.Neg(%[[P]]#1)
+// CHECK: %[[J:.*]] = onnx.Concat(%[[P]]#0, %[[N]], %[[P]]#1) {axis = 1 : i64}
+// CHECK-NOT: sequence
+// CHECK: return %[[N]], %[[L]], %[[J]]
+func.func @sequences(%x: tensor<?x5xf32>) -> (tensor<?x2xf32>, tensor<i64>, tensor<?x6xf32>) {
+  %none = onnx.none : () -> none
+  %two = onnx.Constant {value = dense<2> : tensor<i64>} : () -> tensor<i64>
+  %last = onnx.Constant {value = dense<-2> : tensor<i64>} : () -> tensor<i64>
+  %0 = onnx.SplitToSequence(%x, %two) {axis = -1 : i64} : (tensor<?x5xf32>, tensor<i64>) -> !onnx.sequence<tensor<?x?xf32>>
+  %1 = onnx.SequenceAt(%0, %last) : (!onnx.sequence<tensor<?x?xf32>>, tensor<i64>) -> tensor<?x2xf32>
+  %2 = onnx.Neg(%1) : (tensor<?x2xf32>) -> tensor<?x2xf32>
+  %3 = onnx.SequenceInsert(%0, %2, %last) : (!onnx.sequence<tensor<?x?xf32>>, tensor<?x2xf32>, tensor<i64>) -> !onnx.sequence<tensor<?x?xf32>>
+  %4 = onnx.SequenceLength(%3) : (!onnx.sequence<tensor<?x?xf32>>) -> tensor<i64>
+  %5 = onnx.SequenceErase(%3, %none) : (!onnx.sequence<tensor<?x?xf32>>, none) -> !onnx.sequence<tensor<?x?xf32>>
+  %6 = onnx.ConcatFromSequence(%5) {axis = 1 : i64} : (!onnx.sequence<tensor<?x?xf32>>) -> tensor<?x6xf32>
+  return %2, %4, %6 : tensor<?x2xf32>, tensor<i64>, tensor<?x6xf32>
+}
+
+// CHECK-LABEL: func.func @stacked_list
+// CHECK: %[[A:.*]] = onnx.Unsqueeze(%{{.*}}) : (tensor<?x4xf32>, tensor<1xi64>) -> tensor<?x1x4xf32>
+// CHECK: onnx.Concat(%[[A]], %[[A]]) {axis = 1 : i64}
+func.func @stacked_list(%x: tensor<?x4xf32>) -> tensor<?x2x4xf32> {
+  %none = onnx.none : () -> none
+  %0 = onnx.SequenceEmpty {dtype = 1 : i64} : () -> !onnx.sequence<tensor<*xf32>>
+  %1 = onnx.SequenceInsert(%0, %x, %none) : (!onnx.sequence<tensor<*xf32>>, tensor<?x4xf32>, none) -> !onnx.sequence<tensor<*xf32>>
+  %2 = onnx.SequenceInsert(%1, %x, %none) : (!onnx.sequence<tensor<*xf32>>, tensor<?x4xf32>, none) -> !onnx.sequence<tensor<*xf32>>
+  %3 = onnx.ConcatFromSequence(%2) {axis = 1 : i64, new_axis = 1 : i64} : (!onnx.sequence<tensor<*xf32>>) -> tensor<?x2x4xf32>
+  return %3 : tensor<?x2x4xf32>
+}
