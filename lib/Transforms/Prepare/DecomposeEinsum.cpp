@@ -2,7 +2,7 @@
 //
 // Operands are joined from the left, two at a time. A label of both operands
 // that is still needed is a batch axis, one that is not is contracted. MatMul
-// broadcasts its batch axes, so that of the labels of one operand only the last or longest
+// broadcasts its batch axes, so that of the labels of one operand only the last
 // is a row or column and the others are batch axes of size one in the other
 // operand: parameters keep their layout, nothing is flattened but contractions
 // over several labels.
@@ -266,18 +266,11 @@ Product planProduct(Term left, Term right, StringRef result) {
   for (char c : left.labels)
     if (has(right.labels, c) && !has(result, c))
       p.contracted.push_back(c);
-  // The last of several, or a longer one: the others become batch axes.
-  auto longer = [](const Term &term, StringRef so, char c) {
-    auto size = [&](char label) {
-      return rankedType(term.value).getDimSize(static_cast<int64_t>(term.labels.find(label)));
-    };
-    return so.empty() || size(so[0]) < 0 || size(c) < 0 || size(c) >= size(so[0]);
-  };
   for (char c : result) {
     bool inLeft = has(left.labels, c), inRight = has(right.labels, c);
-    if (inLeft && !inRight && longer(left, p.row, c))
+    if (inLeft && !inRight)
       p.row = c;
-    if (inRight && !inLeft && longer(right, p.column, c))
+    if (inRight && !inLeft)
       p.column = c;
   }
   for (char c : result)
