@@ -152,7 +152,8 @@ Analysis::Result Analysis::scatterRows(Operation *op, const Fact &data,
   bool sorted = isAtom(rows, Atom::Sorted) && !update.layout.empty() &&
                 isAtom(update.layout[0], Atom::Sorted) &&
                 update.layout[0][0].order == rows[0].order;
-  if (index.expr->kind == Expr::Perm && !adds) {
+  // Every slot once: what stood there before does not matter, or is zero.
+  if (index.expr->kind == Expr::Perm && (!adds || isZero(data))) {
     Layout layout{sortedFrom_[index.expr->order]};
     if (update.expr->kind == Expr::Iota) {
       Expr *e = make(Expr::InvPerm);

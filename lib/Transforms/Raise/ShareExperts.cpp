@@ -22,6 +22,11 @@ using Row = std::pair<Value, int64_t>;
 using Expert = SmallVector<Row, 4>; // a row for each parameter
 
 Row rowOf(Value v, int64_t e) {
+  if (cast<ShapedType>(v.getType()).getDimSize(0) == 1) {
+    WeightSteps::Origin from = WeightSteps::origin(v);
+    if (from.index >= 0 && from.plain)
+      return {from.base, from.index};
+  }
   Operation *op = v.getDefiningOp();
   auto axis = op ? op->getAttrOfType<IntegerAttr>("axis") : IntegerAttr();
   if (!op || op->getName().getStringRef() != "moe.weight.concat" || !axis || axis.getInt() != 0)
