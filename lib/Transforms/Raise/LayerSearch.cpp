@@ -36,6 +36,36 @@ void dropShared(Found &found) {
   }
 }
 
+// What a tensor of weights is a part of, behind ops that keep the elements; null
+// where it is no part of another.
+Value wholeOf(Value v) {
+  for (int depth = 0; depth < 12; ++depth) {
+    Operation *op = v.getDefiningOp();
+    StringRef n = onnxName(op);
+    if (n == "Slice" || n == "Split")
+      return op->getOperand(0);
+    if (n != "Reshape" && n != "Cast" && n != "Unsqueeze" && n != "Squeeze" &&
+        n != "Transpose" && n != "Identity" && n != "Gather")
+      return {};
+    v = op->getOperand(0);
+  }
+  return {};
+}
+
+// Experts that run for every token under weights of a router which also weighs
+// chosen experts are its shared experts: a part of the block around the layer.
+void dropSharedExperts(std::vector<Layer> &layers) {
+  llvm::DenseSet<Value> routed;
+  for (const Layer &layer : layers)
+    if (!layer.routing->dense)
+      for (Value w : layer.weights)
+        if (Value whole = wholeOf(w))
+          routed.insert(whole);
+  llvm::erase_if(layers, [&](const Layer &layer) {
+    return layer.routing->dense && routed.contains(wholeOf(layer.routing->ids));
+  });
+}
+
 Found read(Block &block, BankBuilder &banks, const Reading &reading) {
   Found found;
   found.analysis = std::make_unique<Analysis>(reading);
@@ -47,6 +77,7 @@ Found read(Block &block, BankBuilder &banks, const Reading &reading) {
     else
       found.refused.insert({candidate->ids, no});
   }
+  dropSharedExperts(found.layers);
   dropShared(found);
   return found;
 }
@@ -58,7 +89,12 @@ Found findLayers(Block &block, BankBuilder &banks) {
   Found best = read(block, banks, reading);
   auto attempt = [&](const Reading &other) {
     Found found = read(block, banks, other);
-    if (found.layers.size() <= best.layers.size())
+    // Ids say more than dense weights.
+    auto byIds = [](const Found &f) {
+      return llvm::count_if(f.layers, [](const Layer &l) { return !l.routing->dense; });
+    };
+    if (found.layers.size() < best.layers.size() ||
+        (found.layers.size() == best.layers.size() && byIds(found) <= byIds(best)))
       return false;
     best = std::move(found);
     reading = other;

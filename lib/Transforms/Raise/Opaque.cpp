@@ -87,6 +87,9 @@ bool Analysis::manyFeatures(Operation *op) {
       continue;
     if (it->second.expr->ids)
       return false;
+    for (const Dim &dim : it->second.layout) // places are rows of all experts
+      if (llvm::any_of(dim, [](const Atom &atom) { return atom.kind == Atom::Bucket; }))
+        return false;
     inside = true;
     most = std::max(most, features(it->second.layout));
     // A routing weight stays a factor.
