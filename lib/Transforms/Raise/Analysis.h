@@ -129,6 +129,7 @@ private:
 
   // ViewOps.cpp: same elements, other places.
   Result reshape(mlir::Operation *op);
+  bool countsTokens(mlir::Value shape);
   Result flattenOp(mlir::Operation *op);
   Result squeeze(mlir::Operation *op);
   Result transposeOp(mlir::Operation *op);

@@ -23,10 +23,40 @@ Analysis::Result Analysis::reshape(Operation *op) {
     for (auto [d, t] : llvm::zip(dims, *target))
       if (d < 0 && t && *t > 0)
         d = *t;
-  auto layout = regroup(flatten(in.layout), dims);
+  SmallVector<Atom, 8> atoms = flatten(in.layout);
+  auto layout = regroup(atoms, dims);
+  // [tokens, n, -1]: the number of tokens is known by name.
+  if (!layout && !atoms.empty() && !dims.empty() && dims[0] < 0 &&
+      isAtom({atoms[0]}, Atom::Tok) && countsTokens(op->getOperand(1))) {
+    layout = regroup(ArrayRef(atoms).drop_front(), ArrayRef(dims).drop_front());
+    if (layout)
+      layout->insert(layout->begin(), {atoms[0]});
+  }
   if (!layout)
     return std::nullopt;
   return Fact{in.expr, *layout};
+}
+
+// The first number of a shape is that of all tokens: a size of another tensor.
+bool Analysis::countsTokens(Value shape) {
+  Operation *op = shape.getDefiningOp();
+  if (!isOnnx(op, "Concat"))
+    return false;
+  Value v = op->getOperand(0);
+  for (int depth = 0; depth < 8; ++depth) {
+    op = v.getDefiningOp();
+    StringRef n = onnxName(op);
+    if (n == "Shape")
+      break;
+    bool first = n == "Gather" && evalInt(op->getOperand(1)) == 0;
+    if (!first && n != "Unsqueeze" && n != "Squeeze" && n != "Cast" && n != "Reshape")
+      return false;
+    v = op->getOperand(0);
+  }
+  if (!isOnnx(op, "Shape") || intAttr(op, "start", 0) != 0)
+    return false;
+  Fact of = get(op->getOperand(0));
+  return !of.layout.empty() && isAtom(of.layout[0], Atom::Tok);
 }
 
 Analysis::Result Analysis::flattenOp(Operation *op) {
