@@ -163,7 +163,7 @@ REASONS = (("element type STRING", "tensors of strings"),
            ("no tensor but an optional", "an optional as an input or output of the model"),
            ("sequence of strings", "tensors of strings"),
            (r"random|\(Bernoulli\)|\(RandomUniformLike\)", "random numbers"),
-           ("preview.training", "training"),
+           (r"preview.training|\((Momentum|Adam|Adagrad)\)", "training"),
            (r"training.mode", "training"),
            ("is an unsupported operator", "not implemented"),
            ("ends the process", "a crash"))
@@ -251,8 +251,9 @@ reference interpreter (`--reference`), and compared with its expected values. Wh
 |---|---|---|
 """
 AFTER = """
-*Inference on tensors of numbers* leaves out {left}. *Operators of real models* are the {used} that occur in
-the project's collection of exported models and have tests.
+*Inference on tensors of numbers* leaves out {left}.
+*Operators of real models* are the {used} that occur in the project's collection of exported models and have
+tests.
 
 The column *versions* lists the versions of each operator's definition that a file of opset 7 or later
 can refer to; the importer converts all of them to the newest. *Compiled* and *interpreter* count tests
