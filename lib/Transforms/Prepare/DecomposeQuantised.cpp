@@ -1,5 +1,6 @@
 // decompose-quantised: products of quantised tensors in terms of DequantizeLinear and MatMul.
 #include "Decompose.h"
+#include "moec/Dialect/Onnx/Onnx.h"
 #include "moec/Transforms/Prepare/Passes.h"
 
 using namespace mlir;
@@ -161,12 +162,14 @@ bool qLinearConv(Operation *op, OnnxBuilder &b) {
   return true;
 }
 
+// What DynamicQuantizeLinear gives: codes, their scale and zero point.
+struct Codes {
+  Value codes, scale, zero;
+};
+
 // The formula of the standard. A constant 0 has the scale 0 and the code 0.
-bool dynamicQuantizeLinear(Operation *op, OnnxBuilder &b) {
-  Value x = in(op, 0);
+Codes dynamicCodes(OnnxBuilder &b, Value x) {
   auto type = rankedType(x);
-  if (!type || !type.getElementType().isF32())
-    return false;
   Type f32 = b.builder.getF32Type();
   SmallVector<int64_t> axes;
   for (int64_t i = 0; i < type.getRank(); ++i)
@@ -182,12 +185,100 @@ bool dynamicQuantizeLinear(Operation *op, OnnxBuilder &b) {
   Value divisor = b.op("Where", {empty, b.scalar(f32, 1), scale}, scale.getType());
   Value code = b.unary("Round", b.binary("Div", b.binary("Sub", zero, low), divisor));
   code = b.binary("Min", b.binary("Max", code, zero), top);
-  Type u8 = rankedType(op->getResult(0)).getElementType();
+  Type u8 = b.builder.getIntegerType(8, /*isSigned=*/false);
   Value point = b.cast(code, u8);
   Value y = b.op("QuantizeLinear", {x, divisor, point}, type.clone(u8), quantizeAttrs(b));
+  return {y, scale, point};
+}
+
+bool isF32(Value x) {
+  auto type = rankedType(x);
+  return type && type.getElementType().isF32();
+}
+
+bool dynamicQuantizeLinear(Operation *op, OnnxBuilder &b) {
+  if (!isF32(in(op, 0)))
+    return false;
+  Codes y = dynamicCodes(b, in(op, 0));
+  op->getResult(0).replaceAllUsesWith(y.codes);
+  op->getResult(1).replaceAllUsesWith(y.scale);
+  op->getResult(2).replaceAllUsesWith(y.zero);
+  return true;
+}
+
+// --- com.microsoft ---
+
+// x dequantised: one scale and zero point for all, or for each index of `axis`.
+// Null when they have another shape.
+Value dequantised(OnnxBuilder &b, Value x, Value scale, Value zero, int64_t axis) {
+  auto type = rankedType(x);
+  if (!type || !scale || !rankedType(scale))
+    return {};
+  bool one = isOne(scale);
+  if ((!one && rankedType(scale).getRank() != 1) || (zero && one != isOne(zero)))
+    return {};
+  Value factor = one ? asScalar(b, scale) : scale;
+  Value point = !zero ? b.none() : one ? asScalar(b, zero) : zero;
+  return b.op("DequantizeLinear", {x, factor, point},
+              type.clone(rankedType(scale).getElementType()),
+              {b.attr("axis", axis), b.attr("block_size", int64_t(0)),
+               b.attr("output_dtype", int64_t(0))});
+}
+
+Value quantised(OnnxBuilder &b, Value y, Value scale, Value zero, Type type) {
+  return b.op("QuantizeLinear", {y, asScalar(b, scale), asScalar(b, zero)}, type,
+              quantizeAttrs(b));
+}
+
+// a * b (+ bias) of dequantised matrices.
+bool floatProduct(Operation *op, OnnxBuilder &b, Value left, Value right, Value bias) {
+  if (!left || !right || rankedType(left).getRank() < 2 || rankedType(right).getRank() < 2)
+    return false;
+  Value y = b.matmul(left, right);
+  if (bias)
+    y = b.binary("Add", y, bias);
   op->getResult(0).replaceAllUsesWith(y);
-  op->getResult(1).replaceAllUsesWith(scale);
-  op->getResult(2).replaceAllUsesWith(point);
+  return true;
+}
+
+// a, b, scale of a, scale of b, zero point of a, zero point of b, bias.
+bool matMulIntegerToFloat(Operation *op, OnnxBuilder &b) {
+  if (!isByte(in(op, 0)) || !isByte(in(op, 1)))
+    return false;
+  int64_t last = rankedType(in(op, 1)).getRank() - 1;
+  return floatProduct(op, b, dequantised(b, in(op, 0), in(op, 2), in(op, 4), 0),
+                      dequantised(b, in(op, 1), in(op, 3), in(op, 5), last), in(op, 6));
+}
+
+// a in f32, b, scale of b, zero point of b, bias.
+bool dynamicQuantizeMatMul(Operation *op, OnnxBuilder &b) {
+  if (!isF32(in(op, 0)) || !isByte(in(op, 1)))
+    return false;
+  Codes x = dynamicCodes(b, in(op, 0));
+  int64_t last = rankedType(in(op, 1)).getRank() - 1;
+  return floatProduct(op, b, dequantised(b, x.codes, x.scale, x.zero, 0),
+                      dequantised(b, in(op, 1), in(op, 2), in(op, 3), last), in(op, 4));
+}
+
+// x, scale, zero point; y, scale, zero point; the result's scale and zero point.
+template <const char *name>
+bool qLinearBinary(Operation *op, OnnxBuilder &b) {
+  Value left = dequantised(b, in(op, 0), in(op, 1), in(op, 2), 0);
+  Value right = dequantised(b, in(op, 3), in(op, 4), in(op, 5), 0);
+  if (!left || !right || !in(op, 6) || !in(op, 7) || !isOne(in(op, 6)) || !isOne(in(op, 7)))
+    return false;
+  op->getResult(0).replaceAllUsesWith(quantised(b, b.binary(name, left, right), in(op, 6),
+                                                in(op, 7), op->getResult(0).getType()));
+  return true;
+}
+constexpr char kAdd[] = "Add", kMul[] = "Mul";
+
+bool qLinearSigmoid(Operation *op, OnnxBuilder &b) {
+  Value x = dequantised(b, in(op, 0), in(op, 1), in(op, 2), 0);
+  if (!x || !in(op, 3) || !in(op, 4) || !isOne(in(op, 3)) || !isOne(in(op, 4)))
+    return false;
+  op->getResult(0).replaceAllUsesWith(quantised(b, b.unary("Sigmoid", x), in(op, 3), in(op, 4),
+                                                op->getResult(0).getType()));
   return true;
 }
 
@@ -199,16 +290,26 @@ struct DecomposeQuantised : impl::DecomposeQuantisedBase<DecomposeQuantised> {
         {"onnx.QLinearMatMul", qLinearMatMul},
         {"onnx.QLinearConv", qLinearConv},
         {"onnx.DynamicQuantizeLinear", dynamicQuantizeLinear},
+        {"com.microsoft::DynamicQuantizeMatMul", dynamicQuantizeMatMul},
+        {"com.microsoft::MatMulIntegerToFloat", matMulIntegerToFloat},
+        {"com.microsoft::QLinearAdd", qLinearBinary<kAdd>},
+        {"com.microsoft::QLinearMul", qLinearBinary<kMul>},
+        {"com.microsoft::QLinearSigmoid", qLinearSigmoid},
+    };
+    auto nameOf = [](Operation *op) {
+      if (auto custom = dyn_cast<onnx::CustomOp>(op))
+        return (custom.getDomain() + "::" + custom.getOpType()).str();
+      return op->getName().getStringRef().str();
     };
     SmallVector<Operation *> ops;
     getOperation()->walk([&](Operation *op) {
-      if (table.contains(op->getName().getStringRef()))
+      if (table.contains(nameOf(op)))
         ops.push_back(op);
     });
     for (Operation *op : ops) {
       OpBuilder builder(op);
       OnnxBuilder b(builder, op->getLoc());
-      if (!table.lookup(op->getName().getStringRef())(op, b)) {
+      if (!table.lookup(nameOf(op))(op, b)) {
         ++numKept;
         continue;
       }

@@ -60,11 +60,12 @@ module {
 
 // -----
 
-// A diagonal and an ellipsis stay.
+// A diagonal stays when its size is not known; an ellipsis stands for axes like others.
 //
 // CHECK-LABEL: func.func @main
 // CHECK: onnx.Einsum
-// CHECK: onnx.Einsum
+// CHECK-NOT: onnx.Einsum
+// CHECK: onnx.Transpose
 module {
   moe.weights @weights {
   }

@@ -38,7 +38,7 @@ def DecomposeContrib : Pass<"decompose-contrib", "::mlir::ModuleOp"> {
     `SimplifiedLayerNormalization` in the default domain) become standard ops:
 
     - norms: `SimplifiedLayerNormalization`, `SkipSimplifiedLayerNormalization`,
-      `SkipLayerNormalization`, `GatedRMSNorm`; `GatedAdd`;
+      `SkipLayerNormalization`, `EmbedLayerNormalization`, `GatedRMSNorm`; `GatedAdd`;
     - activations: `Gelu`, `BiasGelu`, `FastGelu`, `QuickGelu`;
     - routers and gates: `MoEGroupRouter`, `RouterGateUpProj`, `SwiGLU`;
     - quantised: `QLinearAdd`, `QLinearMul`, `QLinearSigmoid`, `QLinearLeakyRelu`,
@@ -50,7 +50,7 @@ def DecomposeContrib : Pass<"decompose-contrib", "::mlir::ModuleOp"> {
       weights of 2, 4 or 8 bits, which are dequantised when the model is linked
       (`moe.weight.dequantize`) and multiplied exactly, whatever `accuracy_level`
       allows;
-    - attention: `MultiHeadAttention`, `GroupQueryAttention` with its cache, rotary
+    - attention: `Attention`, `MultiHeadAttention`, `GroupQueryAttention` with its cache, rotary
       embedding, window, bias, soft cap and sinks; `RotaryEmbedding`,
       `MRotaryEmbedding`;
     - recurrences: `CausalConvWithState`, `LinearAttention` and `GatedDeltaNet` (a
@@ -155,7 +155,9 @@ def DecomposeQuantised : Pass<"decompose-quantised"> {
     terms, whose sums f32 holds, and the parts are added in i32. A row or column
     of zero points is allowed. `QLinearConv` becomes a `Conv` likewise, whose sums
     f32 holds exactly up to 2^24. `DynamicQuantizeLinear` is written out by the
-    formula of the standard. The pass runs after `raise-moe`, which sees the
+    formula of the standard. `DynamicQuantizeMatMul`, `MatMulIntegerToFloat`,
+    `QLinearAdd`, `QLinearMul` and `QLinearSigmoid` of `com.microsoft` compute
+    with dequantised numbers. The pass runs after `raise-moe`, which sees the
     operators as they are.
 
     Before:
