@@ -109,6 +109,8 @@ private:
   // CapacityCombine.cpp: tokens dispatched to the places of their experts.
   Result capacity(llvm::StringRef name, const Fact &a, const Fact &b,
                   const Layout &layout);
+  std::optional<Result> placeFacts(llvm::StringRef name, const Fact &a, const Fact &b,
+                                   const Layout &layout);
   Result runningCount(mlir::Operation *op, const Fact &in);
   Result countOrPlace(const Fact &in, const Dim &summed, const Layout &rest);
   Result placeHot(const Fact &place, int64_t places, Layout layout);
@@ -154,12 +156,22 @@ private:
                                    const Fact &b, mlir::Operation *op);
   std::optional<Result> foldTable(llvm::StringRef name, const Fact &a,
                                   const Fact &b, bool floats, Layout layout);
+  Result combineFacts(llvm::StringRef name, const Fact &a, const Fact &b,
+                      const Layout &layout, mlir::Operation *op);
+  Result grow(llvm::StringRef name, const Fact &a, const Fact &b, const Layout &layout,
+              mlir::Operation *op);
   Result compareCount(llvm::StringRef name, const Fact &a, const Fact &b);
   Result clip(mlir::Operation *op);
   Result where(mlir::Operation *op);
   Result indexArithmetic(llvm::StringRef name, const Fact &a, const Fact &b,
                          const Layout &layout, bool floats);
   Result oneHot(mlir::Operation *op);
+
+  // LowRankBody.cpp: experts of rank one.
+  Result rankOne(const Fact &x, const WeightSet &down, bool nk, const Layout &layout);
+  // HardSelect.cpp: the chosen one of results side by side.
+  Result gatherElements(mlir::Operation *op);
+  bool isExpertLeaf(mlir::Value v, mlir::Value stack = {});
 
   // Opaque.cpp: any operation on an expert's values that keeps rows apart.
   bool opaque(mlir::Operation *op);
@@ -239,6 +251,8 @@ private:
 bool isTokenTensor(const Expr *e, const Layout &layout, int64_t n);
 // A table that maps every expert id to itself.
 bool isIdentity(const Expr *e);
+// Holds matrices that the expert id picked, not those of one expert.
+bool readsChosen(const Expr *e);
 // What each expert gives, side by side (`apart`: not one formula for all).
 Expr *joinExperts(Analysis &analysis, llvm::ArrayRef<Expr *> perExpert);
 // Structural equality (shared nodes are equal at once).

@@ -274,6 +274,35 @@ Analysis::Result Analysis::capacity(StringRef n, const Fact &a, const Fact &b,
   return std::nullopt;
 }
 
+// Places of capacities; a result of none: nothing more is known.
+std::optional<Analysis::Result> Analysis::placeFacts(StringRef n, const Fact &a, const Fact &b,
+                                                     const Layout &layout) {
+  const Expr *x = a.expr, *y = b.expr;
+  for (bool flip : {false, true}) {
+    const Fact &place = flip ? b : a, &other = flip ? a : b;
+    auto numbers = n == "Equal" && place.expr->kind == Expr::Place &&
+                           other.expr->kind == Expr::Weight
+                       ? constNumbers(other.expr->origin)
+                       : std::nullopt;
+    bool inOrder = numbers && layout.back().size() == 1 &&
+                   (place.layout.empty() || place.layout.back().empty());
+    for (size_t i = 0; inOrder && i < numbers->size(); ++i)
+      inOrder = (*numbers)[i] == static_cast<double>(i);
+    if (inOrder)
+      return placeHot(place, static_cast<int64_t>(numbers->size()), layout);
+  }
+  // Of a one-hot row whether its element is 1.
+  if (n == "Greater" && x->kind == Expr::OneHot && y->kind == Expr::Splat &&
+      y->nums[0] >= 0 && y->nums[0] < 1)
+    return Result(a);
+  if (Result places = capacity(n, a, b, layout))
+    return places;
+  auto about = [](const Expr *e) {
+    return e->kind >= Expr::Rank && e->kind <= Expr::PlaceSum && e->kind != Expr::Below;
+  };
+  return about(x) || about(y) ? std::optional(Result()) : std::nullopt;
+}
+
 // Tokens at the places of their experts: [experts, places, tokens] x [tokens, H].
 Analysis::Result Analysis::bucketsOf(const Fact &a, const Fact &b) {
   const Expr *d = a.expr;
