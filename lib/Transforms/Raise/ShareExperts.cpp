@@ -151,7 +151,7 @@ struct ShareExperts : impl::ShareExpertsBase<ShareExperts> {
     Banks banks(module, steps);
     mergeBanks(module, banks);
     for (auto func : module.getOps<func::FuncOp>())
-      if (!func.isExternal())
+      if (!func.isExternal() && !banksOnly)
         for (auto &group : groups(func.front(), banks))
           share(group, banks);
     for (auto bank : llvm::make_early_inc_range(module.getOps<moe::BankOp>()))

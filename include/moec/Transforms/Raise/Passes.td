@@ -96,6 +96,10 @@ def ShareExperts : Pass<"share-experts", "::mlir::ModuleOp"> {
     %b = onnx.MatMul(%gate_b, %all) ...
     ```
   }];
+  let options = [
+    Option<"banksOnly", "banks-only", "bool", /*default=*/"false",
+           "Only make one bank of equal ones; gates stay apart, as they are to be exported">
+  ];
   let statistics = [
     Statistic<"numShared", "shared", "Groups of gates over the same experts">,
     Statistic<"numBanks", "banks", "Banks that were another's">
