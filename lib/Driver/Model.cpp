@@ -137,7 +137,8 @@ llvm::Error Model::optimise(int level, StringRef semantics) {
   if (level == 0)
     pipeline += ",raise-moe{nodes-only=true " + meaning + "}";
   else
-    pipeline += ",raise-moe{" + meaning + "},canonicalize,cse,share-experts{banks-only=" + (level > 1 ? "false" : "true") + "},fuse-gating,canonicalize,cse";
+    pipeline += ",raise-moe{" + meaning + "},canonicalize,cse,share-experts{banks-only=" +
+                (level > 1 ? "false" : "true") + "},fuse-gating,canonicalize,cse";
   if (level > 1)
     pipeline += ",fuse-attention,canonicalize,cse";
   pipeline += ",decompose-quantised";
