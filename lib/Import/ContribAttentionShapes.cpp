@@ -63,6 +63,32 @@ void multiHeadAttention(InferenceContext &ctx) {
   }
 }
 
+// input [B, S, D], weights [D, q + k + v] -> [B, S, v], present [2, B, heads, T, size].
+void attention(InferenceContext &ctx) {
+  elementFrom(ctx, 0, 0);
+  const TensorShapeProto *x = shapeOf(ctx, 0), *w = shapeOf(ctx, 1);
+  if (!x || x->dim_size() != 3 || !w || w->dim_size() != 2 || !w->dim(1).has_dim_value())
+    return;
+  int64_t size = w->dim(1).dim_value() / 3, heads = intOf(ctx, "num_heads", 0);
+  const ::onnx::AttributeProto *sizes = ctx.getAttribute("qkv_hidden_sizes");
+  if (sizes && sizes->ints_size() == 3)
+    size = sizes->ints(2);
+  TensorShapeProto result = *x;
+  *result.mutable_dim(2) = Dim();
+  result.mutable_dim(2)->set_dim_value(size);
+  setShape(ctx, 0, result);
+  if (ctx.getNumOutputs() < 2 || !ctx.hasOutput(1) || heads < 1)
+    return;
+  elementFrom(ctx, 0, 1);
+  TensorShapeProto present;
+  present.add_dim()->set_dim_value(2);
+  *present.add_dim() = x->dim(0);
+  present.add_dim()->set_dim_value(heads);
+  present.add_dim();
+  present.add_dim()->set_dim_value(size / heads);
+  setShape(ctx, 1, present);
+}
+
 // decay and beta [B, T, heads].
 void linearAttentionGate(InferenceContext &ctx) {
   like(ctx);

@@ -221,6 +221,90 @@ void quantize(InferenceContext &ctx) {
     setShape(ctx, 0, *x);
 }
 
+// ids [B, S] and tables [.., H] -> [B, S, H]; lengths [B]; the sum before the norm.
+void embedLayerNorm(InferenceContext &ctx) {
+  const TensorShapeProto *ids = shapeOf(ctx, 0), *table = shapeOf(ctx, 2);
+  for (size_t output = 0; output < ctx.getNumOutputs(); ++output) {
+    if (!ctx.hasOutput(output))
+      continue;
+    elementFrom(ctx, output == 1 ? 0 : 2, output);
+    if (!ids || ids->dim_size() != 2 || !table || table->dim_size() != 2)
+      continue;
+    TensorShapeProto result;
+    *result.add_dim() = ids->dim(0);
+    if (output != 1) {
+      *result.add_dim() = ids->dim(1);
+      *result.add_dim() = table->dim(1);
+    }
+    setShape(ctx, output, result);
+  }
+}
+
+// As Conv of ONNX.
+void fusedConv(InferenceContext &ctx) {
+  const onnx::OpSchema *conv = onnx::OpSchemaRegistry::Instance()->GetSchema("Conv", 22, "");
+  if (conv && conv->has_type_and_shape_inference_function())
+    conv->GetTypeAndShapeInferenceFunction()(ctx);
+}
+
+// Numbers, scale, zero point of one tensor or two.
+void qLinearUnary(InferenceContext &ctx) { like(ctx); }
+void qLinearBinary(InferenceContext &ctx) {
+  elementFrom(ctx, 0, 0);
+  const TensorShapeProto *a = shapeOf(ctx, 0), *b = shapeOf(ctx, 3);
+  TensorShapeProto result;
+  if (!a || !b)
+    return;
+  onnx::bidirectionalBroadcastShapeInference(*a, *b, result);
+  setShape(ctx, 0, result);
+}
+void qLinearWhere(InferenceContext &ctx) {
+  elementFrom(ctx, 1, 0);
+  const TensorShapeProto *c = shapeOf(ctx, 0), *a = shapeOf(ctx, 1), *b = shapeOf(ctx, 4);
+  TensorShapeProto both, result;
+  if (!a || !b || !c)
+    return;
+  onnx::bidirectionalBroadcastShapeInference(*a, *b, both);
+  onnx::bidirectionalBroadcastShapeInference(*c, both, result);
+  setShape(ctx, 0, result);
+}
+void qLinearConcat(InferenceContext &ctx) {
+  elementFrom(ctx, 2, 0);
+  const TensorShapeProto *first = shapeOf(ctx, 2);
+  if (!first)
+    return;
+  int64_t axis = intOf(ctx, "axis", 0), rank = first->dim_size(), sum = 0;
+  axis += axis < 0 ? rank : 0;
+  if (axis < 0 || axis >= rank)
+    return;
+  for (size_t i = 2; i < ctx.getNumInputs() && sum >= 0; i += 3) {
+    const TensorShapeProto *part = shapeOf(ctx, i);
+    bool known = part && part->dim_size() == rank &&
+                 part->dim(static_cast<int>(axis)).has_dim_value();
+    sum = known ? sum + part->dim(static_cast<int>(axis)).dim_value() : -1;
+  }
+  TensorShapeProto result = *first;
+  Dim *dim = result.mutable_dim(static_cast<int>(axis));
+  *dim = Dim();
+  if (sum >= 0)
+    dim->set_dim_value(sum);
+  setShape(ctx, 0, result);
+}
+void qLinearReduceMean(InferenceContext &ctx) { elementFrom(ctx, 0, 0); }
+void qGemm(InferenceContext &ctx) {
+  if (ctx.hasInput(8))
+    elementFrom(ctx, 8, 0);
+  else
+    onnx::updateOutputElemType(ctx, 0, onnx::TensorProto::FLOAT);
+  const TensorShapeProto *a = shapeOf(ctx, 0), *b = shapeOf(ctx, 3);
+  if (!a || !b || a->dim_size() != 2 || b->dim_size() != 2)
+    return;
+  TensorShapeProto result;
+  *result.add_dim() = a->dim(intOf(ctx, "transA", 0) ? 1 : 0);
+  *result.add_dim() = b->dim(intOf(ctx, "transB", 0) ? 0 : 1);
+  setShape(ctx, 0, result);
+}
+
 // The indices take the place of the gathered axis; bytes hold several numbers.
 void gatherBlocks(InferenceContext &ctx) {
   elementFrom(ctx, 2, 0);
@@ -266,7 +350,12 @@ Inference moec::onnx_import::inferenceOf(const std::string &domain, const std::s
       {"DynamicQuantizeMatMul", dynamicQuantizeMatMul},
       {"MatMulIntegerToFloat", matMulIntegerToFloat},
       {"MatMulBlockQuantizedFp8Weight", fp8MatMul}, {"QuantizeLinear", quantize},
-      {"DequantizeLinear", dequantize}, {"GatherBlockQuantized", gatherBlocks}};
+      {"DequantizeLinear", dequantize}, {"GatherBlockQuantized", gatherBlocks},
+      {"FusedConv", fusedConv}, {"Attention", attention},
+      {"EmbedLayerNormalization", embedLayerNorm}, {"QLinearAdd", qLinearBinary}, {"QLinearMul", qLinearBinary},
+      {"QLinearSigmoid", qLinearUnary}, {"QLinearLeakyRelu", qLinearUnary},
+      {"QLinearSoftmax", qLinearUnary}, {"QLinearWhere", qLinearWhere},
+      {"QLinearConcat", qLinearConcat}, {"QLinearReduceMean", qLinearReduceMean}, {"QGemm", qGemm}};
   if (domain != "com.microsoft")
     return unknown;
   auto it = table.find(op);

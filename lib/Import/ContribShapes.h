@@ -37,6 +37,7 @@ inline void like(InferenceContext &ctx) {
 // ContribAttentionShapes.cpp
 void groupQueryAttention(InferenceContext &ctx);
 void multiHeadAttention(InferenceContext &ctx);
+void attention(InferenceContext &ctx);
 void linearAttentionGate(InferenceContext &ctx);
 void causalConv(InferenceContext &ctx);
 void linearAttention(InferenceContext &ctx);

@@ -89,6 +89,53 @@ llvm::Error WeightEvaluator::rows(StringRef bind, int64_t first, int64_t count,
   return named(bind, data->into(value, first * row, count * row, out.data()));
 }
 
+// The source of a transpose of two axes, seen through casts; null when it is none.
+static mlir::Value transposeSource(mlir::Value value) {
+  mlir::Operation *op = value.getDefiningOp();
+  while (op && op->getName().getStringRef() == "moe.weight.cast" && op->getNumOperands() == 1)
+    op = op->getOperand(0).getDefiningOp();
+  if (!op || op->getName().getStringRef() != "moe.weight.transpose" || op->getNumOperands() != 1)
+    return {};
+  auto perm = op->getAttrOfType<mlir::DenseI64ArrayAttr>("perm");
+  return perm && perm.asArrayRef() == ArrayRef<int64_t>({1, 0}) ? op->getOperand(0) : mlir::Value();
+}
+
+bool WeightEvaluator::isTransposed(StringRef bind) {
+  auto it = data->binds.find(bind);
+  return it != data->binds.end() && transposeSource(it->second);
+}
+
+llvm::Error WeightEvaluator::columns(StringRef bind, int64_t first, int64_t count,
+                                     llvm::SmallVectorImpl<char> &out) {
+  auto type = this->type(bind);
+  if (!type)
+    return type.takeError();
+  mlir::Value value = *data->value(bind), source = transposeSource(value);
+  if (!source || first < 0 || count < 0 || count > type->getDimSize(1) - first)
+    return named(bind, fault(value, "has no such columns to be read"));
+  int64_t column = type->getDimSize(0);
+  // The casts between, from the source on.
+  llvm::SmallVector<mlir::Value> stages;
+  for (mlir::Value v = value; v != source; v = v.getDefiningOp()->getOperand(0))
+    if (v.getDefiningOp()->getName().getStringRef() == "moe.weight.cast")
+      stages.push_back(v);
+  auto elementOf = [](mlir::Value v) {
+    return llvm::cast<mlir::RankedTensorType>(v.getType()).getElementType();
+  };
+  mlir::Type element = elementOf(source);
+  out.resize_for_overwrite(static_cast<size_t>(count * column * elementBytes(element)));
+  if (llvm::Error error = data->into(source, first * column, count * column, out.data()))
+    return named(bind, std::move(error));
+  for (mlir::Value stage : llvm::reverse(stages)) {
+    llvm::SmallVector<char, 0> next;
+    next.resize_for_overwrite(static_cast<size_t>(count * column * elementBytes(elementOf(stage))));
+    convertElements(element, out.data(), elementOf(stage), next.data(), count * column);
+    out.assign(next.begin(), next.end());
+    element = elementOf(stage);
+  }
+  return llvm::Error::success();
+}
+
 llvm::Error WeightEvaluator::all(StringRef bind, llvm::SmallVectorImpl<char> &out) {
   auto type = this->type(bind);
   if (!type)

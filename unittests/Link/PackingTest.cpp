@@ -73,6 +73,30 @@ TEST_F(Packing, ManyColumns) {
       }
 }
 
+// A weight that a transpose and a cast made is read as it lies in the file.
+TEST_F(Packing, TransposedColumns) {
+  int64_t K = 18, N = 35;
+  setWeights(K * N, {{"source", "35x18xf32"}});
+  module = mlir::parseSourceString<mlir::ModuleOp>(R"(
+    moe.weights @weights {
+      %0 = moe.weight.load "w.bin" at 0 : tensor<35x18xf32>
+      %1 = moe.weight.cast %0 : tensor<35x18xf32> -> tensor<35x18xf16>
+      %2 = moe.weight.transpose %1 [1, 0] : tensor<35x18xf16> -> tensor<18x35xf16>
+      %3 = moe.weight.cast %2 : tensor<18x35xf16> -> tensor<18x35xf32>
+      moe.weight.bind @w %3 : tensor<18x35xf32>
+    })", &context);
+  ASSERT_TRUE(module);
+  program.weights = {{"w", "panel16", "f16", {K, N}, ""}};
+  ASSERT_EQ(link(), "");
+  std::string s = slab(0);
+  for (int64_t p = 0; p < panels(N); ++p)
+    for (int64_t k = 0; k < K; ++k)
+      for (int64_t c = 0; c < 16; ++c) {
+        int64_t n = p * 16 + c;
+        ASSERT_EQ(at(s, "f16", (p * K + k) * 16 + c), n < N ? value(n * K + k) : 0);
+      }
+}
+
 TEST_F(Packing, Rows) {
   for (const char *dtype : {"f32", "f16"}) {
     int64_t N = 35, K = 18;

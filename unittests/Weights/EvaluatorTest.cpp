@@ -454,6 +454,29 @@ TEST_F(Evaluator, RowsAreChecked) {
   EXPECT_TRUE(out.empty());
 }
 
+TEST_F(Evaluator, ColumnsOfTransposed) {
+  std::mt19937 random(4);
+  Plan plan;
+  size_t a = plan.load({5, 3}, "f16", random);
+  size_t t = plan.cast(plan.transpose(a, {1, 0}), "f32");
+  folder.write("w.bin", plan.file);
+  auto module = parse(plan.module());
+  WeightEvaluator evaluator(*module, folder.path.string());
+  EXPECT_FALSE(evaluator.isTransposed("v0"));
+  std::string name = "v" + std::to_string(t);
+  ASSERT_TRUE(evaluator.isTransposed(name));
+  llvm::SmallVector<char> out;
+  ASSERT_FALSE(llvm::errorToBool(evaluator.columns(name, 1, 3, out)));
+  ASSERT_EQ(out.size(), 3u * 3 * 4);
+  for (size_t i = 0; i < 9; ++i) {
+    float f;
+    std::memcpy(&f, out.data() + 4 * i, 4);
+    EXPECT_EQ(f, plan.values[a].data[3 + i]);
+  }
+  EXPECT_TRUE(llvm::errorToBool(evaluator.columns(name, 4, 2, out)));
+  EXPECT_TRUE(llvm::errorToBool(evaluator.columns("v0", 0, 1, out)));
+}
+
 int64_t peakKiB() {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);)

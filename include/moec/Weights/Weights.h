@@ -49,6 +49,12 @@ public:
   /// Rows [first, first + count) of axis 0, into `out` (resized). A rank-0 weight is one row.
   llvm::Error rows(llvm::StringRef bind, int64_t first, int64_t count,
                    llvm::SmallVectorImpl<char> &out);
+  /// Whether a weight of rank 2 was made by a transpose, its last step but for casts: rows of axis
+  /// 0 then cost a pass over all of its source each, and columns cost what rows cost otherwise.
+  bool isTransposed(llvm::StringRef bind);
+  /// Columns [first, first + count) of a transposed weight, the elements of each side by side.
+  llvm::Error columns(llvm::StringRef bind, int64_t first, int64_t count,
+                      llvm::SmallVectorImpl<char> &out);
   /// The whole weight.
   llvm::Error all(llvm::StringRef bind, llvm::SmallVectorImpl<char> &out);
 

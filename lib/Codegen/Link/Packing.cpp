@@ -68,6 +68,7 @@ struct Packer::Form {
   int64_t outer = 1;    // rows of axis 0
   int64_t n = 1, k = 1; // of one matrix (of an expert); N columns in panels, K deep
   uint64_t total = 0;   // bytes of the slab
+  bool turned = false;  // columns are read instead of rows
 };
 
 uint32_t moec::link::onnxCode(llvm::StringRef dtype) {
@@ -198,7 +199,8 @@ llvm::Error Packer::pack(const WeightEntry &entry, const SlabSink &sink) {
   case Layout::plain:
     return packPlain(entry, *form, sink);
   case Layout::columns:
-    return packColumns(entry, *form, sink);
+    form->turned = weights.isTransposed(entry.name);
+    return form->turned ? packRows(entry, *form, sink) : packColumns(entry, *form, sink);
   case Layout::rows:
     return packRows(entry, *form, sink);
   case Layout::experts:
@@ -211,10 +213,14 @@ llvm::Error Packer::pack(const WeightEntry &entry, const SlabSink &sink) {
 // Rows of axis 0 in the file's element type.
 llvm::Error Packer::read(llvm::StringRef name, const Form &form, int64_t first, int64_t count,
                          Bytes &out) {
+  auto lines = [&](Bytes &to) {
+    return form.turned ? weights.columns(name, first, count, to)
+                       : weights.rows(name, first, count, to);
+  };
   if (form.from == form.to)
-    return weights.rows(name, first, count, out);
+    return lines(out);
   Bytes raw;
-  if (llvm::Error error = weights.rows(name, first, count, raw))
+  if (llvm::Error error = lines(raw))
     return error;
   int64_t elements = raw.size() / elementBytes(form.from);
   out.resize_for_overwrite(elements * form.element);

@@ -62,11 +62,15 @@ void addContribAttention(ContribTable &table); // MultiHeadAttention, GroupQuery
 void addContribRecurrent(ContribTable &table);
 void addContribRouters(ContribTable &table);
 void addContribQuantised(ContribTable &table);
+void addContribQLinear(ContribTable &table);
 
 // Rotated heads of x: cos and sin [B, S, dim / 2] are rows of the caches.
 bool rotated(const Custom &c, OnnxBuilder &b, mlir::Value x, mlir::Value cos, mlir::Value sin,
              const Rotary &options, mlir::Value &result);
-// Last numbers of a shape: a scalar i64 that is the size of axis `axis`.
+// Over the last axis, in f32; beta may be null.
+mlir::Value layerNorm(OnnxBuilder &b, mlir::Value x, mlir::Value gamma, mlir::Value beta,
+                      double epsilon);
+// A scalar i64, the size of axis `axis`.
 mlir::Value sizeOf(OnnxBuilder &b, mlir::Value x, int64_t axis);
 // 0, 1, .. below a scalar i64; `count` where it is known.
 mlir::Value countTo(OnnxBuilder &b, mlir::Value end, int64_t count);

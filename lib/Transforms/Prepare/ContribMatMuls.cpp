@@ -44,24 +44,70 @@ bool fusedMatMul(const Custom &c, OnnxBuilder &b) {
   return true;
 }
 
+// The activation that is fused behind a product, with up to two parameters; null when unknown.
+Value activated(const Custom &c, OnnxBuilder &b, Value y, std::optional<double> alpha,
+                std::optional<double> beta) {
+  StringRef name = c.text("activation", "");
+  SmallVector<NamedAttribute> more;
+  if (name.empty())
+    return y;
+  if (name == "Clip") {
+    Type t = rankedType(y).getElementType();
+    return b.op("Clip", {y, alpha ? b.scalar(t, *alpha) : b.none(),
+                         beta ? b.scalar(t, *beta) : b.none()}, y.getType());
+  }
+  if (name == "LeakyRelu" || name == "Elu" || name == "ThresholdedRelu")
+    more.push_back(b.attr("alpha", alpha.value_or(name == "LeakyRelu" ? 0.01 : 1)));
+  else if (name == "HardSigmoid")
+    more = {b.attr("alpha", alpha.value_or(0.2)), b.attr("beta", beta.value_or(0.5))};
+  else if (name != "Relu" && name != "Sigmoid" && name != "Tanh" && name != "Softplus" &&
+           name != "Softsign") {
+    c.refuse("the activation \"" + name + "\" is unsupported");
+    return {};
+  }
+  return b.op(name, y, y.getType(), more);
+}
+
+// X, W, B, and Z, which is added before the activation.
+bool fusedConv(const Custom &c, OnnxBuilder &b) {
+  auto type = rankedType(c.op->getResult(0));
+  if (!c.areFloats({0, 1}) || !type)
+    return c.why.empty() ? c.refuse("its result has no type") : false;
+  SmallVector<NamedAttribute> attributes = {b.attr("auto_pad", c.text("auto_pad", "NOTSET")),
+                                            b.attr("group", c.number("group", 1))};
+  for (StringRef name : {"pads", "strides", "dilations", "kernel_shape"})
+    if (Attribute given = c.attr(name))
+      attributes.push_back(b.builder.getNamedAttr(name, given));
+  SmallVector<double> parameters;
+  if (auto list = dyn_cast_or_null<DenseF32ArrayAttr>(c.attr("activation_params")))
+    parameters.assign(list.asArrayRef().begin(), list.asArrayRef().end());
+  else if (c.attr("activation_params"))
+    return c.refuse("its activation_params have an unknown form");
+  Value y = b.op("Conv", {c.in(0), c.in(1), c.in(2) ? c.in(2) : b.none()}, type, attributes);
+  if (c.in(3))
+    y = b.op("Add", {y, c.in(3)}, type);
+  y = activated(c, b, y, parameters.empty() ? std::nullopt : std::optional(parameters[0]),
+                parameters.size() < 2 ? std::nullopt : std::optional(parameters[1]));
+  if (!y)
+    return false;
+  c.replace(0, y);
+  return true;
+}
+
 bool fusedGemm(const Custom &c, OnnxBuilder &b) {
   auto type = rankedType(c.op->getResult(0));
   if (!c.areFloats({0, 1}) || !type)
-    return false;
-  StringRef activation = c.text("activation", "");
-  SmallVector<NamedAttribute> more;
-  if (activation == "LeakyRelu" || activation == "Elu" || activation == "ThresholdedRelu")
-    more.push_back(b.attr("alpha", c.real("activation_alpha", activation == "LeakyRelu" ? 0.01 : 1)));
-  else if (activation == "HardSigmoid")
-    more = {b.attr("alpha", c.real("activation_alpha", 0.2)),
-            b.attr("beta", c.real("activation_beta", 0.5))};
-  else if (!activation.empty() && activation != "Relu" && activation != "Sigmoid" &&
-           activation != "Tanh" && activation != "Softplus" && activation != "Softsign")
-    return c.refuse("the activation \"" + activation + "\" is unsupported");
+    return c.why.empty() ? c.refuse("its result has no type") : false;
+  auto parameter = [&](StringRef name) {
+    return c.attr(name) ? std::optional(c.real(name, 0)) : std::nullopt;
+  };
   Value y = b.op("Gemm", {c.in(0), c.in(1), c.in(2) ? c.in(2) : b.none()}, type,
                  {b.attr("alpha", c.real("alpha", 1.0)), b.attr("beta", c.real("beta", 1.0)),
                   b.attr("transA", c.number("transA", 0)), b.attr("transB", c.number("transB", 0))});
-  c.replace(0, activation.empty() ? y : b.op(activation, y, type, more));
+  y = activated(c, b, y, parameter("activation_alpha"), parameter("activation_beta"));
+  if (!y)
+    return false;
+  c.replace(0, y);
   return true;
 }
 
@@ -176,6 +222,7 @@ bool matMulNBits(const Custom &c, OnnxBuilder &b) {
 void addContribMatMuls(ContribTable &table) {
   table["FusedMatMul"] = fusedMatMul;
   table["FusedGemm"] = fusedGemm;
+  table["FusedConv"] = fusedConv;
   table["MatMulNBits"] = matMulNBits;
 }
 

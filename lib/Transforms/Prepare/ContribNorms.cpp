@@ -1,10 +1,22 @@
-// Normalisations: (Skip)SimplifiedLayerNormalization, SkipLayerNormalization, GatedRMSNorm, and
-// GatedAdd. Formulas: docs/ContribOperators.md of ONNX Runtime.
+// Normalisations: (Skip)SimplifiedLayerNormalization, SkipLayerNormalization,
+// EmbedLayerNormalization, GatedRMSNorm, and GatedAdd. Formulas: docs/ContribOperators.md of ONNX Runtime.
 #include "Contrib.h"
 
 using namespace mlir;
 
 namespace moec::prepare {
+
+Value layerNorm(OnnxBuilder &b, Value x, Value gamma, Value beta, double epsilon) {
+  Type element = rankedType(x).getElementType(), f32 = b.builder.getF32Type();
+  Value wide = b.cast(x, f32);
+  Value centred = b.binary("Sub", wide, b.reduce("ReduceMean", wide, {-1}));
+  Value variance = b.reduce("ReduceMean", b.binary("Mul", centred, centred), {-1});
+  Value root = b.unary("Sqrt", b.binary("Add", variance, b.scalar(f32, epsilon)));
+  Value y = b.binary("Mul", b.binary("Div", centred, root), b.cast(gamma, f32));
+  if (beta)
+    y = b.binary("Add", y, b.cast(beta, f32));
+  return b.cast(y, element);
+}
 
 namespace {
 
@@ -36,15 +48,7 @@ bool skipLayerNorm(const Custom &c, OnnxBuilder &b) {
   if (!c.areFloats({0, 1, 2}) || !c.hasNone({}, {1, 2}))
     return false;
   Value sum = skipSum(c, b, c.in(4));
-  Type element = rankedType(sum).getElementType(), f32 = b.builder.getF32Type();
-  Value wide = b.cast(sum, f32);
-  Value centred = b.binary("Sub", wide, b.reduce("ReduceMean", wide, {-1}));
-  Value variance = b.reduce("ReduceMean", b.binary("Mul", centred, centred), {-1});
-  Value root = b.unary("Sqrt", b.binary("Add", variance, b.scalar(f32, c.real("epsilon", 1e-5))));
-  Value y = b.binary("Mul", b.binary("Div", centred, root), b.cast(c.in(2), f32));
-  if (Value beta = c.in(3))
-    y = b.binary("Add", y, b.cast(beta, f32));
-  c.replace(0, b.cast(y, element));
+  c.replace(0, layerNorm(b, sum, c.in(2), c.in(3), c.real("epsilon", 1e-5)));
   c.replace(3, sum);
   return true;
 }
@@ -78,6 +82,32 @@ bool gatedRmsNorm(const Custom &c, OnnxBuilder &b) {
   return true;
 }
 
+// Sums of rows of up to three tables, normalised.
+bool embedLayerNorm(const Custom &c, OnnxBuilder &b) {
+  if (!c.areFloats({2, 3, 5, 6}) || (c.in(4) && !c.areFloats({4})))
+    return false;
+  Value ids = c.in(0), segments = c.in(1), positions = c.in(8);
+  for (Value v : {ids, segments, positions, c.in(7)})
+    if (v && (!rankedType(v) || rankedType(v).getRank() != 2))
+      return c.refuse("its ids are not [batch, length]");
+  if (!ids || !segments != !c.in(4))
+    return c.refuse("of a pair of inputs there is one");
+  Value sum = b.gather(c.in(2), ids, 0);
+  if (!positions)
+    positions = b.unsqueeze(countTo(b, sizeOf(b, ids, 1), rankedType(ids).getDimSize(1)), {0});
+  sum = b.binary("Add", sum, b.gather(c.in(3), positions, 0));
+  if (segments)
+    sum = b.binary("Add", sum, b.gather(c.in(4), segments, 0));
+  c.replace(0, layerNorm(b, sum, c.in(5), c.in(6), c.real("epsilon", 1e-12)));
+  if (c.wants(1)) {
+    Value counted = c.in(7) ? c.in(7) : ids;
+    Value ones = b.reduce("ReduceSum", counted, {1}, false);
+    c.replace(1, c.in(7) ? ones : b.binary("Sub", ones, ones));
+  }
+  c.replace(2, sum);
+  return true;
+}
+
 bool gatedAdd(const Custom &c, OnnxBuilder &b) {
   if (!c.areFloats({0, 1, 2}) || !c.hasNone({3}, {}))
     return false;
@@ -92,6 +122,7 @@ void addContribNorms(ContribTable &table) {
   table["SkipSimplifiedLayerNormalization"] = skipSimplifiedLayerNorm;
   table["SkipLayerNormalization"] = skipLayerNorm;
   table["GatedRMSNorm"] = gatedRmsNorm;
+  table["EmbedLayerNormalization"] = embedLayerNorm;
   table["GatedAdd"] = gatedAdd;
 }
 

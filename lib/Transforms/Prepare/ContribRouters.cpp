@@ -80,7 +80,7 @@ bool groupRouter(const Custom &c, OnnxBuilder &b) {
   topK(b, inBestGroups(c, b, scores, experts), k, ids);
   Value chosen = b.op("GatherElements", {s, ids}, rankedType(ids).clone(f32),
                       b.attr("axis", int64_t(1)));
-  Value logs = b.op("Max", {chosen, b.scalar(f32, 1e-20)}, chosen.getType());
+  Value logs = b.op("Clip", {chosen, b.scalar(f32, 1e-20), b.none()}, chosen.getType());
   Value probs = scattered(b, s, c.real("router_sentinel", -10000.0), ids, b.unary("Log", logs));
   c.replace(0, b.cast(probs, element));
   return true;

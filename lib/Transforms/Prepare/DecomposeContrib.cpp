@@ -72,6 +72,7 @@ struct DecomposeContrib : impl::DecomposeContribBase<DecomposeContrib> {
     addContribRecurrent(table);
     addContribRouters(table);
     addContribQuantised(table);
+    addContribQLinear(table);
     SmallVector<Operation *> ops;
     getOperation()->walk([&](Operation *op) {
       if (op->getName().getStringRef() == "onnx.custom")

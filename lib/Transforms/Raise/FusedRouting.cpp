@@ -2,6 +2,8 @@
 // their own, and the sparse mixer.
 #include "FusedOperands.h"
 #include "MoEOps.h"
+#include <cmath>
+#include <limits>
 
 using namespace mlir;
 
@@ -80,6 +82,55 @@ bool usesSparseMixer(const FusedNode &node) {
   return node.number("use_sparse_mixer", 0) != 0 && node.semantics != Semantics::ortCpu;
 }
 
+// Behind casts and identities.
+Operation *behind(Value v) {
+  Operation *op = v ? v.getDefiningOp() : nullptr;
+  while (isOnnx(op, "Cast") || isOnnx(op, "Identity"))
+    op = op->getOperand(0).getDefiningOp();
+  return op;
+}
+
+// The number that a tensor holds everywhere.
+std::optional<double> filling(Value v) {
+  Operation *op = behind(v);
+  if (isOnnx(op, "Expand"))
+    return constSplat(op->getOperand(0));
+  if (!isOnnx(op, "ConstantOfShape"))
+    return constSplat(v);
+  auto value = dyn_cast_or_null<DenseElementsAttr>(op->getAttr("value"));
+  if (!value || !value.isSplat() || !isa<FloatType>(value.getElementType()))
+    return std::nullopt;
+  return value.getSplatValue<APFloat>().convertToDouble();
+}
+
+// Logits that are log(v), v at least a positive number, at the ids of a top-k and so low elsewhere
+// that their softmax is 0: exporters tell the node finished weights v in this way. The softmax is
+// v / sum(v).
+std::optional<Routed> givenWeights(const FusedNode &node, OnnxBuilder &b) {
+  Operation *scatter = behind(node.logits());
+  if (!isOnnx(scatter, "ScatterElements") || strAttr(scatter, "reduction") != "none" ||
+      (intAttr(scatter, "axis", 0) != 1 && intAttr(scatter, "axis", 0) != -1))
+    return std::nullopt;
+  Operation *log = behind(scatter->getOperand(2)), *topK = behind(scatter->getOperand(1));
+  Operation *clip = isOnnx(log, "Log") ? behind(log->getOperand(0)) : nullptr;
+  if (!isOnnx(topK, "TopK") || !isOnnx(clip, "Clip") || intAttr(topK, "largest", 1) != 1)
+    return std::nullopt;
+  auto fill = filling(scatter->getOperand(0));
+  auto least = constSplat(clip->getOperand(1));
+  auto scores = ranked(topK->getOperand(0)), chosen = ranked(topK->getResult(1));
+  int64_t axis = intAttr(topK, "axis", -1), k = node.number("k", 1);
+  // exp of less than -104 is 0 in f32.
+  if (!fill || !least || !(*least > 0) || *fill - std::log(*least) > -110 || !scores ||
+      scores.getRank() != 2 || (axis != 1 && axis != -1) || !chosen || chosen.getDimSize(1) != k)
+    return std::nullopt;
+  OpBuilder at(topK);
+  OnnxBuilder select(at, topK->getLoc());
+  auto [ids, values] = createSelect(select, topK->getOperand(0), k);
+  topK->getResult(0).replaceAllUsesWith(values);
+  topK->getResult(1).replaceAllUsesWith(select.cast(ids, chosen.getElementType()));
+  return Routed{ids, normalised(b, b.cast(clip->getResult(0), b.builder.getF32Type()))};
+}
+
 } // namespace
 
 bool checkRouter(const FusedNode &node, int64_t experts, std::string &why) {
@@ -109,6 +160,9 @@ Routed routeNode(const FusedNode &node, OnnxBuilder &b, int64_t experts) {
   Value z = b.cast(node.logits(), f32);
   if (usesSparseMixer(node))
     return sparseMixer(node, b, z);
+  if (!node.routerWeights())
+    if (auto given = givenWeights(node, b))
+      return *given;
   bool cpu = node.semantics == Semantics::ortCpu;
   Value given = node.semantics == Semantics::ortCuda ? Value() : node.routerWeights();
   if (given)

@@ -192,3 +192,40 @@ module {
     return %y : tensor<?x16xf32>
   }
 }
+
+// -----
+
+// Logits that are logarithms of finished weights: those, and the top-k is the router.
+//
+// CHECK: %[[IDS:.*]], %{{.*}} = moe.select %arg1 {k = 1
+// CHECK: %[[V:.*]] = onnx.Clip
+// CHECK: %[[SUM:.*]] = onnx.ReduceSum(%[[V]]
+// CHECK: %[[W:.*]] = onnx.Div(%[[V]], %[[SUM]])
+// CHECK: moe.experts @layer0(%arg0, %[[IDS]], %[[W]])
+module {
+  moe.weights @weights {
+    %w0 = moe.weight.load "w.bin" at 0 : tensor<2x16x8xf32>
+    moe.weight.bind @fc1 %w0 : tensor<2x16x8xf32>
+    %w1 = moe.weight.load "w.bin" at 4096 : tensor<2x8x16xf32>
+    moe.weight.bind @fc2 %w1 : tensor<2x8x16xf32>
+  }
+  func.func @main(%x: tensor<?x8xf32>, %z: tensor<?x2xf32>) -> tensor<?x8xf32> {
+    %none = onnx.none : () -> none
+    %fc1 = moe.weight.use @fc1 : tensor<2x16x8xf32>
+    %fc2 = moe.weight.use @fc2 : tensor<2x8x16xf32>
+    %k = onnx.Constant {value = dense<1> : tensor<1xi64>} : () -> tensor<1xi64>
+    %low = onnx.Constant {value = dense<1.000000e-20> : tensor<f32>} : () -> tensor<f32>
+    %values, %ids = onnx.TopK(%z, %k) {axis = -1 : i64, largest = 1 : i64, sorted = 1 : i64}
+        : (tensor<?x2xf32>, tensor<1xi64>) -> (tensor<?x1xf32>, tensor<?x1xi64>)
+    %s = onnx.GatherElements(%z, %ids) {axis = 1 : i64} : (tensor<?x2xf32>, tensor<?x1xi64>) -> tensor<?x1xf32>
+    %v = onnx.Clip(%s, %low, %none) : (tensor<?x1xf32>, tensor<f32>, none) -> tensor<?x1xf32>
+    %log = onnx.Log(%v) : (tensor<?x1xf32>) -> tensor<?x1xf32>
+    %shape = onnx.Shape(%z) {start = 0 : i64} : (tensor<?x2xf32>) -> tensor<2xi64>
+    %fill = onnx.ConstantOfShape(%shape) {value = dense<-1.000000e+04> : tensor<1xf32>} : (tensor<2xi64>) -> tensor<?x2xf32>
+    %logits = onnx.ScatterElements(%fill, %ids, %log) {axis = 1 : i64, reduction = "none"}
+        : (tensor<?x2xf32>, tensor<?x1xi64>, tensor<?x1xf32>) -> tensor<?x2xf32>
+    %y = onnx.custom(%x, %logits, %fc1, %none, %fc2, %none) {attributes = {k = 1 : i64}, domain = "com.microsoft", op_type = "MoE"}
+        : (tensor<?x8xf32>, tensor<?x2xf32>, tensor<2x16x8xf32>, none, tensor<2x8x16xf32>, none) -> tensor<?x8xf32>
+    return %y : tensor<?x8xf32>
+  }
+}

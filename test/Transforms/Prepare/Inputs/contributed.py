@@ -26,6 +26,7 @@ class Case:
         self.random = np.random.default_rng(seed)
         self.names, self.feeds, self.constants, self.attributes = [], {}, [], {}
         self.outputs, self.dims = ["y"], {}
+        self.kind, self.kinds = TensorProto.FLOAT, {}  # of the results
         self.want = None  # results of operators without a kernel
 
     def normal(self, *shape, scale=1.0):
@@ -37,9 +38,9 @@ class Case:
         if value is None:
             return
         if constant:
-            self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+            self.constants.append(numpy_helper.from_array(np.array(value, order="C"), name))
         else:
-            self.feeds[name] = np.ascontiguousarray(value)
+            self.feeds[name] = np.array(value, order="C")
             self.dims[name] = dims or list(value.shape)
 
     def skip(self, count):
@@ -49,7 +50,7 @@ class Case:
         node = helper.make_node(self.op, self.names, self.outputs, name=self.op, domain=MS, **self.attributes)
         inputs = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), self.dims[n])
                   for n, v in self.feeds.items()]
-        outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None)
+        outputs = [helper.make_tensor_value_info(n, self.kinds.get(n, self.kind), None)
                    for n in self.outputs if n]
         graph = helper.make_graph([node], self.op, inputs, outputs, self.constants)
         return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21),
@@ -352,7 +353,94 @@ def integers(seed, op):
     return c
 
 
+def qlinear(seed, op):
+    """Whole tensors of uint8."""
+    c = Case(op, seed)
+    u8 = lambda *shape: c.random.integers(0, 256, shape, dtype=np.uint8)
+    scale = lambda name, v: c.add(name, np.array(v, np.float32), constant=True)
+    zero = lambda name, v: c.add(name, np.array(v, np.uint8), constant=True)
+
+    def tensor(name, *shape, constant=False):
+        c.add(name, u8(*shape), constant, dims=None if constant else ["N", *shape[1:]])
+        scale(name + "_scale", 0.02)
+        zero(name + "_zero", 120)
+
+    result = lambda: (scale("y_scale", 0.037), zero("y_zero", 100))
+    if op == "QLinearConcat":
+        result()
+    if op == "QLinearWhere":
+        c.add("condition", c.random.integers(0, 2, (3, 8)).astype(bool), dims=["N", 8])
+    tensor("a", 3, 8)
+    if op == "QGemm":
+        tensor("b", 8, 6, constant=True)
+        c.add("bias", c.random.integers(-5000, 5000, (6,), dtype=np.int32), constant=True)
+    elif op in ("QLinearAdd", "QLinearMul", "QLinearConcat", "QLinearWhere"):
+        tensor("b", 3, 8)
+    if op == "QLinearConcat":
+        c.attributes["axis"] = 1
+    else:
+        result()
+    if op == "QLinearSoftmax":
+        c.attributes.update(opset=13, axis=-1)
+    if op == "QLinearReduceMean":
+        c.attributes.update(axes=[1], keepdims=1)
+    c.kind = TensorProto.UINT8
+    return c
+
+
+def fused_conv(seed, activation, parameters=None, z=False):
+    c = Case("FusedConv", seed)
+    c.add("x", c.normal(2, 3, 6, 6), dims=["N", 3, 6, 6])
+    c.add("w", c.normal(4, 3, 3, 3), constant=True)
+    c.add("b", c.normal(4), constant=True)
+    if z:
+        c.add("z", c.normal(2, 4, 6, 6), dims=["N", 4, 6, 6])
+    c.attributes.update(activation=activation, pads=[1, 1, 1, 1], kernel_shape=[3, 3])
+    if parameters:
+        c.attributes["activation_params"] = parameters
+    return c
+
+
+def bert_attention(seed, *, past=0, mask=None, causal=0):
+    c = Case("Attention", seed)
+    c.add("x", c.normal(2, 3, 12), dims=["B", "S", 12])
+    c.add("w", c.normal(12, 48), constant=True)
+    c.add("b", c.normal(48), constant=True)
+    shown = np.ones((2, past + 3), np.int32)
+    shown[1, -1] = 0
+    c.add("mask", None if mask is None else shown if mask == 2 else shown.sum(1).astype(np.int32),
+          dims=["B", "T"] if mask == 2 else [2])
+    c.add("past", c.normal(2, 2, 4, past, 4) if past else None, dims=[2, "B", 4, "P", 4])
+    while not c.names[-1]:
+        c.names.pop()
+    c.attributes.update(num_heads=4, unidirectional=causal)
+    c.outputs = ["y", "present"] if past else ["y"]
+    return c
+
+
+def embedding(seed):
+    c = Case("EmbedLayerNormalization", seed)
+    ids = lambda: c.random.integers(0, 9, (2, 3)).astype(np.int32)
+    c.add("ids", ids(), dims=["B", "S"])
+    c.add("segments", ids() % 2, dims=["B", "S"])
+    for name, rows in ("words", 9), ("positions", 5), ("kinds", 2):
+        c.add(name, c.normal(rows, 8), constant=True)
+    c.add("gamma", c.normal(8), constant=True)
+    c.add("beta", c.normal(8), constant=True)
+    c.outputs, c.kinds = ["y", "index"], {"index": TensorProto.INT32}
+    return c
+
+
 CASES = {
+    "attention": lambda s: bert_attention(s, mask=2),
+    "attention-past-causal": lambda s: bert_attention(s, past=4, causal=1),
+    "embedding": embedding,
+    "conv-relu": lambda s: fused_conv(s, "Relu", z=True),
+    "conv-clip": lambda s: fused_conv(s, "Clip", [-0.5, 0.5]),
+    **{"qlinear-" + op[7:].lower(): lambda s, op=op: qlinear(s, op)
+       for op in ("QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax",
+                  "QLinearConcat", "QLinearWhere")},
+    "qgemm": lambda s: qlinear(s, "QGemm"),
     "gqa-prompt": lambda s: gqa(s, past=0, length=5, batch=2),
     "gqa-decode": lambda s: gqa(s, length=1, batch=2),
     "gqa-packed-rotary-sink-window": lambda s: gqa(s, packed=True, rotary=32, sink=True, window=3, scale=0.3),
