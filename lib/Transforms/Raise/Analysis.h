@@ -26,6 +26,7 @@ struct Routing {
   bool sequences = false; // external: one id for each row of tokens [B, S, ..]
   bool wraps = false;    // external: a negative id counts from the last expert
   bool clamps = false;   // external: ids beyond the experts are the first or last
+  int64_t real = 0;      // the experts that do something, where not all do
   bool proven = false;   // external: each id is one of an expert
   bool places = false;   // dense: `ids` is [tokens, experts, places]
 
@@ -99,6 +100,7 @@ private:
   Result weighPicked(const Fact &a, const Fact &b, const Layout &layout);
   std::optional<std::pair<const Routing *, int64_t>> slotOf(mlir::Value ids);
   Result joinSlots(const Fact &a, const Fact &b);
+  Result joinGathered(const Fact &a, const Fact &b);
 
   // SortedCombine.cpp: sorts by expert, counts and cuts.
   Result stableKey(mlir::Operation *op);
@@ -167,8 +169,6 @@ private:
                          const Layout &layout, bool floats);
   Result oneHot(mlir::Operation *op);
 
-  // LowRankBody.cpp: experts of rank one.
-  Result rankOne(const Fact &x, const WeightSet &down, bool nk, const Layout &layout);
   // HardSelect.cpp: the chosen one of results side by side.
   Result gatherElements(mlir::Operation *op);
   bool isExpertLeaf(mlir::Value v, mlir::Value stack = {});
@@ -228,6 +228,7 @@ private:
   Result sumAll(mlir::Operation *op, const Fact &in);
   Result sumTerms(mlir::Operation *op, const Fact &a, const Fact &b);
   std::optional<Term> asLeafTerm(Expr *expr, mlir::Operation *op, mlir::Value &ids);
+  Expr *onlySlotMask(Expr *expr, llvm::ArrayRef<Expr *> factors);
   // `ids` becomes the routing of the term's weight.
   std::optional<Term> asTerm(Expr *expr, mlir::Operation *op, mlir::Value &ids);
   bool isSlotCount(mlir::Value count, const Layout &slots);
@@ -251,6 +252,8 @@ private:
 bool isTokenTensor(const Expr *e, const Layout &layout, int64_t n);
 // A table that maps every expert id to itself.
 bool isIdentity(const Expr *e);
+// The only expert an indicator of the slots is 1 for, or -1.
+int indicated(const Expr *e);
 // Holds matrices that the expert id picked, not those of one expert.
 bool readsChosen(const Expr *e);
 // What each expert gives, side by side (`apart`: not one formula for all).

@@ -149,6 +149,9 @@ Analysis::Result Analysis::combineFacts(StringRef n, const Fact &a, const Fact &
     if (Result slots = joinSlots(a, b))
       return slots;
   if (n == "Add")
+    if (Result slots = joinGathered(a, b))
+      return slots;
+  if (n == "Add")
     if (Result terms = sumTerms(op, a, b))
       return terms;
   // The mask of the only slot times its weight.

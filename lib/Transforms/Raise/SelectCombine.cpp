@@ -48,7 +48,8 @@ Analysis::Result Analysis::pickedBy(Operation *op, const Fact &cond, const Fact 
                                     const Fact &b) {
   int expert = expertOf(cond.expr);
   const Routing *r = routing(cond.expr->ids);
-  if (expert < 0 || !r || r->k != 1 || !a.expr->expertLinear || a.expr->ids)
+  if (expert < 0 || !r || r->k != 1 || a.expr->ids ||
+      (!a.expr->expertLinear && !isExpertLeaf(op->getOperand(1))))
     return std::nullopt;
   auto layout = broadcast(cond.layout, a.layout);
   if (!layout || layout->size() != a.layout.size())
@@ -62,7 +63,8 @@ Analysis::Result Analysis::pickedBy(Operation *op, const Fact &cond, const Fact 
       llvm::all_of(rest->terms, [](const Term &t) { return isOne(t.weight); })) {
     sum->terms = rest->terms;
     consumed_.insert(b.expr);
-  } else if (rest->expertLinear && !rest->ids && r->experts == 2) {
+  } else if ((rest->expertLinear || isExpertLeaf(op->getOperand(2))) && !rest->ids &&
+             r->experts == 2) {
     sum->terms.push_back({1 - expert, b.expr, splat(1), op});
   } else if (!zero) {
     return std::nullopt;
@@ -168,6 +170,66 @@ Analysis::Result Analysis::joinSlots(const Fact &a, const Fact &b) {
   consumed_.insert(b.expr);
   auto layout = broadcast(a.layout, b.layout);
   return layout ? Result(Fact{out, *layout}) : std::nullopt;
+}
+
+// `e`, what slot `slot` gives, as a function of the slot: its ids are `from`, those
+// of all slots `to`, and its weight is a column of theirs. Null where it is more.
+static Expr *atSlot(Analysis &analysis, Expr *e, Value from, Value to, int64_t k, int64_t slot,
+                    int depth = 0) {
+  if (!e || depth > 32)
+    return nullptr;
+  if (e->kind == Expr::Column)
+    return e->size == k && e->expert == slot ? e->a : nullptr;
+  bool plain = e->kind == Expr::Leaf || e->kind == Expr::Splat || e->kind == Expr::Weight;
+  if (plain || e->ids != from)
+    return e->kind == Expr::Opaque ? nullptr : e;
+  bool known = e->kind == Expr::Gathered || e->kind == Expr::Linear || e->kind == Expr::Unary ||
+               e->kind == Expr::Binary || e->kind == Expr::Part;
+  Expr *out = known ? analysis.make(e->kind) : nullptr;
+  if (!out)
+    return nullptr;
+  *out = *e;
+  out->origin = Value();
+  out->ids = to;
+  for (Expr *Expr::*child : {&Expr::a, &Expr::b})
+    if (e->*child && !(out->*child = atSlot(analysis, e->*child, from, to, k, slot, depth + 1)))
+      return nullptr;
+  return out;
+}
+
+// The same for experts gathered slot by slot: w_0 f(id_0) + w_1 f(id_1) + ..
+Analysis::Result Analysis::joinGathered(const Fact &a, const Fact &b) {
+  Expr *out = make(Expr::AllTerms);
+  const Routing *all = nullptr;
+  for (const Fact *f : {&a, &b}) {
+    Expr *e = f->expr;
+    bool joined = e->kind == Expr::AllTerms && !e->nums.empty(); // of some slots already
+    auto slot = joined                            ? std::optional(std::pair{routing(e->ids), int64_t(0)})
+                : e->expertLinear && e->perSlot ? slotOf(e->ids)
+                                                : std::nullopt;
+    if (!slot || !slot->first || (all && slot->first != all) ||
+        !isTokenRows(dropUnits(f->layout)))
+      return std::nullopt;
+    all = slot->first;
+    Expr *body = joined ? e->a : atSlot(*this, e, e->ids, all->ids, all->k, slot->second);
+    if (!body || (out->a && !same(out->a, body)))
+      return std::nullopt;
+    out->a = body;
+    if (joined)
+      out->nums.append(e->nums.begin(), e->nums.end());
+    else
+      out->nums.push_back(static_cast<double>(slot->second));
+  }
+  llvm::sort(out->nums);
+  auto layout = broadcast(a.layout, b.layout);
+  if (!layout || std::adjacent_find(out->nums.begin(), out->nums.end()) != out->nums.end())
+    return std::nullopt;
+  if (static_cast<int64_t>(out->nums.size()) == all->k)
+    out->nums.clear();
+  out->ids = all->ids;
+  consumed_.insert(a.expr);
+  consumed_.insert(b.expr);
+  return Fact{out, *layout};
 }
 
 } // namespace moec::raise
