@@ -12,7 +12,7 @@ namespace {
 // What a sample of RoiAlign reads: four elements with their weights; none outside.
 std::vector<std::pair<int64_t, double>> corners(double y, double x, int64_t height, int64_t width) {
   auto h = static_cast<double>(height), w = static_cast<double>(width);
-  if (!(y >= -1 && y <= h && x >= -1 && x <= w))
+  if (!(y >= -1 && y <= h && x >= -1 && x <= w) || height == 0 || width == 0)
     return {};
   y = std::fmin(std::fmax(y, 0), h - 1);
   x = std::fmin(std::fmax(x, 0), w - 1);
@@ -53,16 +53,20 @@ void roiAlign(Call &c) {
     if (!half)
       width = std::fmax(width, 1), height = std::fmax(height, 1);
     double binW = width / static_cast<double>(columns), binH = height / static_cast<double>(rows);
-    int64_t gridH = ratio > 0 ? ratio : static_cast<int64_t>(std::ceil(binH));
-    int64_t gridW = ratio > 0 ? ratio : static_cast<int64_t>(std::ceil(binW));
+    auto samples = [&](double bin) { // more would never end
+      return ratio > 0 ? ratio : static_cast<int64_t>(std::ceil(std::fmin(std::fmax(bin, 0), 1e6)));
+    };
+    int64_t gridH = samples(binH), gridW = samples(binW);
     const double *plane = in.data() + (n * channels + k) * x.shape[2] * x.shape[3];
     double value = 0;
     bool first = true;
     for (int64_t s = 0; s < gridH * gridW; ++s) {
-      double y = edge(1) + binH * (static_cast<double>(ph) +
-                                   (static_cast<double>(s / gridW) + 0.5) / static_cast<double>(gridH));
-      double xx = edge(0) + binW * (static_cast<double>(pw) +
-                                    (static_cast<double>(s % gridW) + 0.5) / static_cast<double>(gridW));
+      double y =
+          edge(1) + binH * (static_cast<double>(ph) +
+                            (static_cast<double>(s / gridW) + 0.5) / static_cast<double>(gridH));
+      double xx =
+          edge(0) + binW * (static_cast<double>(pw) +
+                            (static_cast<double>(s % gridW) + 0.5) / static_cast<double>(gridW));
       auto reads = corners(y, xx, x.shape[2], x.shape[3]);
       if (max && reads.empty())
         value = first ? 0 : std::fmax(value, 0), first = false;
@@ -106,8 +110,7 @@ void maxRoiPool(Call &c) {
     double value = top < bottom && left < right ? -INFINITY : 0;
     for (int64_t y = top; y < bottom; ++y)
       for (int64_t xx = left; xx < right; ++xx)
-        value = std::fmax(value,
-                          in[((n * x.shape[1] + k) * x.shape[2] + y) * x.shape[3] + xx]);
+        value = std::fmax(value, in[((n * x.shape[1] + k) * x.shape[2] + y) * x.shape[3] + xx]);
     out[i] = value;
   }
   c.set(0, pack(x.type, shape, out));
@@ -137,7 +140,8 @@ void nonMaxSuppression(Call &c) {
       boxes.shape[0] != scores.shape[0] || boxes.shape[1] != scores.shape[2])
     fail("boxes " + text(boxes.shape) + " do not fit scores " + text(scores.shape));
   auto number = [&](int64_t i, double fallback) {
-    return c.hasIn(i) && c.in(i).size() > 0 ? Elements<double>(cast(c.in(i), Elem::f64))[0] : fallback;
+    return c.hasIn(i) && c.in(i).size() > 0 ? Elements<double>(cast(c.in(i), Elem::f64))[0]
+                                            : fallback;
   };
   int64_t most = c.hasIn(2) && c.in(2).size() > 0 ? c.intsIn(2)[0] : 0;
   double limit = number(3, 0), threshold = number(4, -INFINITY);

@@ -32,10 +32,8 @@ Function activation(StringRef given, Parameters &alphas, Parameters &betas) {
     return [](double x) { return x / (1 + std::fabs(x)); };
   if (name == "softplus")
     return [](double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); };
-  double a = alphas.take(StringSwitch<double>(name)
-                             .Case("leakyrelu", 0.01f)
-                             .Case("hardsigmoid", 0.2f)
-                             .Default(1));
+  double a = alphas.take(
+      StringSwitch<double>(name).Case("leakyrelu", 0.01f).Case("hardsigmoid", 0.2f).Default(1));
   if (name == "leakyrelu")
     return [a](double x) { return x < 0 ? a * x : x; };
   if (name == "thresholdedrelu")
@@ -133,9 +131,9 @@ Recurrence::Recurrence(Call &c, int64_t gates, ArrayRef<StringRef> defaults) : c
   if (names && names.size() < wanted) // the default of an RNN names two
     fail(Twine(wanted) + " activations expected");
   for (size_t i = 0; i < wanted; ++i)
-    functions.push_back(
-        activation(names ? cast<mlir::StringAttr>(names[i]).getValue() : defaults[i % defaults.size()],
-                   alphas, betas));
+    functions.push_back(activation(names ? cast<mlir::StringAttr>(names[i]).getValue()
+                                         : defaults[i % defaults.size()],
+                                   alphas, betas));
 }
 
 Row Recurrence::initial(int64_t input) const {

@@ -49,7 +49,7 @@ double position(const ResizeOptions &o, const ResizeAxis &axis, int64_t i) {
   if (o.coordinates == "half_pixel")
     return half;
   if (o.coordinates == "pytorch_half_pixel")
-    return width == 1 ? -0.5 : half;
+    return axis.out > 1 ? half : 0;
   if (o.coordinates == "half_pixel_symmetric")
     return in / 2 * (1 - static_cast<double>(axis.out) / width) + half;
   fail("coordinate_transformation_mode = " + o.coordinates);
@@ -94,8 +94,8 @@ std::vector<double> resizeAlong(const ResizeOptions &o, const ResizeAxis &axis,
   std::vector<double> out(outer * axis.out * inner);
   for (int64_t i = 0; i < axis.out; ++i) {
     double x = position(o, axis, i);
-    bool outside = o.coordinates == "tf_crop_and_resize" &&
-                   (x < 0 || x > static_cast<double>(axis.in - 1));
+    bool outside =
+        o.coordinates == "tf_crop_and_resize" && (x < 0 || x > static_cast<double>(axis.in - 1));
     Taps taps = outside ? Taps() : resizeTaps(o, axis, x);
     for (int64_t n = 0; n < outer * inner; ++n) {
       double sum = outside ? o.extrapolation : 0;
@@ -148,8 +148,8 @@ std::vector<ResizeAxis> resizeAxes(const Call &c, const Tensor &x) {
                          : static_cast<int64_t>(std::floor(width + 0.5));
     if (!roi.empty())
       axis.start = roi[i], axis.end = roi[n + i];
-    if (!(axis.scale > 0) && axis.out > 0)
-      fail("a scale that is not positive");
+    if (axis.out > 0 && (!(axis.scale > 0) || axis.in == 0))
+      fail("a scale that is not positive, or an axis of size 0");
   }
   return all;
 }
@@ -205,7 +205,8 @@ Taps gridTaps(const GridOptions &o, int64_t size, double normal) {
   if (o.mode == "nearest")
     x = std::nearbyint(x);
   if (x < low || x > high) {
-    if (o.padding == "border")
+    if (o.padding == "border" &&
+        o.mode != "cubic") // whose taps are moved one by one, as in PyTorch
       x = std::fmin(std::fmax(x, 0), n - 1);
     else if (o.padding == "reflection")
       x = reflect(x, low, high);

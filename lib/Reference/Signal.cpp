@@ -92,8 +92,8 @@ void stft(Call &c) {
   if (window.empty())
     window.assign(std::max<int64_t>(length, 0), 1);
   if (step < 1 || length < 1 || length > size || static_cast<int64_t>(window.size()) != length)
-    fail("frames of " + Twine(length) + " with a window of " + Twine(window.size()) +
-         " every " + Twine(step));
+    fail("frames of " + Twine(length) + " with a window of " + Twine(window.size()) + " every " +
+         Twine(step));
   bool onesided = c.i64("onesided", 1) != 0;
   int64_t frames = 1 + (size - length) / step, bins = onesided ? length / 2 + 1 : length;
   Elements<double> values(x);
@@ -121,8 +121,7 @@ void melWeightMatrix(Call &c) {
   double step = (mel(high) - mel(low)) / static_cast<double>(bands + 2);
   std::vector<int64_t> edges;
   for (int64_t i = 0; i < bands + 2; ++i) {
-    double hertz =
-        700 * (std::pow(10, (static_cast<double>(i) * step + mel(low)) / 2595) - 1);
+    double hertz = 700 * (std::pow(10, (static_cast<double>(i) * step + mel(low)) / 2595) - 1);
     edges.push_back(static_cast<int64_t>(
         std::floor(static_cast<double>(length + 1) * hertz / static_cast<double>(rate))));
     if (edges.back() < 0 || edges.back() >= bins + (i == bands + 1))

@@ -58,7 +58,8 @@ LinearSizes linearSizes(const Call &c) {
 void linearAttention(Call &c) {
   LinearSizes s = linearSizes(c);
   std::string rule = c.str("update_rule", "gated_delta");
-  bool gated = rule == "gated" || rule == "gated_delta", delta = rule == "delta" || rule == "gated_delta";
+  bool gated = rule == "gated" || rule == "gated_delta",
+       delta = rule == "delta" || rule == "gated_delta";
   if (!gated && !delta && rule != "linear")
     fail("update_rule = " + rule);
   double scale = c.f64("scale", 0);

@@ -19,7 +19,7 @@ static int64_t batch_of(moert_ctx *ctx, double index, int64_t batch, const char 
 /* Four elements and their weights; 0 when the sample lies outside. */
 static int roi_corners(double y, double x, int64_t height, int64_t width, int64_t *index,
                        double *weight) {
-  if (!(y >= -1 && y <= (double)height && x >= -1 && x <= (double)width))
+  if (!(y >= -1 && y <= (double)height && x >= -1 && x <= (double)width) || !height || !width)
     return 0;
   y = clamp(y, 0, (double)(height - 1));
   x = clamp(x, 0, (double)(width - 1));
@@ -47,8 +47,8 @@ static double roi_bin(const double *plane, const int64_t *in, const roi_region *
     double weight[4];
     double dy = ((double)(s / r->grid_w) + 0.5) / (double)r->grid_h;
     double dx = ((double)(s % r->grid_w) + 0.5) / (double)r->grid_w;
-    int n = roi_corners(r->y + r->bin_h * ((double)row + dy), r->x + r->bin_w * ((double)column + dx),
-                        in[2], in[3], index, weight);
+    int n = roi_corners(r->y + r->bin_h * ((double)row + dy),
+                        r->x + r->bin_w * ((double)column + dx), in[2], in[3], index, weight);
     if (is_max && !n) {
       value = first ? 0 : fmax(value, 0);
       first = 0;
@@ -186,7 +186,8 @@ int64_t moert_op_nms(moert_ctx *ctx, const double *boxes, const double *scores, 
 
 /* ---- DeformConv ------------------------------------------------------------------------------ */
 
-static double deform_sample(const double *plane, int64_t height, int64_t width, double y, double x) {
+static double deform_sample(const double *plane, int64_t height, int64_t width, double y,
+                            double x) {
   if (!(y > -1 && y < (double)height && x > -1 && x < (double)width))
     return 0;
   double top = floor(y), left = floor(x), sum = 0;

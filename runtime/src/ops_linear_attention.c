@@ -18,7 +18,9 @@ static void linear_step(const linear_job *job, int64_t step, int64_t head, float
   if (job->decay) {
     const float *rates = job->decay + step * job->decays;
     for (int64_t d = 0; d < job->keys; ++d) {
-      int64_t at = job->decays == 1 ? 0 : job->decays == job->kv_heads ? head : head * job->keys + d;
+      int64_t at = job->decays == 1               ? 0
+                   : job->decays == job->kv_heads ? head
+                                                  : head * job->keys + d;
       float factor = expf(rates[at]);
       for (int64_t e = 0; e < n; ++e)
         state[d * n + e] *= factor;
@@ -58,9 +60,20 @@ static void linear_task(void *arg, int64_t task, int worker) {
 void moert_op_linear_attention(moert_ctx *ctx, const int64_t *sizes, const float *q, const float *k,
                                const float *v, const float *decay, const float *beta, float scale,
                                float *state, float *out, const char *node) {
-  linear_job job = {.length = sizes[1], .heads = sizes[2], .kv_heads = sizes[3], .keys = sizes[4],
-                    .values = sizes[5], .decays = sizes[6], .betas = sizes[7], .q = q, .k = k,
-                    .v = v, .decay = decay, .beta = beta, .scale = scale, .state = state,
+  linear_job job = {.length = sizes[1],
+                    .heads = sizes[2],
+                    .kv_heads = sizes[3],
+                    .keys = sizes[4],
+                    .values = sizes[5],
+                    .decays = sizes[6],
+                    .betas = sizes[7],
+                    .q = q,
+                    .k = k,
+                    .v = v,
+                    .decay = decay,
+                    .beta = beta,
+                    .scale = scale,
+                    .state = state,
                     .out = out};
   if (scale == 0)
     job.scale = 1 / sqrtf((float)job.keys);

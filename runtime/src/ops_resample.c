@@ -5,7 +5,12 @@
 /* In the order of lib/Codegen/Host/Resample.cpp. */
 enum { MODE_NEAREST, MODE_LINEAR, MODE_CUBIC };
 enum {
-  AT_HALF_PIXEL, AT_ALIGN_CORNERS, AT_ASYMMETRIC, AT_CROP, AT_PYTORCH, AT_SYMMETRIC,
+  AT_HALF_PIXEL,
+  AT_ALIGN_CORNERS,
+  AT_ASYMMETRIC,
+  AT_CROP,
+  AT_PYTORCH,
+  AT_SYMMETRIC,
 };
 enum { ROUND_PREFER_FLOOR, ROUND_PREFER_CEIL, ROUND_FLOOR, ROUND_CEIL };
 enum { POLICY_STRETCH, POLICY_NOT_LARGER, POLICY_NOT_SMALLER };
@@ -50,7 +55,7 @@ void moert_op_resize_plan(moert_ctx *ctx, int64_t rank, const int64_t *in, int64
     } else {
       out[a] = scales ? (int64_t)floor(scale[a] * (double)in[a]) : sizes[i];
     }
-    if (out[a] < 0 || (out[a] > 0 && !(scale[a] > 0)) || out[a] > (int64_t)1 << 40)
+    if (out[a] < 0 || (out[a] > 0 && (!(scale[a] > 0) || !in[a])) || out[a] > (int64_t)1 << 40)
       moert_failf(ctx, MOERT_ERROR_INPUT, "node \"%s\" (Resize): a scale or size out of range",
                   node);
   }
@@ -70,14 +75,19 @@ static double position_of(const resize_options *o, const resize_axis *axis, int6
   double x = (double)i, in = (double)axis->in, width = axis->scale * in;
   double half = (x + 0.5) / axis->scale - 0.5, span = axis->end - axis->start;
   switch (o->at) {
-  case AT_ALIGN_CORNERS: return width == 1 ? 0 : x * (in - 1) / (width - 1);
-  case AT_ASYMMETRIC: return x / axis->scale;
+  case AT_ALIGN_CORNERS:
+    return width == 1 ? 0 : x * (in - 1) / (width - 1);
+  case AT_ASYMMETRIC:
+    return x / axis->scale;
   case AT_CROP:
     return axis->start * (in - 1) +
            (width == 1 ? span * (in - 1) / 2 : x * span * (in - 1) / (width - 1));
-  case AT_PYTORCH: return width == 1 ? -0.5 : half;
-  case AT_SYMMETRIC: return in / 2 * (1 - (double)axis->out / width) + half;
-  default: return half;
+  case AT_PYTORCH:
+    return axis->out > 1 ? half : 0;
+  case AT_SYMMETRIC:
+    return in / 2 * (1 - (double)axis->out / width) + half;
+  default:
+    return half;
   }
 }
 
@@ -149,8 +159,8 @@ static void resize_axis_of(moert_ctx *ctx, const resize_options *o, const resize
 void moert_op_resize(moert_ctx *ctx, int64_t rank, const double *x, const int64_t *in,
                      const int64_t *out, const double *scale, const double *roi,
                      const int64_t *options, const double *numbers, double *y) {
-  resize_options o = {(int)options[0], (int)options[1], (int)options[2],
-                      (int)options[3], (int)options[4], numbers[0], numbers[1]};
+  resize_options o = {(int)options[0], (int)options[1], (int)options[2], (int)options[3],
+                      (int)options[4], numbers[0],      numbers[1]};
   const double *from = x;
   double *owned = NULL;
   for (int64_t a = 0; a < rank; ++a) {
@@ -198,7 +208,7 @@ static int grid_taps(const grid_options *o, int64_t size, double normal, int64_t
   if (o->mode == MODE_NEAREST)
     x = nearbyint(x);
   if (x < low || x > high) {
-    if (o->padding == PAD_BORDER)
+    if (o->padding == PAD_BORDER && o->mode != MODE_CUBIC) // whose taps are moved one by one
       x = fmin(fmax(x, 0), n - 1);
     else if (o->padding == PAD_REFLECTION)
       x = reflect(x, low, high);

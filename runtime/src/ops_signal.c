@@ -70,7 +70,8 @@ void moert_op_mel_weights(moert_ctx *ctx, int64_t bands, int64_t length, int64_t
   int64_t *edges = moert_alloc(ctx, (bands + 2) * (int64_t)sizeof *edges);
   double from = 2595 * log10(1 + *low / 700), to = 2595 * log10(1 + *high / 700);
   for (int64_t i = 0; i < bands + 2; ++i) {
-    double hertz = 700 * (pow(10, ((double)i * (to - from) / (double)(bands + 2) + from) / 2595) - 1);
+    double hertz =
+        700 * (pow(10, ((double)i * (to - from) / (double)(bands + 2) + from) / 2595) - 1);
     double edge = floor((double)(length + 1) * hertz / (double)rate);
     if (!(edge >= 0 && edge < (double)(bins + (i == bands + 1))))
       moert_failf(ctx, MOERT_ERROR_INPUT, "node \"%s\": a band edge is outside of the spectrum",

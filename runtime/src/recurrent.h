@@ -1,21 +1,31 @@
 /* One recurrence in the number type REAL; included by ops_recurrent.c for f32 and f64, which
- * defines REAL, NAME(x) and MULTIPLY (sums = h R^T for all sequences of the batch). */
+ * defines REAL, NAME(x), TANH, EXP and MULTIPLY (sums = h R^T for all sequences of the batch). */
 
 static REAL NAME(activate)(const recurrent_job *job, int64_t which, REAL x) {
   double a = job->parameters[2 * which], b = job->parameters[2 * which + 1];
   if (job->clip > 0)
     x = x < -job->clip ? (REAL)-job->clip : x > job->clip ? (REAL)job->clip : x;
   switch (job->functions[which]) {
-  case ACT_TANH: return (REAL)tanh(x);
-  case ACT_SIGMOID: return (REAL)(1 / (1 + exp(-(double)x)));
-  case ACT_RELU: return x < 0 ? 0 : x;
-  case ACT_SOFTSIGN: return x / (1 + (x < 0 ? -x : x));
-  case ACT_SOFTPLUS: return (REAL)(x > 0 ? x + log1p(exp(-(double)x)) : log1p(exp((double)x)));
-  case ACT_LEAKY_RELU: return (REAL)(x < 0 ? a * x : x);
-  case ACT_THRESHOLDED_RELU: return x > a ? x : 0;
-  case ACT_ELU: return (REAL)(x < 0 ? a * expm1(x) : x);
-  case ACT_AFFINE: return (REAL)(a * x + b);
-  case ACT_SCALED_TANH: return (REAL)(a * tanh(b * x));
+  case ACT_TANH:
+    return TANH(x);
+  case ACT_SIGMOID:
+    return 1 / (1 + EXP(-x));
+  case ACT_RELU:
+    return x < 0 ? 0 : x;
+  case ACT_SOFTSIGN:
+    return x / (1 + (x < 0 ? -x : x));
+  case ACT_SOFTPLUS:
+    return (REAL)(x > 0 ? x + log1p(exp(-(double)x)) : log1p(exp((double)x)));
+  case ACT_LEAKY_RELU:
+    return (REAL)(x < 0 ? a * x : x);
+  case ACT_THRESHOLDED_RELU:
+    return x > a ? x : 0;
+  case ACT_ELU:
+    return (REAL)(x < 0 ? a * expm1(x) : x);
+  case ACT_AFFINE:
+    return (REAL)(a * x + b);
+  case ACT_SCALED_TANH:
+    return (REAL)(a * tanh(b * x));
   default: { // HardSigmoid
     double y = a * x + b;
     return (REAL)(y < 0 ? 0 : y > 1 ? 1 : y);
@@ -40,8 +50,8 @@ static void NAME(lstm)(const recurrent_job *job, int64_t d, const REAL *xs, cons
       gate[g] = xs[g * n + j] + hs[g * n + j] + (rb ? rb[g * n + j] : 0);
     REAL c = cell[j];
     REAL input = NAME(activate)(job, 3 * d, gate[0] + (p ? p[j] * c : 0));
-    REAL forget = job->coupled ? 1 - input
-                               : NAME(activate)(job, 3 * d, gate[2] + (p ? p[2 * n + j] * c : 0));
+    REAL forget =
+        job->coupled ? 1 - input : NAME(activate)(job, 3 * d, gate[2] + (p ? p[2 * n + j] * c : 0));
     c = forget * c + input * NAME(activate)(job, 3 * d + 1, gate[3]);
     REAL output = NAME(activate)(job, 3 * d, gate[1] + (p ? p[n + j] * c : 0));
     cell[j] = c;
@@ -86,17 +96,18 @@ static void NAME(direction)(moert_ctx *ctx, const recurrent_job *job, int64_t d,
   REAL *reset = hs + batch * width, *past = reset + batch * n;
   for (int64_t i = 0; i < job->length; ++i) {
     int gru = job->kind == RECURRENT_GRU, twice = gru && !job->reset_after;
-    MULTIPLY(h, r, twice ? 2 * n : width, hs, width);
+    MULTIPLY(0, h, r, twice ? 2 * n : width, hs, width);
     for (int64_t b = 0; b < batch && gru; ++b) {
       int64_t t = backward ? job->lengths[b] - 1 - i : i;
       if (i < job->lengths[b])
-        NAME(gru_gates)(job, d, x + ((t * batch + b) * job->directions + d) * width,
-                        hs + b * width, rb, h + b * n, reset + b * n);
+        NAME(gru_gates)
+        (job, d, x + ((t * batch + b) * job->directions + d) * width, hs + b * width, rb, h + b * n,
+         reset + b * n);
       else
         memset(reset + b * n, 0, (size_t)n * sizeof(REAL));
     }
     if (twice)
-      MULTIPLY(reset, r + 2 * n * n, n, past, n);
+      MULTIPLY(1, reset, r + 2 * n * n, n, past, n);
     for (int64_t b = 0; b < batch; ++b) {
       if (i >= job->lengths[b])
         continue;

@@ -14,15 +14,17 @@ TEST(Convolutions, ByHand) {
   expectOp("onnx.Conv", "{pads = array<i64: 1, 0>, strides = array<i64: 2>}",
            {ramp, f32({1, 1, 2}, {10, 1}), f32({1}, {100})}, f32({1, 1, 2}, {101, 123}), 0);
   expectOp("onnx.Conv", "{group = 2 : i64}",
-           {f32({1, 2, 2}, {1, 2, 3, 4}), f32({2, 1, 2}, {1, 1, 1, -1})},
-           f32({1, 2, 1}, {3, -1}), 0);
+           {f32({1, 2, 2}, {1, 2, 3, 4}), f32({2, 1, 2}, {1, 1, 1, -1})}, f32({1, 2, 1}, {3, -1}),
+           0);
   expectOp("onnx.Conv", "{auto_pad = \"SAME_LOWER\"}", {ramp, f32({1, 1, 2}, {10, 1})},
            f32({1, 1, 4}, {1, 12, 23, 34}), 0);
   expectOp("onnx.ConvTranspose", "{strides = array<i64: 2>}",
            {f32({1, 1, 2}, {1, 2}), f32({1, 1, 3}, {1, 10, 100})},
            f32({1, 1, 5}, {1, 10, 102, 20, 200}), 0);
   expectOp("onnx.ConvInteger", "",
-           {{"ui8", {1, 1, 3}, {3, 4, 5}}, {"ui8", {1, 1, 2}, {2, 3}}, {"ui8", {}, {3}},
+           {{"ui8", {1, 1, 3}, {3, 4, 5}},
+            {"ui8", {1, 1, 2}, {2, 3}},
+            {"ui8", {}, {3}},
             {"ui8", {1}, {1}}},
            {"i32", {1, 1, 2}, {2, 5}}, 0);
   expectError("onnx.Conv", "{group = 2 : i64}", {ramp, f32({1, 1, 2}, {1, 1})}, "do not fit");
@@ -42,8 +44,9 @@ TEST(Pools, ByHand) {
            f32({1, 1, 2}, {2, 3.5}));
   expectOp("onnx.LpPool", "{kernel_shape = array<i64: 2>, strides = array<i64: 2>}",
            {f32({1, 1, 4}, {3, -4, 6, 8})}, f32({1, 1, 2}, {5, 10}));
-  Outcome maxima = runOp("onnx.MaxPool", "{kernel_shape = array<i64: 2, 2>, storage_order = 1 : i64}",
-                         {f32({1, 1, 2, 3}, {1, 9, 2, 3, 4, 8})}, {"f32", "i64"});
+  Outcome maxima =
+      runOp("onnx.MaxPool", "{kernel_shape = array<i64: 2, 2>, storage_order = 1 : i64}",
+            {f32({1, 1, 2, 3}, {1, 9, 2, 3, 4, 8})}, {"f32", "i64"});
   ASSERT_EQ(maxima.error, "");
   expectNear(maxima.results[1], i64({1, 1, 1, 2}, {2, 2}), 0);
   expectOp("onnx.MaxUnpool", "{kernel_shape = array<i64: 2>, strides = array<i64: 2>}",
@@ -70,9 +73,9 @@ TEST(Recurrences, ByHand) {
 }
 
 TEST(Stateful, ByHand) {
-  Outcome conv = runOp("onnx.CausalConvWithState", "",
-                       {ramp, f32({1, 1, 2}, {10, 1}), absent(), f32({1, 1, 1}, {5})},
-                       {"f32", "f32"});
+  Outcome conv =
+      runOp("onnx.CausalConvWithState", "",
+            {ramp, f32({1, 1, 2}, {10, 1}), absent(), f32({1, 1, 1}, {5})}, {"f32", "f32"});
   ASSERT_EQ(conv.error, "");
   expectNear(conv.results[0], f32({1, 1, 4}, {51, 12, 23, 34}), 0);
   expectNear(conv.results[1], f32({1, 1, 1}, {4}), 0);

@@ -14,10 +14,8 @@ namespace {
 // Tests that the importer refuses although their operators are known, by the beginning of their
 // names, and why.
 const std::pair<const char *, const char *> knownDifferences[] = {
-    {"test_spacetodepth_crd_mode", "an attribute of opset 28"},
-    {"test_spacetodepth_dcr_mode", "an attribute of opset 28"},
     {"test_scan_sum", "the batched Scan of opset 8"},
-    {"test_mvn", "inlined as a function whose attributes are left at their defaults"},
+    {"test_dft_inverse", "results that should be 0 have the noise of a transform in f32"},
 };
 
 bool isKnown(llvm::StringRef name) {
@@ -69,7 +67,7 @@ TEST(OnnxNodeTests, AllSupportedOnesPass) {
   }
   llvm::sys::fs::remove_directories(folder);
   std::printf("  %d passed, %d unsupported, %d known to differ\n", passed, unsupported, known);
-  EXPECT_GE(passed, 1200);
+  EXPECT_GE(passed, 1550);
 }
 
 } // namespace

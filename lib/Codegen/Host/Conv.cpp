@@ -59,9 +59,25 @@ static Tensor convGemm(Emitter &e, const Window &win, const Operands &o) {
   Tensor out = e.allocate(DType::F32, {o.batch, o.groups, o.out, positions});
   unsigned slot = e.kernelSlot(moec::bgemmSpec().text());
   Value *zero = e.i64(0), *one = e.i64(1), *matrix = e.mul(o.out, positions);
-  e.call("bgemm", {e.i32(static_cast<int32_t>(slot)), o.batch, o.groups, o.out, positions, k,
-                   o.w.data, zero, e.mul(o.out, k), k, one, cols.data, cols.strides[0],
-                   cols.strides[1], positions, one, out.data, e.mul(matrix, o.groups), matrix,
+  e.call("bgemm", {e.i32(static_cast<int32_t>(slot)),
+                   o.batch,
+                   o.groups,
+                   o.out,
+                   positions,
+                   k,
+                   o.w.data,
+                   zero,
+                   e.mul(o.out, k),
+                   k,
+                   one,
+                   cols.data,
+                   cols.strides[0],
+                   cols.strides[1],
+                   positions,
+                   one,
+                   out.data,
+                   e.mul(matrix, o.groups),
+                   matrix,
                    positions});
   return out;
 }
@@ -280,7 +296,8 @@ static mlir::LogicalResult convTranspose(Emitter &e, mlir::Operation *op, Tensor
   size_t n = x.rank() - 2;
   Window win;
   win.kernel.assign(w.dims.begin() + 2, w.dims.end());
-  auto strides = spatialAttr(e, op, "strides", n, 1), dilations = spatialAttr(e, op, "dilations", n, 1);
+  auto strides = spatialAttr(e, op, "strides", n, 1),
+       dilations = spatialAttr(e, op, "dilations", n, 1);
   if (mlir::failed(strides) || mlir::failed(dilations))
     return mlir::failure();
   win.strides = *strides, win.dilations = *dilations;
@@ -293,8 +310,8 @@ static mlir::LogicalResult convTranspose(Emitter &e, mlir::Operation *op, Tensor
   e.checkEqual(x.dims[1], w.dims[0], "the channels of input and weights differ");
   x = spread(e, win, e.cast(std::move(x), type));
   win.strides.assign(n, e.i64(1));
-  auto out = convolve(e, op, win, std::move(x), mirrored(e, e.cast(std::move(w), type), groups),
-                      groups);
+  auto out =
+      convolve(e, op, win, std::move(x), mirrored(e, e.cast(std::move(w), type), groups), groups);
   if (mlir::failed(out))
     return mlir::failure();
   results.push_back(finish(e, op, std::move(*out), optional(args, 2)));

@@ -20,7 +20,8 @@ static mlir::LogicalResult roiAlign(Emitter &e, mlir::Operation *op, Tensors &ar
                                     Tensors &results) {
   if (args[0].rank() != 4 || args[1].rank() != 2 || args[2].rank() != 1)
     return e.error("an input whose rank is not 4, or regions that are not [n, 4] and [n]");
-  auto at = choiceAttr(e, op, "coordinate_transformation_mode", {"half_pixel", "output_half_pixel"});
+  auto at =
+      choiceAttr(e, op, "coordinate_transformation_mode", {"half_pixel", "output_half_pixel"});
   auto mode = choiceAttr(e, op, "mode", {"avg", "max"});
   int64_t rows = intAttr(op, "output_height", 1), columns = intAttr(op, "output_width", 1);
   if (mlir::failed(at) || mlir::failed(mode))
@@ -84,15 +85,15 @@ static mlir::LogicalResult nonMaxSuppression(Emitter &e, mlir::Operation *op, Te
   e.checkEqual(boxes.dims[2], e.i64(4), "boxes have not four numbers");
   auto constant = [&](double v) -> Value * { return llvm::ConstantFP::get(e.b.getDoubleTy(), v); };
   Value *limit = given(args, 3) ? loadDouble(e, args[3]) : constant(0);
-  Value *threshold = given(args, 4) ? loadDouble(e, args[4])
-                                    : constant(-std::numeric_limits<double>::infinity());
+  Value *threshold =
+      given(args, 4) ? loadDouble(e, args[4]) : constant(-std::numeric_limits<double>::infinity());
   Value *numbers = e.stackSlot(e.b.getDoubleTy(), 2);
   e.b.CreateStore(limit, numbers);
   e.b.CreateStore(threshold, e.b.CreateConstInBoundsGEP1_64(e.b.getDoubleTy(), numbers, 1));
   Value *slot = e.stackSlot(e.b.getPtrTy(), 1);
-  Value *count = e.call("op_nms", {boxes.data, scores.data, boxes.dims[0], scores.dims[1],
-                                   boxes.dims[1], most, e.i32(intAttr(op, "center_point_box", 0) != 0),
-                                   numbers, slot});
+  Value *count =
+      e.call("op_nms", {boxes.data, scores.data, boxes.dims[0], scores.dims[1], boxes.dims[1], most,
+                        e.i32(intAttr(op, "center_point_box", 0) != 0), numbers, slot});
   Tensor out;
   out.dtype = out.storage = DType::I64;
   out.dims = {count, e.i64(3)};
@@ -111,9 +112,26 @@ static Tensor grouped(Emitter &e, const Tensor &w, const Tensor &columns, Value 
   if (columns.dtype == DType::F32) {
     unsigned slot = e.kernelSlot(moec::bgemmSpec().text());
     Value *matrix = e.mul(out, p);
-    e.call("bgemm", {e.i32(static_cast<int32_t>(slot)), batch, groups, out, p, k, w.data, zero,
-                     e.mul(out, k), k, one, columns.data, columns.strides[0], columns.strides[1],
-                     p, one, sums.data, e.mul(matrix, groups), matrix, p});
+    e.call("bgemm", {e.i32(static_cast<int32_t>(slot)),
+                     batch,
+                     groups,
+                     out,
+                     p,
+                     k,
+                     w.data,
+                     zero,
+                     e.mul(out, k),
+                     k,
+                     one,
+                     columns.data,
+                     columns.strides[0],
+                     columns.strides[1],
+                     p,
+                     one,
+                     sums.data,
+                     e.mul(matrix, groups),
+                     matrix,
+                     p});
     return sums;
   }
   Tensor a = w, b = columns, to = sums;
@@ -154,9 +172,9 @@ static mlir::LogicalResult deformConv(Emitter &e, mlir::Operation *op, Tensors &
   for (const Values *list : {&win->kernel, &win->strides, &win->dilations, &win->before, &win->out})
     geometry.insert(geometry.end(), list->begin(), list->end());
   Tensor columns = e.allocate(DType::F64, {x.dims[0], groups, e.mul(taps, w.dims[1]), positions});
-  e.call("op_deform_columns", {x.data, stackList(e, x.dims), offsets.data,
-                               mask.data ? mask.data : e.null(), offsetGroups,
-                               stackList(e, geometry), columns.data});
+  e.call("op_deform_columns",
+         {x.data, stackList(e, x.dims), offsets.data, mask.data ? mask.data : e.null(),
+          offsetGroups, stackList(e, geometry), columns.data});
   Tensor out = grouped(e, w, e.denseAs(std::move(columns), type), each);
   out.dims = e.refine({x.dims[0], w.dims[0], win->out[0], win->out[1]});
   out.strides = e.rowMajor(out.dims);

@@ -21,9 +21,8 @@ static Tensor mean(Emitter &e, const Tensor &x, const std::vector<bool> &reduced
     if (reduced[i])
       sizes.push_back(x.dims[i]);
   Value *count = e.product(sizes);
-  Tensor divisor = known(count)
-                       ? e.scalar(x.dtype, static_cast<double>(*known(count)))
-                       : e.cast(e.fromIntegers(DType::I64, {count}, true), x.dtype);
+  Tensor divisor = known(count) ? e.scalar(x.dtype, static_cast<double>(*known(count)))
+                                : e.cast(e.fromIntegers(DType::I64, {count}, true), x.dtype);
   return e.inMemory(binary(e, "Div", reduceInto(e, "sum", x, reduced), std::move(divisor)));
 }
 

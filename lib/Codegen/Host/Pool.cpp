@@ -135,12 +135,12 @@ static Tensor maxIndices(Emitter &e, mlir::Operation *op, const Window &w, const
   maxima.strides.insert(maxima.strides.begin() + 2, n, e.i64(0));
   Tensor lower = e.lazy("Less", DType::Bool, {windows, maxima}); // false for NaN
   Value *inner = e.product(w.sizes);
-  Tensor index = e.lazy("Mul", DType::I64,
-                        {e.lazy("Add", DType::I64,
-                                {e.lazy("Mul", DType::I64, {e.iota(windows.dims, 0),
-                                                            number(e, x.dims[1])}),
-                                 e.iota(windows.dims, 1)}),
-                         number(e, inner)});
+  Tensor index =
+      e.lazy("Mul", DType::I64,
+             {e.lazy("Add", DType::I64,
+                     {e.lazy("Mul", DType::I64, {e.iota(windows.dims, 0), number(e, x.dims[1])}),
+                      e.iota(windows.dims, 1)}),
+              number(e, inner)});
   bool columns = intAttr(op, "storage_order", 0) != 0;
   for (size_t i = 0; i < n; ++i) {
     Value *stride = e.i64(1);
@@ -218,9 +218,9 @@ static mlir::LogicalResult lrn(Emitter &e, mlir::Operation *op, Tensors &args, T
   w.before = {e.i64((size - 1) / 2)}, w.after = {e.i64(size / 2)};
   w.padded = size > 1;
   Tensor squares = e.lazy("Square", type, {x});
-  Tensor flat = e.reshape(e.inMemory(squares),
-                          {x.dims[0], x.dims[1],
-                           e.product(llvm::ArrayRef<Value *>(x.dims).drop_front(2))});
+  Tensor flat =
+      e.reshape(e.inMemory(squares),
+                {x.dims[0], x.dims[1], e.product(llvm::ArrayRef<Value *>(x.dims).drop_front(2))});
   Tensor view = flat; // [N, rest, C]
   std::swap(view.dims[1], view.dims[2]);
   std::swap(view.strides[1], view.strides[2]);

@@ -1,7 +1,7 @@
 // RNN, GRU and LSTM: the products with the inputs of all steps here, the steps by the runtime.
 #include "Lists.h"
-#include "moec/Codegen/KernelSpec/KernelSpec.h"
 #include "mlir/IR/BuiltinAttributes.h"
+#include "moec/Codegen/KernelSpec/KernelSpec.h"
 
 using namespace moec::host;
 using llvm::Value;
@@ -97,9 +97,26 @@ static Tensor inputProducts(Emitter &e, const Recurrence &r, Tensor x, const Ten
   Tensor out = e.allocate(r.type, {rows, columns});
   if (r.type == DType::F32) {
     unsigned slot = e.kernelSlot(moec::bgemmSpec().text());
-    e.call("bgemm", {e.i32(static_cast<int32_t>(slot)), one, one, rows, columns, r.width, x.data,
-                     zero, zero, r.width, one, weights.data, zero, zero, one, r.width, out.data,
-                     zero, zero, columns});
+    e.call("bgemm", {e.i32(static_cast<int32_t>(slot)),
+                     one,
+                     one,
+                     rows,
+                     columns,
+                     r.width,
+                     x.data,
+                     zero,
+                     zero,
+                     r.width,
+                     one,
+                     weights.data,
+                     zero,
+                     zero,
+                     one,
+                     r.width,
+                     out.data,
+                     zero,
+                     zero,
+                     columns});
   } else {
     Tensor a = x, b = weights, sums = out;
     a.dims = b.dims = {rows, columns, r.width};
@@ -181,12 +198,11 @@ static mlir::LogicalResult recurrent(Emitter &e, mlir::Operation *op, Tensors &a
   if (mlir::failed(readSizes(e, op, args, r)))
     return mlir::failure();
   std::vector<double> numbers{floatAttr(op, "clip", 0)};
-  std::vector<const char *> defaults =
-      r.kind == 0   ? std::vector<const char *>{"Tanh"}
-      : r.kind == 1 ? std::vector<const char *>{"Sigmoid", "Tanh"}
-                    : std::vector<const char *>{"Sigmoid", "Tanh", "Tanh"};
-  auto functions =
-      functionsOf(e, op, defaults, static_cast<size_t>(*known(r.directions)), numbers);
+  std::vector<const char *> defaults = r.kind == 0 ? std::vector<const char *>{"Tanh"}
+                                       : r.kind == 1
+                                           ? std::vector<const char *>{"Sigmoid", "Tanh"}
+                                           : std::vector<const char *>{"Sigmoid", "Tanh", "Tanh"};
+  auto functions = functionsOf(e, op, defaults, static_cast<size_t>(*known(r.directions)), numbers);
   if (mlir::failed(functions))
     return mlir::failure();
   auto given = [&](size_t i) { return args.size() > i && !args[i].none ? &args[i] : nullptr; };
@@ -214,12 +230,16 @@ static mlir::LogicalResult recurrent(Emitter &e, mlir::Operation *op, Tensors &a
                                intAttr(op, "input_forget", 0),
                                intAttr(op, "linear_before_reset", 0)};
   unsigned slot = e.kernelSlot(moec::bgemmSpec().text());
+  int32_t gemmSlot = -1; // few sequences do not need packed weights
+  if (known(r.batch).value_or(3) > 2 && r.type == DType::F32)
+    gemmSlot = static_cast<int32_t>(e.kernelSlot(moec::gemmSpec(moec::WeightType::F32).text()));
   auto data = [&](const Tensor &t) { return t.data ? t.data : e.null(); };
   e.call("op_recurrent",
-         {e.i32(static_cast<int32_t>(slot)), e.i32(r.kind), e.i32(r.type == DType::F64),
-          stackList(e, {r.length, r.batch, r.hidden, r.directions}), constantList(e, options),
-          constantList(e, *functions), constantList(e, numbers), x.data, weights.data, data(bias),
-          data(lengths), data(peephole), h->data, cell->data, y.data, e.cstring(e.nodeName())});
+         {e.i32(static_cast<int32_t>(slot)), e.i32(gemmSlot), e.i32(r.kind),
+          e.i32(r.type == DType::F64), stackList(e, {r.length, r.batch, r.hidden, r.directions}),
+          constantList(e, options), constantList(e, *functions), constantList(e, numbers), x.data,
+          weights.data, data(bias), data(lengths), data(peephole), h->data, cell->data, y.data,
+          e.cstring(e.nodeName())});
   finish(e, op, r, std::move(y), std::move(*h), std::move(*cell), results);
   return mlir::success();
 }

@@ -82,8 +82,8 @@ static mlir::LogicalResult resize(Emitter &e, mlir::Operation *op, Tensors &args
                         "pytorch_half_pixel", "half_pixel_symmetric"});
   auto nearest = choiceAttr(e, op, "nearest_mode",
                             {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"});
-  auto policy = choiceAttr(e, op, "keep_aspect_ratio_policy",
-                           {"stretch", "not_larger", "not_smaller"});
+  auto policy =
+      choiceAttr(e, op, "keep_aspect_ratio_policy", {"stretch", "not_larger", "not_smaller"});
   if (mlir::failed(axes) || mlir::failed(mode) || mlir::failed(at) || mlir::failed(nearest) ||
       mlir::failed(policy))
     return mlir::failure();
@@ -101,14 +101,13 @@ static mlir::LogicalResult resize(Emitter &e, mlir::Operation *op, Tensors &args
   Value *scale = e.stackSlot(e.b.getDoubleTy(), std::max<size_t>(rank, 1));
   Value *out = e.stackSlot(e.b.getInt64Ty(), std::max<size_t>(rank, 1));
   Value *n = e.i64(static_cast<int64_t>(rank));
-  e.call("op_resize_plan",
-         {n, in, e.i64(count), list, sizes ? e.null() : factors.data,
-          sizes ? factors.data : e.null(), e.i32(static_cast<int32_t>(*policy)), scale, out,
-          e.cstring(e.nodeName())});
+  e.call("op_resize_plan", {n, in, e.i64(count), list, sizes ? e.null() : factors.data,
+                            sizes ? factors.data : e.null(), e.i32(static_cast<int32_t>(*policy)),
+                            scale, out, e.cstring(e.nodeName())});
   Values dims;
   for (size_t i = 0; i < rank; ++i)
     dims.push_back(llvm::is_contained(*axes, static_cast<int64_t>(i)) ? listElement(e, out, i)
-                                                                     : x.dims[i]);
+                                                                      : x.dims[i]);
   dims = e.refine(std::move(dims));
   Tensor y = e.allocate(DType::F64, dims);
   std::vector<int64_t> options{*mode, *at, *nearest, intAttr(op, "antialias", 0),
@@ -179,9 +178,8 @@ static mlir::LogicalResult affineGrid(Emitter &e, mlir::Operation *op, Tensors &
     if (!known(d))
       e.check(e.b.CreateICmpSGE(d, e.i64(0)), "a negative size");
   Tensor grid = e.allocate(DType::F64, dims);
-  e.call("op_affine_grid",
-         {e.i64(*length), theta.data, stackList(e, dims),
-          e.i32(intAttr(op, "align_corners", 0) != 0), grid.data});
+  e.call("op_affine_grid", {e.i64(*length), theta.data, stackList(e, dims),
+                            e.i32(intAttr(op, "align_corners", 0) != 0), grid.data});
   results.push_back(e.cast(std::move(grid), resultType(op)));
   return mlir::success();
 }

@@ -10,6 +10,15 @@ static Tensor *given(Tensors &args, size_t i) {
   return args.size() > i && !args[i].none ? &args[i] : nullptr;
 }
 
+/// Real numbers have one part, complex ones two.
+static mlir::LogicalResult checkParts(Emitter &e, Value *parts) {
+  if (auto count = known(parts))
+    return mlir::success(*count == 1 || *count == 2);
+  Value *one = e.b.CreateICmpEQ(parts, e.i64(1)), *two = e.b.CreateICmpEQ(parts, e.i64(2));
+  e.check(e.b.CreateOr(one, two), "the last dimension is not 1 or 2");
+  return mlir::success();
+}
+
 /// x [outer, size, inner, parts] in f64.
 static Tensor transform(Emitter &e, const Tensor &x, Value *length, bool onesided, bool inverse) {
   bool toReal = onesided && inverse;
@@ -44,8 +53,7 @@ static AxisView viewFrom(Emitter &e, llvm::ArrayRef<Value *> dims, Value *axis) 
 
 static mlir::LogicalResult dft(Emitter &e, mlir::Operation *op, Tensors &args, Tensors &results) {
   size_t rank = args[0].rank();
-  auto parts = rank ? known(args[0].dims.back()) : std::nullopt;
-  if (rank < 2 || !parts || *parts < 1 || *parts > 2)
+  if (rank < 2 || mlir::failed(checkParts(e, args[0].dims.back())))
     return e.error("a last dimension that is not 1 or 2");
   Value *axis = e.i64(-2), *count = e.i64(static_cast<int64_t>(rank));
   if (given(args, 2)) {
@@ -55,8 +63,8 @@ static mlir::LogicalResult dft(Emitter &e, mlir::Operation *op, Tensors &args, T
     axis = value->front();
   }
   axis = e.select(e.arith("lt", axis, e.i64(0)), e.add(axis, count), axis);
-  Value *inside = e.arith("and", e.arith("ge", axis, e.i64(0)),
-                          e.arith("lt", axis, e.sub(count, e.i64(1))));
+  Value *inside =
+      e.arith("and", e.arith("ge", axis, e.i64(0)), e.arith("lt", axis, e.sub(count, e.i64(1))));
   e.check(e.b.CreateICmpNE(inside, e.i64(0)), "the axis is out of range");
   bool inverse = intAttr(op, "inverse", 0) != 0, onesided = intAttr(op, "onesided", 0) != 0;
   Tensor x = e.denseAs(std::move(args[0]), DType::F64);
@@ -93,7 +101,7 @@ static mlir::LogicalResult stft(Emitter &e, mlir::Operation *op, Tensors &args, 
   Tensor x = e.denseAs(std::move(args[0]), DType::F64);
   if (rank == 2)
     x = e.reshape(x, {x.dims[0], x.dims[1], e.i64(1)});
-  if (known(x.dims[2]) != 1 && known(x.dims[2]) != 2)
+  if (mlir::failed(checkParts(e, x.dims[2])))
     return e.error("a signal whose last dimension is not 1 or 2");
   Value *length = x.dims[1], *one = e.i64(1), *hop = step->front();
   if (given(args, 2))
@@ -112,7 +120,8 @@ static mlir::LogicalResult stft(Emitter &e, mlir::Operation *op, Tensors &args, 
   view.strides = {x.strides[0], e.mul(hop, x.strides[1]), x.strides[1], x.strides[2]};
   if (given(args, 2)) {
     Tensor window = e.denseAs(*given(args, 2), DType::F64);
-    Value *size = e.checkEqual(e.product(window.dims), length, "the window does not fit the frames");
+    Value *size =
+        e.checkEqual(e.product(window.dims), length, "the window does not fit the frames");
     view = e.lazy("Mul", DType::F64, {std::move(view), e.reshape(window, {size, one})});
   }
   Tensor framed = e.dense(std::move(view));
@@ -168,8 +177,8 @@ static mlir::LogicalResult melWeights(Emitter &e, mlir::Operation *op, Tensors &
   Tensor low = e.denseAs(std::move(args[3]), DType::F64);
   Tensor high = e.denseAs(std::move(args[4]), DType::F64);
   Tensor out = e.allocate(DType::F64, e.refine({bins, sizes[0]}));
-  e.call("op_mel_weights", {sizes[0], sizes[1], sizes[2], low.data, high.data, out.data,
-                            e.cstring(e.nodeName())});
+  e.call("op_mel_weights",
+         {sizes[0], sizes[1], sizes[2], low.data, high.data, out.data, e.cstring(e.nodeName())});
   results.push_back(e.cast(std::move(out), resultType(op)));
   return mlir::success();
 }
@@ -249,9 +258,9 @@ static mlir::LogicalResult maxUnpool(Emitter &e, mlir::Operation *op, Tensors &a
   dims = e.refine(std::move(dims));
   Tensor out = e.allocate(DType::F64, dims);
   plain.insert(plain.end(), dims.begin(), dims.end());
-  e.call("op_max_unpool", {x.data, indices.data, e.product(x.dims),
-                           e.i64(static_cast<int64_t>(rank)), stackList(e, plain), out.data,
-                           e.cstring(e.nodeName())});
+  e.call("op_max_unpool",
+         {x.data, indices.data, e.product(x.dims), e.i64(static_cast<int64_t>(rank)),
+          stackList(e, plain), out.data, e.cstring(e.nodeName())});
   results.push_back(e.cast(std::move(out), resultType(op)));
   return mlir::success();
 }

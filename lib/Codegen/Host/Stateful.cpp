@@ -30,6 +30,7 @@ static mlir::LogicalResult causalConv(Emitter &e, mlir::Operation *op, Tensors &
   Value *length = x.dims[2], *taps = w.dims[2], *one = e.i64(1), *zero = e.i64(0);
   e.checkEqual(w.dims[1], one, "the weights are not depthwise");
   Value *carried = e.sub(taps, one);
+  e.check(e.b.CreateICmpSGE(carried, zero), "a kernel without elements");
   // The past, then the input.
   Tensor all = e.allocate(type, {batch, channels, e.add(carried, length)}), inner = all;
   inner.buffer.reset();
@@ -49,8 +50,8 @@ static mlir::LogicalResult causalConv(Emitter &e, mlir::Operation *op, Tensors &
   Tensor factors = e.inMemory(e.cast(std::move(w), type));
   factors.dims = {channels, taps, one};
   factors.strides = {factors.strides[0], factors.strides[2], zero};
-  Tensor out = reduceInto(e, "sum", e.lazy("Mul", type, {windows, factors}),
-                          {false, false, true, false});
+  Tensor out =
+      reduceInto(e, "sum", e.lazy("Mul", type, {windows, factors}), {false, false, true, false});
   out.dims = {batch, channels, length};
   out.strides = e.rowMajor(out.dims);
   if (Tensor *bias = given(args, 2)) {
@@ -115,12 +116,11 @@ static mlir::LogicalResult linearAttention(Emitter &e, mlir::Operation *op, Tens
   Tensor out = e.allocate(DType::F32, {q.dims[0], q.dims[1], e.mul(size, count)});
   auto data = [&](const Tensor &t, bool wanted) { return wanted ? t.data : e.null(); };
   auto width = [&](const Tensor &t, bool wanted) { return wanted ? t.dims[2] : e.i64(0); };
-  e.call("op_linear_attention",
-         {stackList(e, {q.dims[0], q.dims[1], count, kvCount, keySize, size, width(*decay, gated),
-                        width(*beta, delta)}),
-          q.data, k.data, v.data, data(*decay, gated), data(*beta, delta),
-          llvm::ConstantFP::get(e.b.getFloatTy(), scale), state.data, out.data,
-          e.cstring(e.nodeName())});
+  e.call("op_linear_attention", {stackList(e, {q.dims[0], q.dims[1], count, kvCount, keySize, size,
+                                               width(*decay, gated), width(*beta, delta)}),
+                                 q.data, k.data, v.data, data(*decay, gated), data(*beta, delta),
+                                 llvm::ConstantFP::get(e.b.getFloatTy(), scale), state.data,
+                                 out.data, e.cstring(e.nodeName())});
   results.push_back(e.cast(std::move(out), resultType(op)));
   if (op->getNumResults() > 1)
     results.push_back(mlir::isa<mlir::NoneType>(op->getResult(1).getType())

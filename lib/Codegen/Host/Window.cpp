@@ -21,9 +21,7 @@ mlir::FailureOr<Values> moec::host::spatialAttr(Emitter &e, mlir::Operation *op,
 static void placeWindows(Emitter &e, Window &w, size_t i, llvm::StringRef mode, bool up) {
   Value *one = e.i64(1), *zero = e.i64(0);
   Value *span = e.add(e.mul(e.sub(w.kernel[i], one), w.dilations[i]), one);
-  auto ceilDiv = [&](Value *x, Value *by) {
-    return e.arith("div", e.add(x, e.sub(by, one)), by);
-  };
+  auto ceilDiv = [&](Value *x, Value *by) { return e.arith("div", e.add(x, e.sub(by, one)), by); };
   if (mode == "SAME_UPPER" || mode == "SAME_LOWER") {
     w.out.push_back(ceilDiv(w.sizes[i], w.strides[i]));
     Value *reach = e.add(e.mul(e.sub(w.out[i], one), w.strides[i]), span);

@@ -9,7 +9,7 @@ namespace moec::host {
 struct Window {
   Values sizes; ///< of the input
   Values kernel, strides, dilations, before, after;
-  Values out; ///< positions
+  Values out;          ///< positions
   bool padded = false; ///< some window may reach outside of the input
 
   size_t axes() const { return kernel.size(); }

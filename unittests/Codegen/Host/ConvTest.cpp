@@ -58,10 +58,11 @@ TEST(Convolutions, OtherElementTypes) {
   conv({1, 2, 8}, {2, 1, 3}, "{group = 2 : i64}", "bf16", "onnx.Conv", 2e-2);
   Numbers x = wave({1, 2, 5, 4}, "ui8"), w = wave({4, 1, 2, 2}, "i8");
   for (bool each : {false, true})
-    expectSame({.name = "onnx.ConvInteger",
-                .attributes = "{group = 2 : i64, pads = array<i64: 1, 1, 0, 0>}",
-                .inputs = {x, w, {"ui8", {}, {3}}, each ? Numbers{"i8", {4}, {1, 0, -2, 5}} : absent()},
-                .results = {"i32"}});
+    expectSame(
+        {.name = "onnx.ConvInteger",
+         .attributes = "{group = 2 : i64, pads = array<i64: 1, 1, 0, 0>}",
+         .inputs = {x, w, {"ui8", {}, {3}}, each ? Numbers{"i8", {4}, {1, 0, -2, 5}} : absent()},
+         .results = {"i32"}});
 }
 
 TEST(Convolutions, Transposed) {
@@ -69,12 +70,14 @@ TEST(Convolutions, Transposed) {
     conv(x, w, a, "f32", "onnx.ConvTranspose");
   };
   transposed({1, 3, 5}, {3, 2, 3}, "");
-  transposed({2, 3, 4, 3}, {3, 2, 3, 2}, "{strides = array<i64: 2, 3>, pads = array<i64: 1, 0, 0, 1>}");
+  transposed({2, 3, 4, 3}, {3, 2, 3, 2},
+             "{strides = array<i64: 2, 3>, pads = array<i64: 1, 0, 0, 1>}");
   transposed({1, 4, 4, 3}, {4, 1, 3, 3},
              "{group = 2 : i64, strides = array<i64: 3, 2>, output_padding = array<i64: 2, 1>}");
   transposed({1, 2, 3, 3}, {2, 2, 3, 3},
              "{strides = array<i64: 2, 2>, output_shape = array<i64: 6, 8>}");
-  transposed({1, 2, 3, 3}, {2, 2, 2, 2}, "{dilations = array<i64: 2, 2>, pads = array<i64: 1, 1, 1, 1>}");
+  transposed({1, 2, 3, 3}, {2, 2, 2, 2},
+             "{dilations = array<i64: 2, 2>, pads = array<i64: 1, 1, 1, 1>}");
   for (const char *mode : {"SAME_UPPER", "SAME_LOWER"})
     transposed({1, 1, 3, 3}, {1, 2, 3, 3},
                std::string("{strides = array<i64: 2, 2>, auto_pad = \"") + mode + "\"}");
@@ -82,12 +85,13 @@ TEST(Convolutions, Transposed) {
 
 TEST(Convolutions, Deformed) {
   for (const char *type : {"f32", "f64"})
-    expectSame({.name = "onnx.DeformConv",
-                .attributes = "{group = 2 : i64, offset_group = 2 : i64, pads = array<i64: 1, 0, 0, 1>}",
-                .inputs = {wave({1, 4, 4, 5}, type), wave({2, 2, 2, 2}, type),
-                           wave({1, 16, 4, 5}, type), wave({2}, type), wave({1, 8, 4, 5}, type)},
-                .results = {type},
-                .tolerance = 5e-6});
+    expectSame(
+        {.name = "onnx.DeformConv",
+         .attributes = "{group = 2 : i64, offset_group = 2 : i64, pads = array<i64: 1, 0, 0, 1>}",
+         .inputs = {wave({1, 4, 4, 5}, type), wave({2, 2, 2, 2}, type), wave({1, 16, 4, 5}, type),
+                    wave({2}, type), wave({1, 8, 4, 5}, type)},
+         .results = {type},
+         .tolerance = 5e-6});
 }
 
 TEST(Convolutions, WindowsMustFit) {
@@ -103,14 +107,17 @@ TEST(Convolutions, WindowsMustFit) {
 TEST(Pools, AllKinds) {
   for (const char *name : {"AveragePool", "MaxPool", "LpPool"})
     for (const char *attributes :
-         {"kernel_shape = array<i64: 3, 2>", "kernel_shape = array<i64: 2, 3>, strides = array<i64: 2, 2>, ceil_mode = 1 : i64",
-          "kernel_shape = array<i64: 3, 3>, pads = array<i64: 1, 0, 2, 1>, dilations = array<i64: 1, 2>",
+         {"kernel_shape = array<i64: 3, 2>",
+          "kernel_shape = array<i64: 2, 3>, strides = array<i64: 2, 2>, ceil_mode = 1 : i64",
+          "kernel_shape = array<i64: 3, 3>, pads = array<i64: 1, 0, 2, 1>, dilations = array<i64: "
+          "1, 2>",
           "kernel_shape = array<i64: 3, 3>, auto_pad = \"SAME_LOWER\", strides = array<i64: 2, 1>"})
       expectSame({.name = std::string("onnx.") + name,
                   .attributes = std::string("{") + attributes + "}",
                   .inputs = {wave({2, 2, 7, 6})},
-                  .results = std::string(name) == "MaxPool" ? std::vector<std::string>{"f32", "none"}
-                                                            : std::vector<std::string>{"f32"},
+                  .results = std::string(name) == "MaxPool"
+                                 ? std::vector<std::string>{"f32", "none"}
+                                 : std::vector<std::string>{"f32"},
                   .tolerance = 5e-6});
   expectSame({.name = "onnx.AveragePool",
               .attributes = "{kernel_shape = array<i64: 3>, pads = array<i64: 1, 2>, ceil_mode = 1 "
@@ -126,7 +133,8 @@ TEST(Pools, AllKinds) {
                 .inputs = {wave({1, 2, 5}, type)},
                 .results = {type, "none"}});
   for (const char *name : {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"})
-    expectSame({.name = std::string("onnx.") + name, .inputs = {wave({2, 3, 4, 2})}, .tolerance = 1e-5});
+    expectSame(
+        {.name = std::string("onnx.") + name, .inputs = {wave({2, 3, 4, 2})}, .tolerance = 1e-5});
 }
 
 TEST(Pools, PositionsOfMaxima) {
@@ -144,11 +152,11 @@ TEST(Pools, PositionsOfMaxima) {
   expectSame({.name = "onnx.MaxUnpool",
               .attributes = "{kernel_shape = array<i64: 2, 2>, strides = array<i64: 2, 2>}",
               .inputs = {wave({1, 1, 2, 2}), {"i64", {1, 1, 2, 2}, {5, 7, 13, 15}}, absent()}});
-  expectSame({.name = "onnx.MaxUnpool",
-              .attributes = "{kernel_shape = array<i64: 2, 2>, strides = array<i64: 2, 2>}",
-              .inputs = {wave({1, 1, 2, 2}), {"i64", {1, 1, 2, 2}, {5, 7, 13, 15}},
-                         i64({1, 1, 5, 5})},
-              .constants = {2}});
+  expectSame(
+      {.name = "onnx.MaxUnpool",
+       .attributes = "{kernel_shape = array<i64: 2, 2>, strides = array<i64: 2, 2>}",
+       .inputs = {wave({1, 1, 2, 2}), {"i64", {1, 1, 2, 2}, {5, 7, 13, 15}}, i64({1, 1, 5, 5})},
+       .constants = {2}});
 }
 
 TEST(Pools, SumsBackIntoImages) {
@@ -187,10 +195,11 @@ TEST(Normalisations, LearnedScales) {
               .inputs = {wave({2, 4, 3}, "f64")},
               .results = {"f64"}});
   for (int size : {1, 2, 3, 5})
-    expectSame({.name = "onnx.LRN",
-                .attributes = "{size = " + std::to_string(size) + " : i64, alpha = 5.000000e-01 : f32}",
-                .inputs = {wave({2, 4, 3, 2}, "f32", 2)},
-                .tolerance = 1e-5});
+    expectSame(
+        {.name = "onnx.LRN",
+         .attributes = "{size = " + std::to_string(size) + " : i64, alpha = 5.000000e-01 : f32}",
+         .inputs = {wave({2, 4, 3, 2}, "f32", 2)},
+         .tolerance = 1e-5});
 }
 
 } // namespace

@@ -26,12 +26,13 @@ void recurrent(const std::string &name, int64_t gates, const std::string &attrib
                              type)
                       : absent();
   };
-  std::vector<Numbers> inputs{wave(batchFirst ? std::vector<int64_t>{2, 3, 3}
-                                              : std::vector<int64_t>{3, 2, 3},
-                                   type),
-                              wave({directions, rows, 3}, type), wave({directions, rows, hidden}, type),
-                              everything ? wave({directions, 2 * rows}, type) : absent(),
-                              everything ? Numbers{"i32", {2}, {3, 1}} : absent(), state()};
+  std::vector<Numbers> inputs{
+      wave(batchFirst ? std::vector<int64_t>{2, 3, 3} : std::vector<int64_t>{3, 2, 3}, type),
+      wave({directions, rows, 3}, type),
+      wave({directions, rows, hidden}, type),
+      everything ? wave({directions, 2 * rows}, type) : absent(),
+      everything ? Numbers{"i32", {2}, {3, 1}} : absent(),
+      state()};
   std::vector<std::string> results{type, type};
   if (name == "LSTM") {
     inputs.push_back(state());
@@ -56,6 +57,25 @@ TEST(Recurrent, KindsAndDirections) {
   }
   recurrent("GRU", 3, ", linear_before_reset = 1 : i64", 1, true);
   recurrent("LSTM", 4, ", input_forget = 1 : i64", 1, true);
+}
+
+TEST(Recurrent, ManySequences) { // weights are packed
+  for (auto [name, gates] : {std::pair("RNN", 1), {"GRU", 3}, {"LSTM", 4}})
+    for (int order : {0, 1}) {
+      if (order == 1 && gates != 3)
+        continue;
+      std::vector<Numbers> inputs{wave({4, 7, 5}), wave({1, gates * 9, 5}), wave({1, gates * 9, 9}),
+                                  wave({1, 2 * gates * 9})};
+      inputs.resize(gates == 4 ? 8 : 6, absent());
+      std::vector<std::string> results(gates == 4 ? 3 : 2, "f32");
+      expectSame({.name = std::string("onnx.") + name,
+                  .attributes = order == 0
+                                    ? "{hidden_size = 9 : i64}"
+                                    : "{hidden_size = 9 : i64, linear_before_reset = 1 : i64}",
+                  .inputs = inputs,
+                  .results = results,
+                  .tolerance = 5e-6});
+    }
 }
 
 TEST(Recurrent, Activations) {
@@ -103,17 +123,18 @@ TEST(Resampling, Resize) {
   for (const char *mode : {"nearest", "linear", "cubic"})
     for (const char *at : {"half_pixel", "half_pixel_symmetric", "pytorch_half_pixel",
                            "align_corners", "asymmetric", "tf_crop_and_resize"}) {
-      std::string attributes = std::string("mode = \"") + mode +
-                               "\", coordinate_transformation_mode = \"" + at + "\"";
+      std::string attributes =
+          std::string("mode = \"") + mode + "\", coordinate_transformation_mode = \"" + at + "\"";
       Numbers roi = f32({8}, {0, 0, 0.1, 0.2, 1, 1, 0.9, 1.2});
       expectSame({.name = "onnx.Resize",
                   .attributes = "{" + attributes + "}",
                   .inputs = {x, roi, f32({4}, {1, 1, 1.7, 0.6}), absent()},
                   .constants = {1, 2}});
-      expectSame({.name = "onnx.Resize",
-                  .attributes = "{" + attributes + ", axes = array<i64: 3, -2>, antialias = 1 : i64}",
-                  .inputs = {x, absent(), absent(), i64({3, 2})},
-                  .constants = {3}});
+      expectSame(
+          {.name = "onnx.Resize",
+           .attributes = "{" + attributes + ", axes = array<i64: 3, -2>, antialias = 1 : i64}",
+           .inputs = {x, absent(), absent(), i64({3, 2})},
+           .constants = {3}});
     }
   for (const char *nearest : {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"})
     expectSame({.name = "onnx.Resize",
@@ -168,7 +189,8 @@ TEST(Detection, Regions) {
 }
 
 TEST(Detection, OverlappingBoxes) {
-  Numbers boxes = f32({1, 5, 4}, {0, 0, 1, 1, 0, 0.1, 1, 1.1, 1, 0.9, 0, -0.1, 0, 10, 1, 11, 0, 10.1, 1, 11.1});
+  Numbers boxes =
+      f32({1, 5, 4}, {0, 0, 1, 1, 0, 0.1, 1, 1.1, 1, 0.9, 0, -0.1, 0, 10, 1, 11, 0, 10.1, 1, 11.1});
   Numbers scores = f32({1, 2, 5}, {0.9, 0.75, 0.6, 0.95, 0.5, 0.2, 0.2, 0.8, 0.1, 0.9});
   for (int centre : {0, 1})
     expectSame({.name = "onnx.NonMaxSuppression",
@@ -214,9 +236,10 @@ TEST(Signals, WindowsAndMatrices) {
       expectSame({.name = std::string("onnx.") + name,
                   .attributes = "{periodic = " + std::to_string(periodic) + " : i64}",
                   .inputs = {i64({}, {7})}});
-  expectSame({.name = "onnx.MelWeightMatrix",
-              .inputs = {i64({}, {5}), i64({}, {16}), i64({}, {8192}), f32({}, {0}), f32({}, {4096})},
-              .constants = {0, 1, 2}});
+  expectSame(
+      {.name = "onnx.MelWeightMatrix",
+       .inputs = {i64({}, {5}), i64({}, {16}), i64({}, {8192}), f32({}, {0}), f32({}, {4096})},
+       .constants = {0, 1, 2}});
   expectSame({.name = "onnx.Det", .inputs = {wave({2, 3, 3})}});
   expectSame({.name = "onnx.Det", .inputs = {f32({2, 2}, {0, 2, 3, 0})}});
 }
