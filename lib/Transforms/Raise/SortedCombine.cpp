@@ -65,8 +65,11 @@ Analysis::Result Analysis::countSlots(const Fact &in, const Layout &summed,
   if (in.expr->kind != Expr::OneHot || dropUnits(rest).size() != 1)
     return std::nullopt;
   SmallVector<Atom, 8> atoms = flatten(summed);
-  bool all = !atoms.empty() && atoms[0].kind == Atom::Tok && atoms[0].parts == 1 &&
-             (atoms.size() == 1 || (atoms.size() == 2 && atoms[1].kind == Atom::Slot));
+  auto tokens = [](const Atom &a) { return a.kind == Atom::Tok && a.parts == 1; };
+  auto slot = [](const Atom &a) { return a.kind == Atom::Slot; };
+  bool all = llvm::count_if(atoms, tokens) == 1 &&
+             llvm::count_if(atoms, slot) + 1 == static_cast<int64_t>(atoms.size()) &&
+             atoms.size() <= 2;
   const Routing *r = routing(in.expr->ids);
   if (!all || !r || (atoms.size() == 1) != (r->k == 1))
     return std::nullopt;
