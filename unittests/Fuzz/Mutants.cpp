@@ -17,7 +17,7 @@
 #include "llvm/Support/raw_ostream.h"
 
 #include <chrono>
-#include <cstdio>
+#include <sys/resource.h>
 
 using namespace moec;
 using llvm::StringRef;
@@ -87,6 +87,10 @@ void judge(llvm::Error error, unsigned number, Counts &counts) {
 
 int main(int argc, char **argv) {
   llvm::sys::PrintStackTraceOnErrorSignal(argv[0]);
+  rlimit memory{};
+  getrlimit(RLIMIT_AS, &memory);
+  memory.rlim_cur = rlim_t(6) << 30; // a mutant that wants more ends the run
+  setrlimit(RLIMIT_AS, &memory);
   unsigned seed = 0, count = 0, seconds = 0, first = 0;
   if (argc < 5 || StringRef(argv[2]).getAsInteger(10, seed) ||
       StringRef(argv[3]).getAsInteger(10, count) || StringRef(argv[4]).getAsInteger(10, seconds) ||

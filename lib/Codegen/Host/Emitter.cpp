@@ -4,6 +4,7 @@
 #include "mlir/IR/Diagnostics.h"
 #include "llvm/IR/Constants.h"
 #include "llvm/IR/MDBuilder.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace moec::host;
 using llvm::Value;
@@ -234,7 +235,39 @@ Value *Emitter::stackSlot(llvm::Type *type, uint64_t count) {
   return entry.CreateAlloca(type, entry.getInt64(count));
 }
 
+// Sizes that come from data may be negative, or so large that their product wraps: too small a buffer
+// would be asked for.
+void Emitter::checkSize(DType type, llvm::ArrayRef<Value *> dims) {
+  constexpr uint64_t kMostBytes = uint64_t(1) << 47; // what an address space holds
+  uint64_t fixed = byteSize(type);
+  llvm::SmallVector<Value *> open;
+  for (Value *d : dims)
+    if (auto k = known(d))
+      fixed = llvm::SaturatingMultiply(fixed, static_cast<uint64_t>(*k));
+    else
+      open.push_back(d);
+  if (open.empty() || fixed == 0)
+    return;
+  Value *most = i64(static_cast<int64_t>(kMostBytes / fixed)), *total = nullptr, *fits = nullptr;
+  auto require = [&](Value *condition) {
+    fits = fits ? b.CreateAnd(fits, condition) : condition;
+  };
+  for (Value *d : open) {
+    require(b.CreateICmpULE(d, most));
+    if (!total) {
+      total = d;
+      continue;
+    }
+    Value *both = b.CreateBinaryIntrinsic(llvm::Intrinsic::umul_with_overflow, total, d);
+    total = b.CreateExtractValue(both, 0);
+    require(b.CreateNot(b.CreateExtractValue(both, 1)));
+    require(b.CreateICmpULE(total, most));
+  }
+  check(fits, "a tensor of negative or impossible size");
+}
+
 Tensor Emitter::allocate(DType type, Values dims) {
+  checkSize(type, dims);
   Tensor t;
   t.dtype = t.storage = type;
   t.strides = rowMajor(dims);

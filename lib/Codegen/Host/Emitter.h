@@ -6,6 +6,7 @@
 #include "mlir/IR/Value.h"
 #include "moec/Codegen/Host/Host.h"
 #include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/Support/Error.h"
 #include <functional>
@@ -36,6 +37,7 @@ public:
   llvm::StringMap<mlir::Value> binds;                            ///< weights by name
   llvm::StringMap<mlir::Operation *> banks;                      ///< moe.bank by name
   unsigned depth = 0; ///< of open Scopes
+  llvm::DenseSet<llvm::Value *> joinedIntegers; ///< elements of tensors: as a size they may be 0 or -1
 
   /// Lowers a region of one block at the builder's place; the operands of its terminator. Set by
   /// the walk.
@@ -62,6 +64,8 @@ public:
   llvm::Value *product(llvm::ArrayRef<llvm::Value *> values);
 
   // Run-time facts.
+  /// Fails when a tensor of that size cannot be.
+  void checkSize(DType type, llvm::ArrayRef<llvm::Value *> dims);
   void check(llvm::Value *condition, const llvm::Twine &message); ///< i1
   /// Fails at run time unless x == y; returns the one that is a constant, if any.
   llvm::Value *checkEqual(llvm::Value *x, llvm::Value *y, const llvm::Twine &message);

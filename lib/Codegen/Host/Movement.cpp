@@ -126,8 +126,11 @@ static mlir::LogicalResult split(Emitter &e, mlir::Operation *op, Tensors &args,
       return e.error("split sizes that do not match the outputs");
     sizes = *given;
     Value *sum = e.i64(0);
-    for (Value *v : sizes)
+    for (Value *v : sizes) {
+      if (!known(v)) // unsigned: neither negative nor too large for the sum
+        e.check(e.b.CreateICmpULE(v, dim), "a split size is negative or too large");
       sum = e.add(sum, v);
+    }
     e.checkEqual(sum, dim, "the split sizes do not add up to the dimension");
   } else {
     auto count = e.i64(static_cast<int64_t>(parts));

@@ -82,7 +82,8 @@ bool Analysis::topk(Operation *op) {
   bool last = axis == -1 || axis == type.getRank() - 1;
   int64_t experts = type.getShape().back();
   auto elements = dyn_cast<FloatType>(type.getElementType());
-  if (!last || intAttr(op, "largest", 1) != 1 || experts < 1 || !elements)
+  if (!last || intAttr(op, "largest", 1) != 1 || experts < 1 ||
+      experts > 65536 || !elements)
     return false;
   Routing r;
   r.topk = op;

@@ -55,6 +55,12 @@ def _(folder):
                         weights=[ints("r", 2**40, 2**40)]))
 
 
+@legal("70d", "TopK over an axis of 2^33", verify=None)
+def _(folder):
+    save(folder, [node("TopK", ["x", "k"], ["y", ""], "one")], [value("x", "n", 2**33)], [value("y", "n", 2)],
+         [ints("k", 2)])
+
+
 @bad(71, "huge weight without data", INPUT, W, "no data")
 def _(folder):
     def change(w):
