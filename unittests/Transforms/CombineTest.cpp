@@ -172,6 +172,59 @@ TEST(Combine, PickedByWhere) {
   });
 }
 
+// For each slot the matrices of its expert.
+TEST(Combine, GatheredSlotBySlot) {
+  eachSeed(1, [](Graph &m) {
+    int64_t k = m.g.between(2, m.experts);
+    auto top = m.topk(m.softmax(m.logits()), k);
+    Typed sum;
+    for (int64_t j = 0; j < k; ++j) {
+      Typed id = m.g.one("Gather", {top[1], m.g.scalar(j)}, typed({-1}, "i64"), "axis = 1 : i64");
+      auto product = [&](Typed rows, Typed stack, int64_t n, int64_t in) {
+        Typed w = m.g.one("Gather", {stack, id}, typed({-1, n, in}), "axis = 0 : i64");
+        Typed y = m.g.one("MatMul", {w, m.unsqueeze(rows, 2, typed({-1, in, 1}))},
+                          typed({-1, n, 1}));
+        return m.g.one("Squeeze", {y, m.g.ints({2})}, typed({-1, n}));
+      };
+      Typed h = product(m.x, m.up, m.inter, m.hidden);
+      h = product(m.g.one("Relu", {h}, h.type), m.down, m.hidden, m.inter);
+      Typed y = m.g.one("Mul", {h, m.column(top[0], j)}, m.x.type);
+      sum = j == 0 ? y : m.g.one("Add", {sum, y}, m.x.type);
+    }
+    return std::vector<Typed>{sum};
+  });
+}
+
+// The weight multiplies in front of the last layer; terms are summed by Sum, or
+// stand side by side.
+TEST(Combine, WeightsBeforeTheLastLayer) {
+  eachSeed(1, [](Graph &m) {
+    int64_t k = m.g.between(1, m.experts), how = m.g.between(0, 2);
+    auto top = m.topk(m.softmax(m.logits()), k);
+    std::vector<Typed> terms;
+    for (int64_t e = 0; e < m.experts; ++e) {
+      Typed hit = m.g.one("Equal", {top[1], m.g.scalar(e)}, typed({-1, k}, "i1"));
+      Typed w = m.g.one("Where", {hit, top[0], m.g.number(0)}, top[0].type);
+      w = m.g.one("ReduceSum", {w, m.g.ints({-1})}, typed({-1, 1}), kKeep);
+      Typed h = m.linear(m.x, m.matrix(m.up, e, m.inter, m.hidden), m.inter);
+      h = m.g.one("Mul", {m.g.one("Relu", {h}, h.type), w}, h.type);
+      terms.push_back(m.linear(h, m.matrix(m.down, e, m.hidden, m.inter), m.hidden));
+    }
+    if (how == 0)
+      return std::vector<Typed>{m.g.one("Sum", terms, m.x.type)};
+    if (how == 1) {
+      Typed sum = m.zeros();
+      for (const Typed &term : terms)
+        sum = m.g.one("Add", {sum, term}, m.x.type);
+      return std::vector<Typed>{sum};
+    }
+    for (Typed &term : terms)
+      term = m.unsqueeze(term, 0, typed({1, -1, m.hidden}));
+    Typed all = m.g.one("Concat", terms, typed({m.experts, -1, m.hidden}), "axis = 0 : i64");
+    return std::vector<Typed>{m.g.one("ReduceSum", {all, m.g.ints({0})}, m.x.type, kDrop)};
+  });
+}
+
 // Slots sorted by expert, cut by Split, and added to their tokens.
 TEST(Combine, SortedSlotsCutBySplit) {
   eachSeed(1, [](Graph &m) {

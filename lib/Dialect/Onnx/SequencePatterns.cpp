@@ -116,8 +116,11 @@ struct SplitKnown : OpRewritePattern<SplitToSequenceOp> {
   static std::optional<SmallVector<int64_t>> sizes(SplitToSequenceOp op, int64_t dim) {
     Value split = op->getOperand(1);
     auto type = dyn_cast<RankedTensorType>(split.getType());
-    auto given = isAbsent(split) ? SmallVector<int64_t>{1}
-                                 : integers(split).value_or(SmallVector<int64_t>());
+    // How many parts there are is known, how long they are need not be.
+    SmallVector<int64_t> open;
+    if (type && type.getRank() == 1 && type.hasStaticShape())
+      open.assign(type.getDimSize(0), ShapedType::kDynamic);
+    auto given = isAbsent(split) ? SmallVector<int64_t>{1} : integers(split).value_or(open);
     if (given.empty() || (!isAbsent(split) && !type))
       return std::nullopt;
     if (type && type.getRank() == 1)
@@ -147,7 +150,9 @@ struct SplitKnown : OpRewritePattern<SplitToSequenceOp> {
       shape[axis] = size;
       types.push_back(type.clone(shape));
     }
-    SmallVector<Value> operands = {x, constant(rewriter, loc, *parts, false)};
+    bool known = llvm::none_of(*parts, ShapedType::isDynamic);
+    SmallVector<Value> operands = {x, known ? constant(rewriter, loc, *parts, false)
+                                            : op->getOperand(1)};
     SmallVector<Value> values(
         SplitOp::create(rewriter, loc, types, operands,
                         rewriter.getNamedAttr("axis", rewriter.getI64IntegerAttr(axis)))

@@ -17,6 +17,38 @@ void factors(Expr *e, SmallVectorImpl<Expr *> &out) {
   out.push_back(e);
 }
 
+// A weight in front of an expert's last layer, which has no bias, weighs its
+// result: (w h) W = w (h W).
+void pullWeights(Analysis &analysis, SmallVectorImpl<Expr *> &product) {
+  for (size_t i = 0, n = product.size(); i < n; ++i) {
+    if (product[i]->kind != Expr::Linear)
+      continue;
+    SmallVector<Expr *> inner;
+    factors(product[i]->a, inner);
+    auto weighs = [](const Expr *f) {
+      return f->kind == Expr::Masked || f->kind == Expr::Column;
+    };
+    if (llvm::count_if(inner, weighs) != 1 || inner.size() < 2)
+      continue;
+    Expr *out = analysis.make(Expr::Linear), *rest = nullptr;
+    *out = *product[i];
+    out->origin = Value();
+    out->ids = Value();
+    for (Expr *f : inner) {
+      if (weighs(f)) {
+        product.push_back(f);
+        continue;
+      }
+      Expr *both = rest ? analysis.withChildren(Expr::Binary, rest, f) : f;
+      if (rest)
+        both->name = "Mul";
+      rest = both;
+    }
+    out->a = rest;
+    product[i] = out;
+  }
+}
+
 } // namespace
 
 // The same for a result that no expression describes, a convolution's for
@@ -59,14 +91,41 @@ std::optional<Term> Analysis::asLeafTerm(Expr *expr, Operation *op, Value &ids) 
 }
 
 // What one expert adds to every token: its result times its masked weight.
+// With one slot for each token its mask needs no sum: the mask among factors.
+Expr *Analysis::onlySlotMask(Expr *expr, ArrayRef<Expr *> factors) {
+  const Routing *r = routing(expr->ids);
+  Expr *mask = nullptr;
+  if (r && r->k == 1 && !r->dense)
+    for (Expr *f : factors)
+      if (indicated(f) >= 0) {
+        if (mask)
+          return nullptr;
+        mask = f;
+      }
+  return mask;
+}
+
 std::optional<Term> Analysis::asTerm(Expr *expr, Operation *op, Value &ids) {
   if (!expr->expertLinear)
     return asLeafTerm(expr, op, ids);
   SmallVector<Expr *> product;
   factors(expr, product);
+  pullWeights(*this, product);
   Term term{-1, nullptr, nullptr, op};
-  Expr *column = nullptr;
+  Expr *column = nullptr, *mask = onlySlotMask(expr, product);
   for (Expr *f : product) {
+    if (mask && !f->expertLinear) {
+      term.expert = indicated(mask);
+      Expr *factor = f == mask ? splat(1) : f;
+      bool both = term.weight && term.weight->kind != Expr::Splat && f != mask;
+      if (both) {
+        factor = withChildren(Expr::Binary, term.weight, f);
+        factor->name = "Mul";
+      }
+      if (!term.weight || f != mask)
+        term.weight = factor;
+      continue;
+    }
     if ((f->kind == Expr::Masked || f->kind == Expr::Column) && !term.weight) {
       term.expert = f->expert;
       term.weight = f->kind == Expr::Column ? f->a : f->b;
