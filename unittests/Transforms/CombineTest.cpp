@@ -41,7 +41,9 @@ struct Graph {
     h = g.one("Relu", {h}, h.type);
     return linear(h, matrix(down, e, hidden, inter), hidden);
   }
-  Typed logits() { return g.one("MatMul", {x, g.weight({hidden, experts}, 2)}, typed({-1, experts})); }
+  Typed logits() {
+    return g.one("MatMul", {x, g.weight({hidden, experts}, 2)}, typed({-1, experts}));
+  }
   Typed softmax(Typed z) { return g.one("Softmax", {z}, z.type, "axis = -1 : i64"); }
   Typed zeros() {
     Typed shape = g.one("Shape", {x}, typed({2}, "i64"), "start = 0 : i64");
@@ -122,8 +124,8 @@ TEST(Combine, HitsByPositiveWeights) {
                             typed({-1, 1}, "i64"), "perm = array<i64: 1, 0>");
       Typed rows = m.g.one("GatherND", {m.x, found}, m.x.type, "batch_dims = 0 : i64");
       Typed weight = m.g.one("GatherND", {mine, found}, typed({-1}), "batch_dims = 0 : i64");
-      Typed y = m.g.one("Mul", {m.expert(rows, e), m.unsqueeze(weight, -1, typed({-1, 1}))},
-                        m.x.type);
+      Typed y =
+          m.g.one("Mul", {m.expert(rows, e), m.unsqueeze(weight, -1, typed({-1, 1}))}, m.x.type);
       sum = m.g.one("ScatterND", {sum, found, y}, m.x.type, "reduction = \"add\"");
     }
     return std::vector<Typed>{sum};
@@ -182,8 +184,8 @@ TEST(Combine, GatheredSlotBySlot) {
       Typed id = m.g.one("Gather", {top[1], m.g.scalar(j)}, typed({-1}, "i64"), "axis = 1 : i64");
       auto product = [&](Typed rows, Typed stack, int64_t n, int64_t in) {
         Typed w = m.g.one("Gather", {stack, id}, typed({-1, n, in}), "axis = 0 : i64");
-        Typed y = m.g.one("MatMul", {w, m.unsqueeze(rows, 2, typed({-1, in, 1}))},
-                          typed({-1, n, 1}));
+        Typed y =
+            m.g.one("MatMul", {w, m.unsqueeze(rows, 2, typed({-1, in, 1}))}, typed({-1, n, 1}));
         return m.g.one("Squeeze", {y, m.g.ints({2})}, typed({-1, n}));
       };
       Typed h = product(m.x, m.up, m.inter, m.hidden);
@@ -238,7 +240,8 @@ TEST(Combine, SortedSlotsCutBySplit) {
     Typed hot = m.g.one("OneHot", {flat, m.g.scalar(m.experts), m.g.ints({0, 1})},
                         typed({-1, m.experts}, "i64"), "axis = -1 : i64");
     Typed counts = m.g.one("ReduceSum", {hot, m.g.ints({0})}, typed({m.experts}, "i64"), kDrop);
-    Typed token = m.unsqueeze(m.g.one("Div", {perm, m.g.scalar(k)}, i64), -1, typed({-1, 1}, "i64"));
+    Typed token =
+        m.unsqueeze(m.g.one("Div", {perm, m.g.scalar(k)}, i64), -1, typed({-1, 1}, "i64"));
     Typed rows = m.g.one("GatherND", {m.x, token}, m.x.type, "batch_dims = 0 : i64");
     auto parts = m.g.op("Split", {rows, counts}, std::vector<std::string>(m.experts, m.x.type),
                         "axis = 0 : i64");
@@ -261,12 +264,13 @@ struct Capacity : Graph {
   std::string scores(const char *element = "f32") { return typed({-1, experts}, element); }
   Typed cast(Typed v, const std::string &type) { return g.one("Cast", {v}, type, "to = 1 : i64"); }
   Typed choice(Typed ids) {
-    return cast(g.one("OneHot", {ids, g.scalar(experts), g.ints({0, 1})}, scores("i64"),
-                      "axis = -1 : i64"),
-                scores());
+    return cast(
+        g.one("OneHot", {ids, g.scalar(experts), g.ints({0, 1})}, scores("i64"), "axis = -1 : i64"),
+        scores());
   }
   Typed ranks(Typed mask) {
-    Typed sum = g.one("CumSum", {mask, g.scalar(0)}, scores(), "exclusive = 0 : i64, reverse = 0 : i64");
+    Typed sum =
+        g.one("CumSum", {mask, g.scalar(0)}, scores(), "exclusive = 0 : i64, reverse = 0 : i64");
     return g.one("Sub", {sum, g.number(1)}, scores());
   }
   Typed keep(Typed mask, Typed rank) {
@@ -278,8 +282,8 @@ struct Capacity : Graph {
   Typed dispatch(Typed weights, Typed rank, Typed kept) {
     Typed place = sumOver(g.one("Mul", {rank, kept}, scores()));
     place = g.one("Cast", {place}, typed({-1}, "i64"), "to = 7 : i64");
-    Typed hot = g.one("OneHot", {place, g.scalar(places), g.ints({0, 1})}, typed({-1, places}, "i64"),
-                      "axis = -1 : i64");
+    Typed hot = g.one("OneHot", {place, g.scalar(places), g.ints({0, 1})},
+                      typed({-1, places}, "i64"), "axis = -1 : i64");
     hot = unsqueeze(cast(hot, typed({-1, places})), 1, typed({-1, 1, places}));
     return g.one("Mul", {unsqueeze(weights, -1, typed({-1, experts, 1})), hot},
                  typed({-1, experts, places}));
@@ -287,8 +291,8 @@ struct Capacity : Graph {
   Typed combined(Typed d) {
     std::string type = typed({-1, experts, places});
     Typed some = cast(g.one("Greater", {d, g.number(0)}, typed({-1, experts, places}, "i1")), type);
-    Typed buckets = g.one("Einsum", {some, x}, typed({experts, places, hidden}),
-                          "equation = \"sec,sm->ecm\"");
+    Typed buckets =
+        g.one("Einsum", {some, x}, typed({experts, places, hidden}), "equation = \"sec,sm->ecm\"");
     Typed h = g.one("Einsum", {buckets, up}, typed({experts, places, inter}),
                     "equation = \"ecm,efm->ecf\"");
     h = g.one("Relu", {h}, h.type);
@@ -309,14 +313,16 @@ TEST(Combine, Capacities) {
     Typed weight = m.unsqueeze(m.sumOver(m.g.one("Mul", {p, kept}, p.type)), -1, typed({-1, 1}));
     Typed d = m.dispatch(m.g.one("Mul", {weight, kept}, p.type), rank, kept);
     if (m.g.coin()) { // second choices stand behind the first
-      Typed rest = m.g.one("Where", {m.g.one("Cast", {first}, m.scores("i1"), "to = 9 : i64"),
-                                     m.g.number(-1), p}, p.type);
+      Typed rest = m.g.one(
+          "Where", {m.g.one("Cast", {first}, m.scores("i1"), "to = 9 : i64"), m.g.number(-1), p},
+          p.type);
       Typed second = m.choice(m.g.one("ArgMax", {rest}, ids, best));
       Typed count = m.g.one("ReduceSum", {first, m.g.ints({0})}, typed({1, m.experts}), kKeep);
       rank = m.g.one("Add", {m.ranks(second), count}, p.type);
       kept = m.keep(second, rank);
       weight = m.unsqueeze(m.sumOver(m.g.one("Mul", {p, kept}, p.type)), -1, typed({-1, 1}));
-      d = m.g.one("Add", {d, m.dispatch(m.g.one("Mul", {weight, kept}, p.type), rank, kept)}, d.type);
+      d = m.g.one("Add", {d, m.dispatch(m.g.one("Mul", {weight, kept}, p.type), rank, kept)},
+                  d.type);
     }
     m.check({m.combined(d)}, 1, 12);
     if (HasFailure())

@@ -63,15 +63,13 @@ std::optional<Support> supportOf(Expr *e) {
   return s.root ? std::optional(s) : std::nullopt;
 }
 
-bool isCapacityKind(const Expr *e) {
-  return e->kind >= Expr::Rank && e->kind <= Expr::PlaceSum;
-}
+bool isCapacityKind(const Expr *e) { return e->kind >= Expr::Rank && e->kind <= Expr::PlaceSum; }
 
 // A choice of at most one expert for each token, along [tokens, experts].
 bool isChoice(const Fact &f) {
   Layout wide = dropUnits(f.layout);
-  return f.expr->kind == Expr::OneHot && wide.size() == 2 &&
-         isAtom(wide[0], Atom::Tok) && isAtom(wide[1], Atom::Expert);
+  return f.expr->kind == Expr::OneHot && wide.size() == 2 && isAtom(wide[0], Atom::Tok) &&
+         isAtom(wide[1], Atom::Expert);
 }
 
 bool isTokens(const Dim &dim) { return isAtom(dim, Atom::Tok); }
@@ -87,12 +85,12 @@ bool nonNegative(Value v, int depth = 0) {
   StringRef n = onnxName(op);
   if (!op || depth > 24)
     return false;
-  static const llvm::StringSet<> always = {"Softmax", "Sigmoid", "Relu", "Exp", "Softplus",
-                                           "Abs", "OneHot", "Shape", "NonZero"};
+  static const llvm::StringSet<> always = {"Softmax", "Sigmoid", "Relu",  "Exp",    "Softplus",
+                                           "Abs",     "OneHot",  "Shape", "NonZero"};
   static const llvm::StringSet<> kept = {
-      "Cast", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Identity", "Flatten",
-      "Expand", "Slice", "Split", "Tile", "Gather", "GatherElements", "GatherND", "TopK",
-      "ReduceSum", "ReduceMax", "ReduceMean", "Sqrt", "CumSum"};
+      "Cast",   "Unsqueeze", "Squeeze",   "Reshape",    "Transpose", "Identity",       "Flatten",
+      "Expand", "Slice",     "Split",     "Tile",       "Gather",    "GatherElements", "GatherND",
+      "TopK",   "ReduceSum", "ReduceMax", "ReduceMean", "Sqrt",      "CumSum"};
   static const llvm::StringSet<> both = {"Add", "Mul", "Div", "Max", "Min", "Sum", "Pow"};
   if (always.contains(n))
     return n != "OneHot" || nonNegative(op->getOperand(2), depth + 1);
@@ -103,9 +101,8 @@ bool nonNegative(Value v, int depth = 0) {
     return true;
   if (kept.contains(n))
     return nonNegative(op->getOperand(0), depth + 1);
-  return both.contains(n) && llvm::all_of(op->getOperands(), [&](Value x) {
-           return nonNegative(x, depth + 1);
-         });
+  return both.contains(n) &&
+         llvm::all_of(op->getOperands(), [&](Value x) { return nonNegative(x, depth + 1); });
 }
 
 // All places of `later` are behind those of `first`.
@@ -131,8 +128,7 @@ Analysis::Result Analysis::runningCount(Operation *op, const Fact &in) {
 }
 
 // A choice summed over the tokens; a rank summed over the experts.
-Analysis::Result Analysis::countOrPlace(const Fact &in, const Dim &summed,
-                                        const Layout &rest) {
+Analysis::Result Analysis::countOrPlace(const Fact &in, const Dim &summed, const Layout &rest) {
   Expr *x = in.expr;
   if (isChoice(in) && isTokens(summed)) {
     Expr *e = make(Expr::Counts);
@@ -154,8 +150,7 @@ Analysis::Result Analysis::countOrPlace(const Fact &in, const Dim &summed,
 }
 
 // The place as a one-hot row.
-Analysis::Result Analysis::placeHot(const Fact &place, int64_t places,
-                                    Layout layout) {
+Analysis::Result Analysis::placeHot(const Fact &place, int64_t places, Layout layout) {
   if (place.expr->kind != Expr::Place || places < 1)
     return std::nullopt;
   Expr *e = make(Expr::PlaceHot);
@@ -166,8 +161,7 @@ Analysis::Result Analysis::placeHot(const Fact &place, int64_t places,
 }
 
 // [tokens, experts] weights times [tokens, places].
-Analysis::Result Analysis::dispatchOf(const Fact &weights, const Fact &hot,
-                                      const Layout &layout) {
+Analysis::Result Analysis::dispatchOf(const Fact &weights, const Fact &hot, const Layout &layout) {
   Expr *place = hot.expr->a;
   auto support = supportOf(weights.expr);
   Layout wide = dropUnits(layout);
@@ -179,13 +173,11 @@ Analysis::Result Analysis::dispatchOf(const Fact &weights, const Fact &hot,
   SmallVector<Expr *> kept;
   factorsOf(place->b, kept);
   for (Expr *f : kept)
-    if (f != support->root &&
-        llvm::none_of(support->factors, [&](Expr *g) { return same(f, g); }))
+    if (f != support->root && llvm::none_of(support->factors, [&](Expr *g) { return same(f, g); }))
       return std::nullopt;
   // A place that was limited is not one that is dropped.
   if (place->size != std::numeric_limits<int64_t>::max() &&
-      (!support->limit || !place->args.empty() ||
-       *support->limit + place->offset > place->size))
+      (!support->limit || !place->args.empty() || *support->limit + place->offset > place->size))
     return std::nullopt;
   Expr *e = make(Expr::Dispatch);
   e->ids = weights.expr->ids;
@@ -193,8 +185,7 @@ Analysis::Result Analysis::dispatchOf(const Fact &weights, const Fact &hot,
   return Fact{e, layout};
 }
 
-Analysis::Result Analysis::joinDispatches(const Fact &a, const Fact &b,
-                                          const Layout &layout) {
+Analysis::Result Analysis::joinDispatches(const Fact &a, const Fact &b, const Layout &layout) {
   for (const Placing &p : a.expr->places)
     for (const Placing &q : b.expr->places)
       if (!behind(p.place, q.place) && !behind(q.place, p.place))
@@ -245,8 +236,7 @@ Analysis::Result Analysis::capacity(StringRef n, const Fact &a, const Fact &b,
       bool less = n == "Less" || n == "LessOrEqual";
       if (x->kind == Expr::Rank && number && !flip && less && x->args.empty()) {
         Expr *e = like(Expr::Below);
-        e->size = static_cast<int64_t>(n == "Less" ? std::ceil(c) - 1 : std::floor(c)) -
-                  x->offset;
+        e->size = static_cast<int64_t>(n == "Less" ? std::ceil(c) - 1 : std::floor(c)) - x->offset;
         return Fact{e, f.layout};
       }
     }
@@ -280,10 +270,10 @@ std::optional<Analysis::Result> Analysis::placeFacts(StringRef n, const Fact &a,
   const Expr *x = a.expr, *y = b.expr;
   for (bool flip : {false, true}) {
     const Fact &place = flip ? b : a, &other = flip ? a : b;
-    auto numbers = n == "Equal" && place.expr->kind == Expr::Place &&
-                           other.expr->kind == Expr::Weight
-                       ? constNumbers(other.expr->origin)
-                       : std::nullopt;
+    auto numbers =
+        n == "Equal" && place.expr->kind == Expr::Place && other.expr->kind == Expr::Weight
+            ? constNumbers(other.expr->origin)
+            : std::nullopt;
     bool inOrder = numbers && layout.back().size() == 1 &&
                    (place.layout.empty() || place.layout.back().empty());
     for (size_t i = 0; inOrder && i < numbers->size(); ++i)
@@ -292,8 +282,8 @@ std::optional<Analysis::Result> Analysis::placeFacts(StringRef n, const Fact &a,
       return placeHot(place, static_cast<int64_t>(numbers->size()), layout);
   }
   // Of a one-hot row whether its element is 1.
-  if (n == "Greater" && x->kind == Expr::OneHot && y->kind == Expr::Splat &&
-      y->nums[0] >= 0 && y->nums[0] < 1)
+  if (n == "Greater" && x->kind == Expr::OneHot && y->kind == Expr::Splat && y->nums[0] >= 0 &&
+      y->nums[0] < 1)
     return Result(a);
   if (Result places = capacity(n, a, b, layout))
     return places;
@@ -333,17 +323,16 @@ Analysis::Result Analysis::bucketsOf(const Fact &a, const Fact &b) {
 
 // The experts' results back at their tokens: [tokens, experts * places] x
 // [experts * places, H].
-Analysis::Result Analysis::combineBuckets(Operation *op, const Fact &a,
-                                          const Fact &b) {
+Analysis::Result Analysis::combineBuckets(Operation *op, const Fact &a, const Fact &b) {
   Expr *d = a.expr;
   size_t n = b.layout.size(), m = a.layout.size();
-  if (d->kind != Expr::Dispatch || !b.expr->expertLinear || b.expr->ids || n < 2 ||
-      m < 2 || !isTokens(a.layout[m - 2]))
+  if (d->kind != Expr::Dispatch || !b.expr->expertLinear || b.expr->ids || n < 2 || m < 2 ||
+      !isTokens(a.layout[m - 2]))
     return std::nullopt;
   const Dim &from = a.layout[m - 1], &to = b.layout[n - 2];
   if (from.size() != 2 || to.size() != 2 || from[0].kind != Atom::Expert ||
-      from[1].kind != Atom::Any || to[0].kind != Atom::Expert ||
-      to[1].kind != Atom::Bucket || from[1].size != to[1].size)
+      from[1].kind != Atom::Any || to[0].kind != Atom::Expert || to[1].kind != Atom::Bucket ||
+      from[1].size != to[1].size)
     return std::nullopt;
   // The places that the tokens were brought to.
   Expr *brought = get(to[1].ids).expr;

@@ -14,8 +14,7 @@ static const char *strangeChoice(Value weights, Operation *&at) {
   for (size_t i = 0; i < todo.size() && i < 24; ++i) {
     Operation *op = todo[i].getDefiningOp();
     StringRef n = onnxName(op);
-    if (n.empty() || n == "MatMul" || n == "Gemm" || n == "Conv" ||
-        n == "Constant" || n == "Shape")
+    if (n.empty() || n == "MatMul" || n == "Gemm" || n == "Conv" || n == "Constant" || n == "Shape")
       continue;
     if (n != "TopK") {
       todo.append(op->operand_begin(), op->operand_end());
@@ -26,8 +25,7 @@ static const char *strangeChoice(Value weights, Operation *&at) {
     int64_t axis = intAttr(op, "axis", -1);
     if (type && axis != -1 && axis != type.getRank() - 1)
       return "the top-k chooses tokens, not experts";
-    return evalInt(op->getOperand(1)) ? nullptr
-                                      : "the top-k count is not a constant";
+    return evalInt(op->getOperand(1)) ? nullptr : "the top-k count is not a constant";
   }
   return nullptr;
 }
@@ -98,9 +96,7 @@ bool isTokenTensor(const Expr *e, const Layout &layout, int64_t n) {
 
 // The routing of dense weights `leaf`, null when the value routes otherwise.
 Value Analysis::denseRouting(Expr *leaf, int64_t experts) {
-  Value key = leaf && isTokenTensor(leaf, leaf->originLayout, experts)
-                  ? leaf->origin
-                  : Value();
+  Value key = leaf && isTokenTensor(leaf, leaf->originLayout, experts) ? leaf->origin : Value();
   auto type = ranked(key);
   if (!type || !type.getElementType().isIntOrFloat() || type.getShape().empty() ||
       type.getShape().back() != experts)
@@ -129,18 +125,15 @@ Value Analysis::denseRouting(Expr *leaf, int64_t experts) {
 }
 
 // A tensor's features beside the experts of `body`: then they are weights.
-std::optional<Fact> Analysis::acrossExperts(const Fact &weights,
-                                            const Fact &body) {
+std::optional<Fact> Analysis::acrossExperts(const Fact &weights, const Fact &body) {
   auto onExperts = [](const Dim &dim) { return isAtom(dim, Atom::Expert); };
-  if (!body.expr->expertLinear || body.expr->ids ||
-      !llvm::any_of(body.layout, onExperts))
+  if (!body.expr->expertLinear || body.expr->ids || !llvm::any_of(body.layout, onExperts))
     return std::nullopt;
   Fact out = weights;
   int64_t experts = 0;
   for (size_t i = 1; i <= weights.layout.size(); ++i) {
     Dim &dim = out.layout[out.layout.size() - i];
-    if (dim.empty() || isAtom(dim, Atom::Tok) ||
-        (dim.size() == 1 && dim[0].kind == Atom::Tok))
+    if (dim.empty() || isAtom(dim, Atom::Tok) || (dim.size() == 1 && dim[0].kind == Atom::Tok))
       continue;
     bool beside = i <= body.layout.size() && dim.size() == 1 && !dim[0].copies &&
                   (dim[0].kind == Atom::Any || dim[0].kind == Atom::Expert) &&
@@ -164,11 +157,9 @@ std::optional<Fact> Analysis::acrossExperts(const Fact &weights,
 
 // A sum over experts or slots written as a product: weights [.., 1, n] before
 // results [.., n, H].
-Analysis::Result Analysis::weightedSum(Operation *op, const Fact &a,
-                                       const Fact &b) {
+Analysis::Result Analysis::weightedSum(Operation *op, const Fact &a, const Fact &b) {
   size_t n = a.layout.size();
-  if (n < 2 || b.layout.size() != n || !b.expr->expertLinear ||
-      !a.layout[n - 2].empty())
+  if (n < 2 || b.layout.size() != n || !b.expr->expertLinear || !a.layout[n - 2].empty())
     return std::nullopt;
   const Dim &summed = b.layout[n - 2];
   bool slots = isAtom(summed, Atom::Slot), experts = isAtom(summed, Atom::Expert);
@@ -179,9 +170,8 @@ Analysis::Result Analysis::weightedSum(Operation *op, const Fact &a,
   // Weights of whole sequences [B, experts] beside tokens [B, S].
   bool sequences = false;
   for (size_t i = 0; i + 2 < n; ++i)
-    if (b.layout[i].size() == 1 && b.layout[i][0].kind == Atom::Tok &&
-        b.layout[i][0].parts == 2 && b.layout[i][0].part == 0 &&
-        isAtom(turned.layout[i], Atom::Tok)) {
+    if (b.layout[i].size() == 1 && b.layout[i][0].kind == Atom::Tok && b.layout[i][0].parts == 2 &&
+        b.layout[i][0].part == 0 && isAtom(turned.layout[i], Atom::Tok)) {
       turned.layout[i] = b.layout[i];
       sequences = true;
     }

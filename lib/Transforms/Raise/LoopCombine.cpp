@@ -20,8 +20,7 @@ std::optional<int64_t> constantCount(Value v) {
   if (isOnnx(op, "Cast") || isOnnx(op, "Identity") || isOnnx(op, "Squeeze") ||
       isOnnx(op, "Reshape"))
     return constantCount(op->getOperand(0));
-  bool all = isOnnx(op, "ReduceSum") &&
-             (op->getNumOperands() < 2 || isAbsent(op->getOperand(1))) &&
+  bool all = isOnnx(op, "ReduceSum") && (op->getNumOperands() < 2 || isAbsent(op->getOperand(1))) &&
              intAttr(op, "noop_with_empty_axes", 0) == 0;
   auto numbers = all ? constNumbers(op->getOperand(0)) : std::nullopt;
   if (!numbers)
@@ -46,9 +45,7 @@ bool isTrue(Value v) {
   return false;
 }
 
-Block *only(Region &region) {
-  return region.hasOneBlock() ? &region.front() : nullptr;
-}
+Block *only(Region &region) { return region.hasOneBlock() ? &region.front() : nullptr; }
 
 } // namespace
 
@@ -62,11 +59,10 @@ bool Analysis::loop(Operation *op) {
   auto count = constantCount(op->getOperand(0));
   bool always = isAbsent(op->getOperand(1)) || isTrue(op->getOperand(1));
   bool goesOn = yield->getNumOperands() > carried &&
-                (isTrue(yield->getOperand(0)) ||
-                 yield->getOperand(0) == body->getArgument(1));
+                (isTrue(yield->getOperand(0)) || yield->getOperand(0) == body->getArgument(1));
   int64_t length = std::distance(body->begin(), body->end());
-  if (!count || *count < 1 || !always || !goesOn ||
-      *count > kMaxSteps / length || op->getNumResults() < carried)
+  if (!count || *count < 1 || !always || !goesOn || *count > kMaxSteps / length ||
+      op->getNumResults() < carried)
     return false;
   std::vector<Fact> state;
   for (unsigned i = 0; i < carried; ++i)
@@ -109,8 +105,7 @@ bool Analysis::loop(Operation *op) {
 
 // What an If gives whose branch with an expert is taken when somebody chose it:
 // without a choice the expert adds zero.
-std::optional<Fact> Analysis::guarded(Operation *op, const Expr *cond,
-                                      const Fact &chosen,
+std::optional<Fact> Analysis::guarded(Operation *op, const Expr *cond, const Fact &chosen,
                                       const Fact &otherwise) {
   const Expr *sum = chosen.expr, *kept = otherwise.expr;
   if (chosen.expr == otherwise.expr)
@@ -123,19 +118,17 @@ std::optional<Fact> Analysis::guarded(Operation *op, const Expr *cond,
     first->terms.push_back(*term);
     sum = first;
   }
-  if (sum->kind != Expr::Terms || sum->apart || sum->ids != cond->ids ||
-      sum->terms.empty())
+  if (sum->kind != Expr::Terms || sum->apart || sum->ids != cond->ids || sum->terms.empty())
     return std::nullopt;
   size_t before = kept->kind == Expr::Terms ? kept->terms.size() : 0;
   const Expr *base = kept->kind == Expr::Terms ? kept->a : zero ? nullptr : kept;
-  bool grows = sum->terms.size() == before + 1 && sum->a == base &&
-               sum->terms.back().expert == cond->expert;
+  bool grows =
+      sum->terms.size() == before + 1 && sum->a == base && sum->terms.back().expert == cond->expert;
   for (size_t i = 0; grows && i < before; ++i)
-    grows = sum->terms[i].expert == kept->terms[i].expert &&
-            sum->terms[i].body == kept->terms[i].body;
+    grows =
+        sum->terms[i].expert == kept->terms[i].expert && sum->terms[i].body == kept->terms[i].body;
   if (!grows) {
-    fail(op, cond->ids,
-         "the branches of an If differ in more than the guarded expert", true);
+    fail(op, cond->ids, "the branches of an If differ in more than the guarded expert", true);
     return std::nullopt;
   }
   Expr *out = make(Expr::Terms);

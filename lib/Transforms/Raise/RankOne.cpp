@@ -13,12 +13,10 @@ namespace {
 // Rows [.., slot, n] of a table [experts, n].
 bool isRows(const Fact &f) {
   size_t rank = f.layout.size();
-  auto type = f.expr->kind == Expr::Gathered
-                  ? ranked(f.expr->weights.items.front().value)
-                  : RankedTensorType();
-  return type && type.getRank() == 2 && rank >= 2 &&
-         isAtom(f.layout[rank - 2], Atom::Slot) && f.layout[rank - 1].size() == 1 &&
-         f.layout[rank - 1][0].axis == 1;
+  auto type = f.expr->kind == Expr::Gathered ? ranked(f.expr->weights.items.front().value)
+                                             : RankedTensorType();
+  return type && type.getRank() == 2 && rank >= 2 && isAtom(f.layout[rank - 2], Atom::Slot) &&
+         f.layout[rank - 1].size() == 1 && f.layout[rank - 1][0].axis == 1;
 }
 
 bool tokensOnly(ArrayRef<Dim> dims) {
@@ -47,8 +45,8 @@ Analysis::Result Analysis::rankOne(Operation *op, const Fact &a, const Fact &b) 
     return ArrayRef<Dim>(f.layout).take_front(rank - 2);
   };
   // [.., slot, K] x [.., K, 1]: a neuron for each slot.
-  if (isRows(a) && b.layout[m - 1].empty() && tokensOnly(leading(b, m)) &&
-      !b.expr->ids && unifyDims(a.layout[n - 1], b.layout[m - 2])) {
+  if (isRows(a) && b.layout[m - 1].empty() && tokensOnly(leading(b, m)) && !b.expr->ids &&
+      unifyDims(a.layout[n - 1], b.layout[m - 2])) {
     auto batch = broadcast(Layout(leading(a, n)), Layout(leading(b, m)));
     if (!batch)
       return std::nullopt;

@@ -44,8 +44,7 @@ bool isWhole(const Expr *e, const Routing *r) {
 
 } // namespace
 
-Analysis::Result Analysis::pickedBy(Operation *op, const Fact &cond, const Fact &a,
-                                    const Fact &b) {
+Analysis::Result Analysis::pickedBy(Operation *op, const Fact &cond, const Fact &a, const Fact &b) {
   int expert = expertOf(cond.expr);
   const Routing *r = routing(cond.expr->ids);
   if (expert < 0 || !r || r->k != 1 || a.expr->ids ||
@@ -79,9 +78,8 @@ Analysis::Result Analysis::weighPicked(const Fact &a, const Fact &b, const Layou
     const Fact &sum = flip ? b : a, &w = flip ? a : b;
     if (!isWhole(sum.expr, routing(sum.expr->ids)) || w.expr->expertLinear ||
         (w.expr->kind != Expr::Leaf && w.expr->kind != Expr::Column) ||
-        !llvm::all_of(dropUnits(w.layout), [](const Dim &dim) {
-          return dim.size() == 1 && dim[0].kind == Atom::Tok;
-        }))
+        !llvm::all_of(dropUnits(w.layout),
+                      [](const Dim &dim) { return dim.size() == 1 && dim[0].kind == Atom::Tok; }))
       continue;
     Expr *out = make(Expr::Terms);
     *out = *sum.expr;
@@ -204,11 +202,10 @@ Analysis::Result Analysis::joinGathered(const Fact &a, const Fact &b) {
   for (const Fact *f : {&a, &b}) {
     Expr *e = f->expr;
     bool joined = e->kind == Expr::AllTerms && !e->nums.empty(); // of some slots already
-    auto slot = joined                            ? std::optional(std::pair{routing(e->ids), int64_t(0)})
+    auto slot = joined ? std::optional(std::pair{routing(e->ids), int64_t(0)})
                 : e->expertLinear && e->perSlot ? slotOf(e->ids)
                                                 : std::nullopt;
-    if (!slot || !slot->first || (all && slot->first != all) ||
-        !isTokenRows(dropUnits(f->layout)))
+    if (!slot || !slot->first || (all && slot->first != all) || !isTokenRows(dropUnits(f->layout)))
       return std::nullopt;
     all = slot->first;
     Expr *body = joined ? e->a : atSlot(*this, e, e->ids, all->ids, all->k, slot->second);

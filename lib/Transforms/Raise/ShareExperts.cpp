@@ -1,11 +1,11 @@
 // share-experts: see Passes.td.
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/OperationSupport.h"
+#include "mlir/IR/SymbolTable.h"
 #include "moec/Dialect/MoE/MoE.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "moec/Transforms/Prepare/WeightSteps.h"
 #include "moec/Transforms/Raise/Passes.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/IR/OperationSupport.h"
-#include "mlir/IR/SymbolTable.h"
 
 using namespace mlir;
 
@@ -231,10 +231,10 @@ private:
     auto type = rankedType(first.getResult());
     Value x = first.getX();
     Type element = rankedType(first.getWeights()).getElementType();
-    Value ones = b.op("Expand",
-                      {b.unsqueeze(b.scalar(element, 1), {0, 1}),
-                       b.concat({b.shape(x, 0, 1), b.ints(n)}, 0)},
-                      RankedTensorType::get({rankedType(x).getDimSize(0), n}, element));
+    Value ones = b.op(
+        "Expand",
+        {b.unsqueeze(b.scalar(element, 1), {0, 1}), b.concat({b.shape(x, 0, 1), b.ints(n)}, 0)},
+        RankedTensorType::get({rankedType(x).getDimSize(0), n}, element));
     SmallVector<int64_t> dims(type.getShape());
     dims.insert(dims.begin() + 1, n);
     OperationState state(first.getLoc(), "moe.experts");

@@ -31,8 +31,7 @@ Analysis::Result Analysis::stableKey(Operation *op) {
       continue;
     for (unsigned j : {0u, 1u}) {
       Fact ids = get(mul->getOperand(j));
-      if (!isIdentity(ids.expr) || ids.layout.size() != 1 ||
-          !isFlatSlots(ids.layout[0]) ||
+      if (!isIdentity(ids.expr) || ids.layout.size() != 1 || !isFlatSlots(ids.layout[0]) ||
           !isSlotCount(mul->getOperand(1 - j), ids.layout) ||
           !isSlotCount(range->getOperand(1), ids.layout))
         continue;
@@ -60,8 +59,7 @@ Analysis::Result Analysis::joinCounts(ArrayRef<Fact> parts) {
 }
 
 // One-hot rows of all slots, summed: how many chose each expert.
-Analysis::Result Analysis::countSlots(const Fact &in, const Layout &summed,
-                                      const Layout &rest) {
+Analysis::Result Analysis::countSlots(const Fact &in, const Layout &summed, const Layout &rest) {
   if (in.expr->kind != Expr::OneHot || dropUnits(rest).size() != 1)
     return std::nullopt;
   SmallVector<Atom, 8> atoms = flatten(summed);
@@ -88,8 +86,7 @@ bool Analysis::splitGroups(Operation *op) {
   int64_t axis = intAttr(op, "axis", 0);
   axis += axis < 0 ? static_cast<int64_t>(in.layout.size()) : 0;
   if (counts.expr->kind != Expr::Counts || axis < 0 ||
-      axis >= static_cast<int64_t>(in.layout.size()) ||
-      !isAtom(in.layout[axis], Atom::Sorted) ||
+      axis >= static_cast<int64_t>(in.layout.size()) || !isAtom(in.layout[axis], Atom::Sorted) ||
       in.layout[axis][0].ids != counts.expr->ids)
     return false;
   const Routing *r = routing(counts.expr->ids);
