@@ -25,6 +25,13 @@ def RaiseMoE : Pass<"raise-moe", "::mlir::ModuleOp"> {
     number of experts on may name no expert, or one that gives its token back.
     Weights may multiply the experts' tokens instead of their results.
 
+    Loops over a known number of experts and branches around an expert are walked
+    like the rest of the graph, with the loop's number as a constant. A mask or
+    weights that come from code nobody knows are dense weights. So are those of
+    capacities (P8), when it is proven that no two tokens share a place of an
+    expert: a token's place is the number of tokens before it with the same choice,
+    behind all that chose the expert first.
+
     The weights' renormalisation stays onnx until `fuse-gating`. The nodes
     `com.microsoft.MoE` and `QMoE` (P0) are raised directly, quantised parameters
     as weights that are dequantised when the model is linked. Where the kernels of
