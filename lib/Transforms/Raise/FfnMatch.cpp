@@ -221,14 +221,20 @@ bool matchHidden(Expr *hidden, Ffn &ffn, std::string &why) {
   Factors fs;
   double scale = 1;
   split(hidden, fs, scale);
-  // A weight in front of the last layer weighs its result.
-  if (!ffn.down.bias)
-    for (Expr *f : Factors(fs))
-      if (!f->expertLinear && f->kind != Expr::Weight && f->kind != Expr::Gathered &&
-          fs.size() > 1) {
-        take(fs, f);
-        ffn.weights.push_back(f->kind == Expr::DenseW ? f->b : f);
-      }
+  // A weight in front of the last layer weighs its result; a tensor with a value
+  // for each neuron is none.
+  auto matrix = ranked(ffn.down.linear->weights.items.front().value);
+  for (Expr *f : Factors(ffn.down.bias ? Factors() : fs)) {
+    auto type = ranked(f->origin);
+    int64_t last = type && type.getRank() > 0 ? type.getShape().back() : 1;
+    bool neurons = matrix && last > 1 && llvm::is_contained(matrix.getShape(), last) &&
+                   f->kind == Expr::Leaf;
+    if (f->expertLinear || f->kind == Expr::Weight || f->kind == Expr::Gathered || neurons ||
+        fs.size() < 2)
+      continue;
+    take(fs, f);
+    ffn.weights.push_back(f->kind == Expr::DenseW ? f->b : f);
+  }
   auto act = activation(fs, scale);
   if (fs.size() > (act ? 1u : 2u) || (!act && fs.empty())) {
     why = "the expert's body is no (gated) two-layer perceptron";
