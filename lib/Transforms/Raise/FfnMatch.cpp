@@ -223,12 +223,15 @@ bool matchHidden(Expr *hidden, Ffn &ffn, std::string &why) {
   split(hidden, fs, scale);
   // A weight in front of the last layer weighs its result; a tensor with a value
   // for each neuron is none.
-  auto matrix = ranked(ffn.down.linear->weights.items.front().value);
+  const Expr *down = ffn.down.linear;
+  auto matrix = ranked(down->weights.items.front().value);
+  int64_t rank = matrix ? matrix.getRank() : 0, inter = -1;
+  if (rank > 1 && !(rank == 2 && down->weights.kind == WeightSet::Stacked))
+    inter = matrix.getDimSize(down->nk ? rank - 1 : rank - 2);
   for (Expr *f : Factors(ffn.down.bias ? Factors() : fs)) {
     auto type = ranked(f->origin);
     int64_t last = type && type.getRank() > 0 ? type.getShape().back() : 1;
-    bool neurons = matrix && last > 1 && llvm::is_contained(matrix.getShape(), last) &&
-                   f->kind == Expr::Leaf;
+    bool neurons = last > 1 && last == inter && f->kind == Expr::Leaf;
     if (f->expertLinear || f->kind == Expr::Weight || f->kind == Expr::Gathered || neurons ||
         fs.size() < 2)
       continue;
