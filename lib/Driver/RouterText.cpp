@@ -108,6 +108,30 @@ std::string selectText(moe::SelectOp select) {
   return text + (select.getCount() ? ", k at run time" : "") + ", weights by tensor code";
 }
 
+std::string chooserText(mlir::Operation *op) {
+  if (auto route = llvm::dyn_cast<moe::RouteOp>(op))
+    return routeText(route);
+  if (auto select = llvm::dyn_cast<moe::SelectOp>(op))
+    return selectText(select);
+  return "";
+}
+
+// A router behind arithmetic on its ids.
+mlir::Operation *chooserBehind(mlir::Operation *op) {
+  llvm::SmallVector<mlir::Operation *> todo{op};
+  for (size_t i = 0; i < todo.size() && i < 16; ++i) {
+    if (!chooserText(todo[i]).empty())
+      return todo[i];
+    for (mlir::Value operand : todo[i]->getOperands()) {
+      auto type = llvm::dyn_cast<mlir::RankedTensorType>(operand.getType());
+      if (type && type.getElementType().isInteger())
+        if (mlir::Operation *def = behindViews(operand))
+          todo.push_back(def);
+    }
+  }
+  return nullptr;
+}
+
 } // namespace
 
 std::string moec::routerText(mlir::Value ids, mlir::Value weights) {
@@ -120,9 +144,17 @@ std::string moec::routerText(mlir::Value ids, mlir::Value weights) {
               : "dense, given weights";
   }
   mlir::Operation *op = behindViews(ids);
-  if (auto route = llvm::dyn_cast_or_null<moe::RouteOp>(op))
-    return routeText(route);
-  if (auto select = llvm::dyn_cast_or_null<moe::SelectOp>(op))
-    return selectText(select);
-  return op ? "ids by " + op->getName().stripDialect().str() : "given ids";
+  if (!op)
+    return "given ids";
+  std::string text = chooserText(op);
+  if (text.empty()) {
+    text = "ids by " + op->getName().stripDialect().str();
+    if (mlir::Operation *chooser = chooserBehind(op))
+      text += " (" + chooserText(chooser) + ")";
+    return text;
+  }
+  mlir::Operation *by = weights ? behindViews(weights) : nullptr;
+  if (by != op && !llvm::isa<moe::SelectOp>(op))
+    text += by ? ", weights by " + by->getName().stripDialect().str() : ", given weights";
+  return text;
 }

@@ -52,6 +52,7 @@ private:
                                               int64_t groups, int64_t groupK, bool top2);
   void finishRouting(Build &b, mlir::Operation *op, Routing routing);
   Routing routingOf(Build &b, mlir::Value ids, mlir::Value weights);
+  bool isFull(mlir::Value ids, int depth) const;
 
   // Experts.cpp
   bool experts(moe::ExpertsOp op);
@@ -91,6 +92,8 @@ private:
   mlir::Value use(Build &b, mlir::Value step, llvm::StringRef hint);
   /// Weights that were cast from a narrower type are stored in that and cast in the graph.
   void narrowWeights(mlir::Region &region);
+  /// Weights that were dequantised are stored as they were, and dequantised in the graph.
+  void quantisedWeights(mlir::Region &region);
 
   mlir::ModuleOp module;
   const ExportOptions &options;

@@ -40,8 +40,26 @@ Routing Lowering::routingOf(Build &b, Value ids, Value weights) {
     r.empty = it->second.empty;
   } else {
     r.ids = b.cast(ids, b.builder.getI64Type());
+    r.empty = !isFull(ids, 0);
   }
   return r;
+}
+
+// No id is -1: they are ids of routings without empty slots, moved and put together.
+bool Lowering::isFull(Value ids, int depth) const {
+  if (auto it = routings.find(ids); it != routings.end())
+    return !it->second.empty;
+  Operation *op = ids.getDefiningOp();
+  StringRef name = op ? op->getName().getStringRef() : StringRef();
+  if (depth > 12 || !name.consume_front("onnx."))
+    return false;
+  if (name == "ArgMax" || (name == "TopK" && ids == op->getResult(1)))
+    return true;
+  static constexpr llvm::StringLiteral moves[] = {"Cast",    "Reshape", "Slice",   "Squeeze",
+                                                  "Unsqueeze", "Identity", "Flatten", "Clip"};
+  if (name == "Concat")
+    return llvm::all_of(op->getOperands(), [&](Value v) { return isFull(v, depth + 1); });
+  return llvm::is_contained(moves, name) && isFull(op->getOperand(0), depth + 1);
 }
 
 std::pair<Value, Value> Lowering::grouped(Build &b, Value scores, int64_t k, int64_t groups,

@@ -25,22 +25,21 @@ struct Graph {
 
   Graph(unsigned seed, int64_t experts) : g(seed), experts(experts) {}
 
-  std::string flag(const std::string &text) { return "{" + text + "}"; }
   Typed logits(int64_t columns) {
     return g.one("MatMul", {x, g.weight({kHidden, columns})}, tensor({-1, columns}));
   }
   Typed same(const std::string &name, const Typed &a) { return g.one(name, {a}, a.type); }
-  Typed softmax(const Typed &a) { return g.one("Softmax", {a}, a.type, "{axis = -1 : i64}"); }
+  Typed softmax(const Typed &a) { return g.one("Softmax", {a}, a.type, "axis = -1 : i64"); }
   std::vector<Typed> topk(const Typed &scores, int64_t k, std::vector<int64_t> rows = {-1}) {
     rows.push_back(k);
     return g.op("TopK", {scores, g.ints({k})}, {tensor(rows), tensor(rows, "i64")},
-                "{axis = -1 : i64, largest = 1 : i64, sorted = 1 : i64}");
+                "axis = -1 : i64, largest = 1 : i64, sorted = 1 : i64");
   }
   Typed picked(const Typed &scores, const Typed &ids, int64_t k) {
-    return g.one("GatherElements", {scores, ids}, tensor({-1, k}), "{axis = 1 : i64}");
+    return g.one("GatherElements", {scores, ids}, tensor({-1, k}), "axis = 1 : i64");
   }
   Typed renormalised(const Typed &w) {
-    Typed sum = g.one("ReduceSum", {w, g.ints({-1})}, tensor({-1, 1}), "{keepdims = 1 : i64}");
+    Typed sum = g.one("ReduceSum", {w, g.ints({-1})}, tensor({-1, 1}), "keepdims = 1 : i64");
     return g.one("Div", {w, sum}, w.type);
   }
 
@@ -48,7 +47,7 @@ struct Graph {
   Typed slots(const Chosen &c, const Typed &tokens) {
     auto gathered = [&](int64_t n, int64_t k) {
       return g.one("Gather", {g.weight({experts, n, k}), c.ids}, tensor({-1, c.k, n, k}),
-                   "{axis = 0 : i64}");
+                   "axis = 0 : i64");
     };
     std::string columns = tensor({-1, c.k, kInter, 1});
     Typed h = g.one("MatMul", {gathered(kInter, kHidden), tokens}, columns);
@@ -58,7 +57,7 @@ struct Graph {
   }
   Typed column() { return g.one("Unsqueeze", {x, g.ints({1, 3})}, tensor({-1, 1, kHidden, 1})); }
   Typed sum(const Typed &y) {
-    return g.one("ReduceSum", {y, g.ints({1})}, tensor({-1, kHidden}), "{keepdims = 0 : i64}");
+    return g.one("ReduceSum", {y, g.ints({1})}, tensor({-1, kHidden}), "keepdims = 0 : i64");
   }
   Typed layer(const Chosen &c) {
     Typed y = slots(c, column());
@@ -96,18 +95,18 @@ Typed masked(Graph &m, const Typed &scores, int64_t groups, int64_t kept, bool t
   Typed byGroup = g.one("Reshape", {scores, g.ints({-1, groups, size})}, tensor({-1, groups, size}));
   std::string each = tensor({-1, groups});
   Typed best = top2 ? g.one("ReduceSum", {m.topk(byGroup, 2, {-1, groups})[0], g.ints({-1})}, each,
-                            "{keepdims = 0 : i64}")
-                    : g.one("ReduceMax", {byGroup, g.ints({-1})}, each, "{keepdims = 0 : i64}");
+                            "keepdims = 0 : i64")
+                    : g.one("ReduceMax", {byGroup, g.ints({-1})}, each, "keepdims = 0 : i64");
   Typed chosen = m.topk(best, kept)[1];
   Typed shape = g.one("Shape", {best}, "tensor<2xi64>");
   Typed zeros = g.one("Expand", {g.number(0), shape}, each);
   Typed few = g.one("Shape", {chosen}, "tensor<2xi64>");
   Typed ones = g.one("Expand", {g.number(1), few}, tensor({-1, kept}));
-  Typed marks = g.one("ScatterElements", {zeros, chosen, ones}, each, "{axis = 1 : i64}");
+  Typed marks = g.one("ScatterElements", {zeros, chosen, ones}, each, "axis = 1 : i64");
   Typed column = g.one("Unsqueeze", {marks, g.ints({-1})}, tensor({-1, groups, 1}));
   Typed spread = g.one("Expand", {column, g.ints({1, groups, size})}, tensor({-1, groups, size}));
   Typed flat = g.one("Reshape", {spread, g.ints({-1, m.experts})}, tensor({-1, m.experts}));
-  Typed open = g.one("Cast", {flat}, tensor({-1, m.experts}, "i1"), "{to = 9 : i64}");
+  Typed open = g.one("Cast", {flat}, tensor({-1, m.experts}, "i1"), "to = 9 : i64");
   Typed closed = g.one("Not", {open}, open.type);
   return g.one("Where", {closed, g.number(fill), scores}, scores.type);
 }
@@ -150,12 +149,12 @@ TEST(RaiseSelection, ArgMaxOfEachToken) {
   for (bool keep : {false, true}) {
     Graph m(1, 4);
     Typed p = m.softmax(m.logits(4));
-    std::string keepdims = "{axis = -1 : i64, keepdims = " + std::to_string(keep) + " : i64}";
+    std::string keepdims = "axis = -1 : i64, keepdims = " + std::to_string(keep) + " : i64";
     Typed ids = m.g.one("ArgMax", {p}, keep ? tensor({-1, 1}, "i64") : tensor({-1}, "i64"), keepdims);
-    Typed best = m.g.one("ReduceMax", {p, m.g.ints({-1})}, tensor({-1, 1}), "{keepdims = 1 : i64}");
+    Typed best = m.g.one("ReduceMax", {p, m.g.ints({-1})}, tensor({-1, 1}), "keepdims = 1 : i64");
     if (!keep)
       ids = m.g.one("Unsqueeze", {ids, m.g.ints({1})}, tensor({-1, 1}, "i64"));
-    m.check(m.layer({ids, best, 1}), "select");
+    m.check(m.layer({ids, best, 1}), "route");
   }
 }
 
@@ -164,14 +163,14 @@ TEST(RaiseSelection, ArgMaxTwice) {
   Graph m(2, 6);
   GraphText &g = m.g;
   Typed z = m.logits(6);
-  std::string one = tensor({-1, 1}, "i64"), keep = "{axis = -1 : i64, keepdims = 1 : i64}";
+  std::string one = tensor({-1, 1}, "i64"), keep = "axis = -1 : i64, keepdims = 1 : i64";
   Typed first = g.one("ArgMax", {z}, one, keep);
   Typed shape = g.one("Shape", {first}, "tensor<2xi64>");
   Typed low = g.one("Expand", {g.number(-std::numeric_limits<double>::infinity()), shape},
                     tensor({-1, 1}));
-  Typed rest = g.one("ScatterElements", {z, first, low}, z.type, "{axis = -1 : i64}");
+  Typed rest = g.one("ScatterElements", {z, first, low}, z.type, "axis = -1 : i64");
   Typed second = g.one("ArgMax", {rest}, one, keep);
-  Typed ids = g.one("Concat", {first, second}, tensor({-1, 2}, "i64"), "{axis = -1 : i64}");
+  Typed ids = g.one("Concat", {first, second}, tensor({-1, 2}, "i64"), "axis = -1 : i64");
   Typed y = m.layer({ids, m.picked(m.softmax(z), ids, 2), 2});
   std::string text = g.module({y});
   mlir::MLIRContext context;
@@ -206,20 +205,31 @@ TEST(RaiseSelection, GivenIds) {
 TEST(RaiseSelection, OneRankOfATopK) {
   Graph m(5, 4);
   auto top = m.topk(m.softmax(m.logits(4)), 2);
-  Typed second = m.g.one("Slice", {top[1], m.g.ints({1}), m.g.ints({2}), m.g.ints({1})},
+  Typed second = m.g.one("Slice", {top[1], m.g.ints({1}), m.g.ints({2}), m.g.ints({1}), m.g.none()},
                          tensor({-1, 1}, "i64"));
-  m.check(m.layer({second, {}, 1}), "select");
+  m.check(m.layer({second, {}, 1}), "route");
 }
 
-// Weights that multiply the tokens instead of the results.
+// Weights that multiply the tokens instead of the results; all experts run, on zeros mostly.
 TEST(RaiseSelection, WeightsOfTheInput) {
   for (int64_t k : {1, 2}) {
     Graph m(6, 4);
     GraphText &g = m.g;
-    auto top = m.topk(m.logits(4), k);
-    Typed w = g.one("Unsqueeze", {m.same("Sigmoid", top[0]), g.ints({2, 3})}, tensor({-1, k, 1, 1}));
-    Typed tokens = g.one("Mul", {m.column(), w}, tensor({-1, k, kHidden, 1}));
-    m.check(m.sum(m.slots({top[1], {}, k}, tokens)), "route");
+    Typed z = m.logits(4);
+    auto top = m.topk(z, k);
+    Typed low = g.one("Expand", {g.number(-std::numeric_limits<double>::infinity()),
+                                 g.one("Shape", {z}, "tensor<2xi64>")}, z.type);
+    Typed open = g.one("ScatterElements", {low, top[1], top[0]}, z.type, "axis = 1 : i64");
+    Typed turned = g.one("Transpose", {m.same("Sigmoid", open)}, tensor({4, -1}), "perm = array<i64: 1, 0>");
+    Typed w = g.one("Unsqueeze", {turned, g.ints({2})}, tensor({4, -1, 1}));
+    Typed once = g.one("Unsqueeze", {m.x, g.ints({0})}, tensor({1, -1, kHidden}));
+    Typed all = g.one("Expand", {once, g.ints({4, 1, 1})}, tensor({4, -1, kHidden}));
+    Typed tokens = g.one("Mul", {all, w}, all.type);
+    std::string inner = tensor({4, -1, kInter});
+    Typed h = g.one("MatMul", {tokens, g.weight({4, kHidden, kInter})}, inner);
+    Typed act = g.one("Mul", {h, m.same("Sigmoid", h)}, inner);
+    Typed y = g.one("MatMul", {act, g.weight({4, kInter, kHidden})}, all.type);
+    m.check(g.one("ReduceSum", {y, g.ints({0})}, tensor({-1, kHidden}), "keepdims = 0 : i64"), "route");
   }
 }
 

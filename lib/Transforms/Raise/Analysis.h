@@ -203,6 +203,7 @@ private:
                     const Fact &index, const Layout &rows);
   Result gatherWeights(mlir::Operation *op, const Fact &data,
                        const Fact &index, const Layout &rows);
+  Result tableOfIds(const Fact &data, const Fact &index);
   Result nonZero(mlir::Operation *op);
   Result pickedTokens(mlir::Operation *op, const Fact &in);
   Result concat(mlir::Operation *op);

@@ -53,8 +53,8 @@ void Analysis::noteTest(const Fact &index, const Fact &other) {
 
 namespace {
 
-// The number of bins that sorted ids are counted in: the largest value that a
-// clip leaves, plus one.
+// The number of bins that ids are counted in: of what is scattered to, or the
+// largest value that a clip leaves, plus one.
 int64_t binsOf(Value sorted, int depth = 0) {
   for (Operation *user : sorted.getUsers()) {
     StringRef n = onnxName(user);
@@ -63,6 +63,9 @@ int64_t binsOf(Value sorted, int depth = 0) {
       if (low && high && *low == 0 && *high >= 0)
         return static_cast<int64_t>(*high) + 1;
     }
+    if (n == "ScatterElements" && user->getOperand(1) == sorted)
+      if (auto type = ranked(user->getOperand(0)); type && type.getRank() == 1)
+        return std::max<int64_t>(type.getDimSize(0), 0);
     bool through = n == "Cast" || n == "Reshape" || n == "Div" || n == "Sub" || n == "Floor";
     if (through && depth < 8)
       if (int64_t bins = binsOf(user->getResult(0), depth + 1))
@@ -77,11 +80,12 @@ int64_t binsOf(Value sorted, int depth = 0) {
 void Analysis::noteSort(Operation *op, const Fact &ids) {
   if (ids.layout.size() != 1 || intAttr(op, "largest", 1) != 0 || !isIdTensor(ids.expr))
     return;
-  int64_t bins = binsOf(op->getResult(0));
-  if (bins < 1)
-    return;
-  noteIds(ids, bins, false);
-  noted_[ids.expr->origin].clamps = true;
+  if (int64_t bins = binsOf(op->getResult(0))) {
+    noteIds(ids, bins, false);
+    noted_[ids.expr->origin].clamps = true;
+  } else if (int64_t counters = binsOf(op->getOperand(0))) {
+    noteIds(ids, counters, false);
+  }
 }
 
 llvm::MapVector<Value, ExternalIds> Analysis::externalIds() const {

@@ -25,6 +25,23 @@ int indicator(const Expr *e) {
 
 } // namespace
 
+// Integers by expert id, such as a renumbering of experts.
+Analysis::Result Analysis::tableOfIds(const Fact &data, const Fact &index) {
+  auto numbers = constNumbers(data.expr->origin);
+  if (!numbers || data.layout.size() != 1)
+    return std::nullopt;
+  Expr *e = make(Expr::IdTable);
+  e->ids = index.expr->ids;
+  e->perSlot = true;
+  auto size = static_cast<double>(numbers->size());
+  for (double i : index.expr->nums) {
+    if (i < -size || i >= size)
+      return std::nullopt;
+    e->nums.push_back((*numbers)[static_cast<size_t>(i < 0 ? i + size : i)]);
+  }
+  return Fact{e, index.layout};
+}
+
 // Parameters of the expert that each slot chose.
 Analysis::Result Analysis::gatherWeights(Operation *op, const Fact &data,
                                          const Fact &index,
@@ -56,6 +73,10 @@ Analysis::Result Analysis::gatherRows(Operation *op, const Fact &data,
     return std::nullopt;
   const Expr *i = index.expr;
   Dim from = data.layout[axis];
+  auto stored = ranked(op->getOperand(0));
+  if (i->kind == Expr::IdTable && data.expr->kind == Expr::Weight && stored &&
+      stored.getElementType().isInteger())
+    return tableOfIds(data, index);
   if (isIdentity(i) && data.expr->kind == Expr::Weight && axis == 0)
     return gatherWeights(op, data, index, rows);
   auto indices = ranked(index.expr->origin);
@@ -302,9 +323,10 @@ Analysis::Result Analysis::stack(ArrayRef<Fact> parts, size_t axis,
   if (parts.size() < 2)
     return std::nullopt;
   bool terms = true;
-  for (const Fact &part : parts) {
+  for (auto [i, part] : llvm::enumerate(parts)) {
+    Value v = op->getOperand(i);
     if (axis >= part.layout.size() || !part.layout[axis].empty() ||
-        !part.expr->expertLinear ||
+        (!part.expr->expertLinear && !isExpertLeaf(v, op->getResult(0))) ||
         part.layout.size() != parts[0].layout.size())
       return std::nullopt;
     Value by;
@@ -333,9 +355,10 @@ Analysis::Result Analysis::stack(ArrayRef<Fact> parts, size_t axis,
   }
   std::string why;
   out.expr = zipExperts(*this, exprs, why);
-  if (!out.expr)
+  if (!out.expr) {
     out.expr = joinExperts(*this, exprs);
-  else if (!llvm::is_contained(exprs, out.expr))
+    out.expr->offset = static_cast<int64_t>(axis); // behind the tokens
+  } else if (!llvm::is_contained(exprs, out.expr))
     out.expr->args.assign(exprs.begin(), exprs.end()); // should it be no ffn
   return out;
 }
@@ -345,6 +368,11 @@ Analysis::Result Analysis::joinGroups(ArrayRef<Fact> parts, Operation *op) {
   const Routing *r = routing(first.ids);
   if (!r)
     return std::nullopt;
+  // The rows of ids that name no expert come last and are zeros.
+  bool zeros = static_cast<int64_t>(parts.size()) == r->experts && parts.size() > 1 &&
+               parts.back().expr->kind == Expr::Splat && parts.back().expr->nums[0] == 0;
+  int64_t experts = r->experts - zeros;
+  parts = parts.drop_back(zeros);
   SmallVector<Expr *> exprs;
   for (auto [i, part] : llvm::enumerate(parts)) {
     if (part.layout.empty() || !isAtom(part.layout[0], Atom::Group) ||
@@ -357,7 +385,7 @@ Analysis::Result Analysis::joinGroups(ArrayRef<Fact> parts, Operation *op) {
     }
     exprs.push_back(part.expr);
   }
-  if (static_cast<int64_t>(parts.size()) != r->experts) {
+  if (static_cast<int64_t>(parts.size()) != experts) {
     fail(op, r->ids,
          Twine(parts.size()) + " experts are joined, the router has " +
              Twine(r->experts),
@@ -376,6 +404,8 @@ Analysis::Result Analysis::joinGroups(ArrayRef<Fact> parts, Operation *op) {
     all->ids = r->ids;
     all->perSlot = true;
   }
+  if (zeros)
+    routings_[r->ids].real = experts;
   Fact out{all, parts[0].layout};
   out.layout[0][0].kind = Atom::Sorted;
   out.layout[0][0].expert = -1;

@@ -88,7 +88,8 @@ int64_t realExperts(const Analysis &analysis, const Routing &r, const Expr *sum)
   int64_t count = r.experts;
   while (count > 0 && seen[count - 1] == 0)
     --count;
-  if (count == r.experts || count == 0 || r.dense)
+  bool doubled = llvm::any_of(seen, [](int n) { return n > 1; });
+  if (count == r.experts || count == 0 || r.dense || doubled)
     return r.experts;
   const Term &term = sum->terms.front();
   SmallVector<Expr *> fs;

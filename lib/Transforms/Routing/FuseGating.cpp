@@ -1,5 +1,6 @@
 // fuse-gating: see Passes.td.
 #include "RouterFormula.h"
+#include "VariableCount.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "moec/Transforms/Routing/Passes.h"
@@ -48,6 +49,11 @@ struct FuseGating : impl::FuseGatingBase<FuseGating> {
     });
     SetVector<Block *> blocks;
     for (Operation *select : selects) {
+      if (auto count = routing::matchVariableCount(select)) {
+        blocks.insert(select->getBlock());
+        fuseCount(select, *count);
+        continue;
+      }
       Formula formula;
       std::string why;
       if (!routing::matchFormula(select, formula, why)) {
@@ -105,6 +111,22 @@ private:
       if (f.scale != 1)
         remark << ", scale " << f.scale;
     }
+  }
+
+  // The selection itself empties the slots that fall out.
+  void fuseCount(Operation *select, const routing::VariableCount &count) {
+    OpBuilder builder(select);
+    bool topP = count.kind == routing::VariableCount::TopP;
+    Operation *chosen = builder.clone(*select);
+    chosen->setAttr("kind", builder.getStringAttr(topP ? "top_p" : "threshold"));
+    chosen->setAttr(topP ? "p" : "threshold", builder.getF64FloatAttr(count.bound));
+    Value weights = count.weights;
+    weights.replaceAllUsesWith(chosen->getResult(1));
+    select->getResult(0).replaceAllUsesWith(chosen->getResult(0));
+    ++numFused;
+    if (remarks)
+      select->emitRemark() << "moe-fuse: fused a selection by "
+                           << (topP ? "top-p, p = " : "a threshold, ") << count.bound;
   }
 
   // [E] from a constant with leading unit axes.

@@ -242,7 +242,7 @@ module {
 
 // A selection in groups, by sigmoid scores with a bias.
 //
-// CHECK: moe.route(%{{.*}}, %{{.*}}) router<score = sigmoid, k = 2, groups = 2, group_k = 1, group_score = top2, renorm = sum, epsilon = 1.0e-20, scale = 2.5>
+// CHECK: moe.route(%{{.*}}, %{{.*}}) router<score = sigmoid, k = 2, groups = 2, group_score = top2, renorm = sum, epsilon = {{.*}}e-21, scale = 2.5>
 // CHECK-NEXT: return
 module {
   func.func @main(%z: tensor<?x8xf32>, %b: tensor<8xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>) {
@@ -309,5 +309,58 @@ module {
     %half = onnx.Constant {value = dense<2.0> : tensor<f32>} : () -> tensor<f32>
     %f = onnx.Div(%w, %half) : (tensor<?x2xf32>, tensor<f32>) -> tensor<?x2xf32>
     return %i, %f : tensor<?x2xi32>, tensor<?x2xf32>
+  }
+}
+
+// -----
+
+// Slots up to a sum of probabilities of 0.5.
+//
+// CHECK: moe.select %{{.*}} {k = 8 : i64, kind = "top_p", p = 5.000000e-01 : f64}
+// CHECK-NEXT: moe.experts @double(%{{.*}}, %ids, %weights)
+module {
+  moe.bank @double experts(8) hidden(4) inter(0) {
+  ^bb0(%t: tensor<?x4xf32>):
+    %y = onnx.Add(%t, %t) : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
+    moe.yield %y : tensor<?x4xf32>
+  }
+  func.func @main(%x: tensor<?x4xf32>, %p: tensor<?x8xf32>) -> tensor<?x4xf32> {
+    %i, %v = moe.select %p {k = 8 : i64} : (tensor<?x8xf32>) -> (tensor<?x8xi32>, tensor<?x8xf32>)
+    %last = onnx.Constant {value = dense<-1> : tensor<i64>} : () -> tensor<i64>
+    %c = onnx.CumSum(%v, %last) {exclusive = 0 : i64, reverse = 0 : i64}
+        : (tensor<?x8xf32>, tensor<i64>) -> tensor<?x8xf32>
+    %before = onnx.Sub(%c, %v) : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
+    %half = onnx.Constant {value = dense<0.5> : tensor<f32>} : () -> tensor<f32>
+    %m = onnx.Less(%before, %half) : (tensor<?x8xf32>, tensor<f32>) -> tensor<?x8xi1>
+    %f = onnx.Cast(%m) {to = 1 : i64} : (tensor<?x8xi1>) -> tensor<?x8xf32>
+    %w = onnx.Mul(%v, %f) : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
+    %y = moe.experts @double(%x, %i, %w)
+        : (tensor<?x4xf32>, tensor<?x8xi32>, tensor<?x8xf32>) -> tensor<?x4xf32>
+    return %y : tensor<?x4xf32>
+  }
+}
+
+// -----
+
+// Slots whose score is above 0.25: from the next number on.
+//
+// CHECK: moe.select %{{.*}} {k = 3 : i64, kind = "threshold", threshold = {{0.25000002|2.50000}}{{.*}} : f64}
+// CHECK-NEXT: moe.experts
+module {
+  moe.bank @double experts(8) hidden(4) inter(0) {
+  ^bb0(%t: tensor<?x4xf32>):
+    %y = onnx.Add(%t, %t) : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
+    moe.yield %y : tensor<?x4xf32>
+  }
+  func.func @main(%x: tensor<?x4xf32>, %p: tensor<?x8xf32>) -> tensor<?x4xf32> {
+    %i, %v = moe.select %p {k = 3 : i64} : (tensor<?x8xf32>) -> (tensor<?x3xi32>, tensor<?x3xf32>)
+    %least = onnx.Constant {value = dense<0.25> : tensor<f32>} : () -> tensor<f32>
+    %zero = onnx.Constant {value = dense<0.0> : tensor<f32>} : () -> tensor<f32>
+    %m = onnx.Greater(%v, %least) : (tensor<?x3xf32>, tensor<f32>) -> tensor<?x3xi1>
+    %w = onnx.Where(%m, %v, %zero)
+        : (tensor<?x3xi1>, tensor<?x3xf32>, tensor<f32>) -> tensor<?x3xf32>
+    %y = moe.experts @double(%x, %i, %w)
+        : (tensor<?x4xf32>, tensor<?x3xi32>, tensor<?x3xf32>) -> tensor<?x4xf32>
+    return %y : tensor<?x4xf32>
   }
 }

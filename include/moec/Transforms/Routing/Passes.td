@@ -17,6 +17,9 @@ def FuseGating : Pass<"fuse-gating"> {
     degree one counts as the sum where no score is negative. What is not recognised
     of a formula stays as it is behind the router.
 
+    A top-k whose slots fall out where the probabilities before them sum up to p, or
+    where their score is below a threshold, becomes a `moe.select` of that kind.
+
     Before:
     ```mlir
     %p = onnx.Softmax(%z) {axis = -1 : i64} ...
