@@ -290,7 +290,9 @@ std::optional<Analysis::Result> Analysis::placeFacts(StringRef n, const Fact &a,
   auto about = [](const Expr *e) {
     return e->kind >= Expr::Rank && e->kind <= Expr::PlaceSum && e->kind != Expr::Below;
   };
-  return about(x) || about(y) ? std::optional(Result()) : std::nullopt;
+  if (about(x) || about(y))
+    return Result(); // engaged: nothing more is known
+  return std::nullopt;
 }
 
 // Tokens at the places of their experts: [experts, places, tokens] x [tokens, H].
