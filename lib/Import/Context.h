@@ -75,6 +75,9 @@ inline bool isDefaultDomain(llvm::StringRef domain) {
 /// Visits every graph: the main one and those in attributes, outer ones first.
 void forEachGraph(::onnx::GraphProto &graph, llvm::function_ref<void(::onnx::GraphProto &)> visit);
 
+/// Makes the names of values unique over all graphs.
+void nameApart(::onnx::GraphProto &graph);
+
 /// Adds the type of a weight node's output to its graph's value_info.
 void declareWeight(const ::onnx::NodeProto &node, ::onnx::GraphProto &graph);
 

@@ -49,6 +49,7 @@ public:
     if (context.errors)
       return;
     optionals();
+    nameApart(*model.mutable_graph());
     forEachGraph(*model.mutable_graph(), [&](onnx::GraphProto &graph) { weights(graph); });
     constantInputs();
   }

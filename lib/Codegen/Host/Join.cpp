@@ -183,8 +183,10 @@ Tensor moec::host::arrive(Emitter &e, const Form &form, llvm::ArrayRef<Value *> 
     t.none = true;
     return t;
   }
-  if (form.kind == Kind::integers)
+  if (form.kind == Kind::integers) {
+    e.joinedIntegers.insert(parts.begin(), parts.end());
     return e.fromIntegers(form.type, parts.vec(), form.dims.empty());
+  }
   t.data = parts[0];
   if (form.kind == Kind::sequence) {
     t.buffer = std::make_shared<Buffer>(e, parts[0], /*sequence=*/true);

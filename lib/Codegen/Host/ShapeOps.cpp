@@ -60,8 +60,9 @@ static mlir::LogicalResult constantOfShape(Emitter &e, mlir::Operation *op, Tens
     }
   }
   t.dims = e.refine(std::move(*dims));
+  e.checkSize(t.dtype, t.dims);
   auto count = known(e.product(t.dims));
-  if (!isFloat(t.dtype) && t.rank() <= 1 && count && *count <= 64)
+  if (!isFloat(t.dtype) && t.rank() <= 1 && count && *count >= 0 && *count <= 64)
     t = e.fromIntegers(t.dtype, Values(*count, e.i64(static_cast<int64_t>(*t.splat))),
                        t.rank() == 0);
   results.push_back(std::move(t));
@@ -147,7 +148,7 @@ static mlir::LogicalResult reshape(Emitter &e, mlir::Operation *op, Tensors &arg
   bool loaded = false;
   if (!inferred)
     for (auto [i, v] : llvm::enumerate(dims))
-      if (!known(v) && llvm::isa<llvm::LoadInst>(v)) {
+      if (!known(v) && (llvm::isa<llvm::LoadInst>(v) || e.joinedIntegers.contains(v))) {
         loaded = true;
         if (!allowZero && i < from.size())
           dims[i] = e.select(e.arith("eq", v, e.i64(0)), from[i], v);
@@ -349,6 +350,7 @@ static mlir::LogicalResult expand(Emitter &e, mlir::Operation *op, Tensors &args
     results.push_back(std::move(t));
     return mlir::success();
   }
+  e.checkSize(t.dtype, dims);
   if (!(t.splat && !t.data))
     t = e.inMemory(std::move(t));
   results.push_back(e.expand(std::move(t), dims));

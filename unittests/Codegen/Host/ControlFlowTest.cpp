@@ -74,7 +74,7 @@ TEST(If, SizesComeOutOfBranches) {
         }) : (tensor<i1>) -> tensor<2xi64>
         onnx.yield(%1) : (tensor<2xi64>) -> ()
       }, {
-        %b = onnx.Constant {value = dense<[3, 4]> : tensor<2xi64>} : () -> tensor<2xi64>
+        %b = onnx.Constant {value = dense<[-1, 4]> : tensor<2xi64>} : () -> tensor<2xi64>
         onnx.yield(%b) : (tensor<2xi64>) -> ()
       }) : (tensor<i1>) -> tensor<2xi64>
       %r = onnx.Reshape(%x, %0) : (tensor<12xf32>, tensor<2xi64>) -> tensor<?x?xf32>
