@@ -20,6 +20,24 @@ static bool isLong(const onnx::TypeProto *type) {
   return dim.has_dim_value() && dim.dim_value() > kMost;
 }
 
+static bool isOpen(const onnx::TypeProto *type, int axis) {
+  return !type || !type->has_tensor_type() || axis >= type->tensor_type().shape().dim_size() ||
+         !type->tensor_type().shape().dim(axis).has_dim_value();
+}
+
+// The library takes unknown numbers of keys for 0 when it says how wide Attention's scores are.
+static void openScores(InferenceContext &ctx) {
+  if (ctx.getNumOutputs() < 4 || !ctx.getInputType(1))
+    return;
+  const onnx::TypeProto *keys = ctx.getInputType(1);
+  bool past = ctx.getNumInputs() > 4 && ctx.hasInput(4);
+  int axis = keys->tensor_type().shape().dim_size() == 3 ? 1 : 2;
+  onnx::TypeProto *scores = ctx.getOutputType(3);
+  bool open = isOpen(keys, axis) || (past && isOpen(ctx.getInputType(4), 2));
+  if (open && scores && scores->tensor_type().shape().dim_size() == 4)
+    scores->mutable_tensor_type()->mutable_shape()->mutable_dim(3)->clear_value();
+}
+
 // The same operator with bounds on what its inference does; null when it needs none.
 static std::unique_ptr<onnx::OpSchema> guarded(const onnx::OpSchema &known) {
   static const llvm::StringMap<size_t> shapeInputs = {
@@ -28,9 +46,17 @@ static std::unique_ptr<onnx::OpSchema> guarded(const onnx::OpSchema &known) {
   auto shapeInput = shapeInputs.find(known.Name());
   bool shaped = known.domain().empty() && shapeInput != shapeInputs.end() &&
                 known.has_type_and_shape_inference_function();
-  if (!shaped && !known.has_data_propagation_function())
+  bool attention = known.domain().empty() && known.Name() == "Attention" &&
+                   known.has_type_and_shape_inference_function();
+  if (!shaped && !attention && !known.has_data_propagation_function())
     return nullptr;
   auto copy = std::make_unique<onnx::OpSchema>(known);
+  if (attention)
+    copy->TypeAndShapeInferenceFunction(
+        [infer = known.GetTypeAndShapeInferenceFunction()](InferenceContext &ctx) {
+          infer(ctx);
+          openScores(ctx);
+        });
   if (shaped)
     copy->TypeAndShapeInferenceFunction(
         [infer = known.GetTypeAndShapeInferenceFunction(),

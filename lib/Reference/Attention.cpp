@@ -151,7 +151,7 @@ Tensor biasOf(const Tensor &mask, int64_t keys) {
     for (double &v : out)
       v = v != 0 ? 0 : -INFINITY;
   Tensor bias = pack(mask.type == Elem::boolean ? Elem::f64 : mask.type, mask.shape, out);
-  if (mask.rank() == 0 || mask.shape.back() == 1 || mask.shape.back() >= keys)
+  if (mask.rank() == 0 || mask.shape.back() >= keys)
     return bias;
   Shape rest(mask.shape);
   rest.back() = keys - mask.shape.back();

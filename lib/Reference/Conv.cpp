@@ -115,7 +115,8 @@ Window transposedWindow(const Call &c, const Tensor &x, ArrayRef<int64_t> kernel
   for (size_t i = 0; i < n; ++i) {
     int64_t full = w.strides[i] * (w.out[i] - 1) + extra[i] + (kernel[i] - 1) * w.dilations[i] + 1;
     int64_t before = mode == "VALID" ? 0 : pads[i], after = mode == "VALID" ? 0 : pads[n + i];
-    int64_t size = wanted[i] >= 0 ? wanted[i] : same ? w.out[i] * w.strides[i] : -1;
+    // A kernel shorter than the stride does not reach input * stride.
+    int64_t size = wanted[i] >= 0 ? wanted[i] : same ? std::min(w.out[i] * w.strides[i], full) : -1;
     if (size >= 0) {
       int64_t total = std::max<int64_t>(full - size, 0);
       before = mode == "SAME_UPPER" ? total / 2 : total - total / 2;

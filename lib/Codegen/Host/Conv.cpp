@@ -220,7 +220,8 @@ static mlir::LogicalResult transposedSizes(Emitter &e, mlir::Operation *op, cons
     Value *after = mode == "VALID" ? zero : (*pads)[n + i];
     Value *size = e.sub(full, e.add(before, after));
     if (fixed || same) {
-      size = fixed ? (*wanted)[i] : e.mul(x.dims[i + 2], win.strides[i]);
+      // A kernel shorter than the stride does not reach input * stride.
+      size = fixed ? (*wanted)[i] : e.arith("min", e.mul(x.dims[i + 2], win.strides[i]), full);
       Value *total = e.arith("max", e.sub(full, size), zero);
       Value *less = e.arith("div", total, e.i64(2));
       before = mode == "SAME_UPPER" ? less : e.sub(total, less);

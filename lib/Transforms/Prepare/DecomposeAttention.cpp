@@ -90,11 +90,12 @@ bool kernelTypes(const Node &n) {
          (!mask || mask.getElementType() == element || mask.getElementType().isInteger(1));
 }
 
+// Whether the mask's last axis may end before the keys do: what is missing is hidden.
 bool shortMask(const Node &n) {
   if (!n.mask || rankedType(n.mask).getRank() == 0)
     return false;
   int64_t width = rankedType(n.mask).getShape().back(), keys = rankedType(n.k).getDimSize(2);
-  return width > 1 && keys > 0 && width < keys;
+  return width >= 0 && (keys < 0 || width < keys);
 }
 
 // [B, S, heads * d] -> [B, heads, S, d]; four axes stay.
@@ -169,15 +170,18 @@ Value additive(OnnxBuilder &b, Value mask, Type element) {
 }
 
 // The mask with hidden keys behind its last column.
-Value widened(OnnxBuilder &b, Value mask, int64_t keys) {
+Value widened(OnnxBuilder &b, Value mask, Value k) {
   auto type = rankedType(mask);
-  SmallVector<int64_t> dims(type.getShape()), pads(2 * dims.size(), 0);
-  pads.back() = keys - dims.back();
+  SmallVector<int64_t> dims(type.getShape()), pads(2 * dims.size() - 1, 0);
+  int64_t keys = rankedType(k).getDimSize(2);
+  Value missing = b.ints(keys - dims.back());
+  if (keys < 0)
+    missing = b.binary("Max", b.binary("Sub", b.shape(k, 2, 3), b.ints(dims.back())), b.ints(0));
   dims.back() = keys;
   bool boolean = type.getElementType().isInteger(1);
   Value hidden =
       b.scalar(type.getElementType(), boolean ? 0 : -std::numeric_limits<double>::infinity());
-  return b.op("Pad", {mask, b.ints(pads), hidden, b.none()},
+  return b.op("Pad", {mask, b.concat({b.ints(pads), missing}, 0), hidden, b.none()},
               RankedTensorType::get(dims, type.getElementType()), {b.attr("mode", "constant")});
 }
 
@@ -185,7 +189,7 @@ Value widened(OnnxBuilder &b, Value mask, int64_t keys) {
 Value wholeMask(OnnxBuilder &b, const Node &n, bool limits) {
   Value mask = n.mask;
   if (shortMask(n))
-    mask = widened(b, mask, rankedType(n.k).getDimSize(2));
+    mask = widened(b, mask, n.k);
   if (!limits)
     return mask;
   Value visible = visibleKeys(b, n);

@@ -122,6 +122,32 @@ bool rotaryEmbedding(Operation *op, OnnxBuilder &b) {
   return true;
 }
 
+// Where a terminator takes a result of the op: there the type has to stay.
+struct Ending {
+  OpOperand *use;
+  Type type;
+};
+
+SmallVector<Ending> endingsOf(Operation *op) {
+  SmallVector<Ending> endings;
+  for (OpResult result : op->getResults())
+    for (OpOperand &use : result.getUses())
+      if (use.getOwner()->hasTrait<OpTrait::IsTerminator>())
+        endings.push_back({&use, result.getType()});
+  return endings;
+}
+
+void restoreTypes(ArrayRef<Ending> endings) {
+  for (const Ending &ending : endings) {
+    Value value = ending.use->get();
+    if (value.getType() == ending.type)
+      continue;
+    OpBuilder builder(ending.use->getOwner());
+    OnnxBuilder b(builder, value.getLoc());
+    ending.use->set(b.op("Identity", value, ending.type));
+  }
+}
+
 struct DecomposeOnnx : impl::DecomposeOnnxBase<DecomposeOnnx> {
   using DecomposeOnnxBase::DecomposeOnnxBase;
 
@@ -150,12 +176,14 @@ struct DecomposeOnnx : impl::DecomposeOnnxBase<DecomposeOnnx> {
       auto it = table.find(op->getName().getStringRef());
       if (it == table.end() && !writeOutAttention && prepare::isKernelAttention(op))
         continue;
+      SmallVector<Ending> endings = endingsOf(op);
       bool done = it == table.end() ? prepare::attention(op, b, writeOutAttention)
                                     : it->second(op, b);
       if (!done) {
         ++numKept;
         continue;
       }
+      restoreTypes(endings);
       op->erase();
       ++numDecomposed;
     }

@@ -252,3 +252,23 @@ module {
     return %v0, %v3 : tensor<?x4x?x8xf32>, tensor<?x4x?x?xf32>
   }
 }
+
+// -----
+
+// What is returned keeps its type. A mask that ends before the keys hides the others.
+// 
+// CHECK: %[[M:.*]] = onnx.Pad(%arg5
+// CHECK: onnx.Attention(
+// CHECK: %[[K:.*]] = onnx.Identity({{.*}}tensor<?x2x?x8xf32>) -> tensor<?x?x?x?xf32>
+// CHECK: return %{{.*}}, %[[K]]
+// ALL: onnx.Pad
+module {
+  moe.weights @weights {
+  }
+  func.func @main(%q: tensor<?x2x?x8xf32>, %kin: tensor<?x2x?x8xf32>, %vin: tensor<?x2x?x8xf32>, %pk: tensor<?x2x?x8xf32>, %pv: tensor<?x2x?x8xf32>, %m: tensor<?x2x?x3xi1>) -> (tensor<?x2x?x8xf32>, tensor<?x?x?x?xf32>) {
+    %none = onnx.none : () -> none
+    %v0, %v1, %v2, %v3 = onnx.Attention(%q, %kin, %vin, %m, %pk, %pv, %none)
+        : (tensor<?x2x?x8xf32>, tensor<?x2x?x8xf32>, tensor<?x2x?x8xf32>, tensor<?x2x?x3xi1>, tensor<?x2x?x8xf32>, tensor<?x2x?x8xf32>, none) -> (tensor<?x2x?x8xf32>, tensor<?x?x?x?xf32>, none, none)
+    return %v0, %v1 : tensor<?x2x?x8xf32>, tensor<?x?x?x?xf32>
+  }
+}
