@@ -96,6 +96,7 @@ bool Lowering::run(Region &region) {
   if (!ok)
     return false;
   eraseDead(region);
+  quantisedWeights(region);
   narrowWeights(region);
   eraseDead(region);
   return true;

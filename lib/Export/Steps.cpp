@@ -122,6 +122,14 @@ Value Steps::zeros(ArrayRef<int64_t> shape, Type element) {
   return step("literal", {}, type, builder.getNamedAttr("value", value));
 }
 
+Value Steps::integers(ArrayRef<int64_t> shape, Type element, int64_t number) {
+  auto type = RankedTensorType::get(shape, element);
+  auto value = DenseElementsAttr::get(type, Attribute(IntegerAttr::get(
+      element, APInt(element.getIntOrFloatBitWidth(), static_cast<uint64_t>(number),
+                     /*isSigned=*/!element.isUnsignedInteger()))));
+  return step("literal", {}, type, builder.getNamedAttr("value", value));
+}
+
 Value Steps::slice(Value v, ArrayRef<int64_t> offsets, ArrayRef<int64_t> sizes) {
   if (rankedType(v).getShape() == sizes)
     return v;
@@ -185,6 +193,16 @@ Value Steps::rowOfLoad(Operation *op, int64_t index) {
                builder.getNamedAttr("offset", builder.getI64IntegerAttr(at))});
 }
 
+// Scales and zero points of one row; one for all rows is that of each.
+Value Steps::rowOfDequantize(Operation *op, int64_t index) {
+  auto blocks = op->getAttrOfType<DenseI64ArrayAttr>("blocks").asArrayRef();
+  SmallVector<Value> operands = {row(op->getOperand(0), index)};
+  for (Value part : op->getOperands().drop_front())
+    operands.push_back(row(part, std::min(index / blocks[0], rankedType(part).getDimSize(0) - 1)));
+  return step("dequantize", operands, rankedType(op->getResult(0)).clone(rankedType(operands[0]).getShape()),
+              builder.getNamedAttr("blocks", builder.getDenseI64ArrayAttr(blocks.drop_front())));
+}
+
 Value Steps::row(Value v, int64_t index) {
   auto type = rankedType(v);
   Operation *op = v.getDefiningOp();
@@ -198,6 +216,10 @@ Value Steps::row(Value v, int64_t index) {
     found = rowOfReshape(op, index);
   else if (name == "load")
     found = rowOfLoad(op, index);
+  else if (name == "unpack" && type.getRank() > 1)
+    found = step("unpack", row(op->getOperand(0), index), type.clone(type.getShape().drop_front()));
+  else if (name == "dequantize" && type.getRank() > 1)
+    found = rowOfDequantize(op, index);
   else if (name == "transpose") {
     auto perm = op->getAttrOfType<DenseI64ArrayAttr>("perm").asArrayRef();
     SmallVector<int64_t> inner;

@@ -25,6 +25,8 @@ public:
   mlir::Value gather(mlir::Value v, llvm::ArrayRef<int64_t> rows); // along axis 0
   mlir::Value concat(mlir::ValueRange parts, int64_t axis);
   mlir::Value zeros(llvm::ArrayRef<int64_t> shape, mlir::Type element);
+  /// One number everywhere, of an integer type that has it.
+  mlir::Value integers(llvm::ArrayRef<int64_t> shape, mlir::Type element, int64_t number);
   /// The first `size` indices of an axis.
   mlir::Value head(mlir::Value v, int64_t axis, int64_t size);
   /// `size` indices of an axis, from `offset` on in steps of `stride`.
@@ -50,6 +52,7 @@ private:
   mlir::Value slice(mlir::Value v, llvm::ArrayRef<int64_t> offsets, llvm::ArrayRef<int64_t> sizes);
   mlir::Value rowOfConcat(mlir::Operation *concat, int64_t row);
   mlir::Value rowOfReshape(mlir::Operation *reshape, int64_t row);
+  mlir::Value rowOfDequantize(mlir::Operation *dequantize, int64_t row);
   mlir::Value rowOfLoad(mlir::Operation *load, int64_t row);
   /// A step of the kind of `like`, over other operands, in another element type.
   mlir::Value again(mlir::Operation *like, mlir::ValueRange operands, mlir::Type element);

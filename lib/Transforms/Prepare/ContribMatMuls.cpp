@@ -221,6 +221,7 @@ bool matMulNBits(const Custom &c, OnnxBuilder &b) {
 
 void addContribMatMuls(ContribTable &table) {
   table["FusedMatMul"] = fusedMatMul;
+  table["TransposeMatMul"] = fusedMatMul; // its name in old files
   table["FusedGemm"] = fusedGemm;
   table["FusedConv"] = fusedConv;
   table["MatMulNBits"] = matMulNBits;

@@ -1,4 +1,5 @@
-"""Quantised experts through `moec export`: a QMoE node with the bytes of the source comes out.
+"""Quantised models through `moec export`: of experts a QMoE node with the bytes of the source comes
+out, of other weights DequantizeLinear of the same numbers.
 
 usage: quantised.py <folder>
 
@@ -26,10 +27,41 @@ CASES = {
 }
 
 
+WEIGHTS = {
+    "nbits": contributed.nbits(1, n=64, k=64, block=32),
+    "nbits-2-zeros": contributed.nbits(2, n=64, k=64, bits=2, zeros="packed"),
+    "nbits-8-part": contributed.nbits(3, n=64, k=72, bits=8, block=32),
+    "gather": contributed.gather_blocks(4, zeros=True),
+}
+
+
+def check_weights(folder, wrong):
+    for name, case in WEIGHTS.items():
+        source, target = folder / f"{name}.onnx", folder / f"{name}.exported.onnx"
+        model = case.model()
+        before = contributed.outputs_of(case, model)
+        contributed.declare(model, before)
+        onnx.save(model, source)
+        run = subprocess.run(["moec", "export", str(source), "-o", str(target)], capture_output=True, text=True)
+        if run.returncode:
+            wrong.append(f"{name}: {run.stderr}")
+            continue
+        exported = onnx.load(target)
+        if not any(n.op_type == "DequantizeLinear" for n in exported.graph.node):
+            wrong.append(f"{name}: {[n.op_type for n in exported.graph.node]}")
+        sizes = [sum(len(t.raw_data) for t in m.graph.initializer) for m in (model, exported)]
+        if sizes[1] > 2 * sizes[0] + 1024:
+            wrong.append(f"{name}: {sizes[0]} bytes became {sizes[1]}")
+        after = contributed.outputs_of(case, exported)
+        if not np.allclose(before[0], after[0], 1e-5, 1e-5):
+            wrong.append(f"{name}: differs by {np.abs(before[0] - after[0]).max()}")
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     wrong = []
+    check_weights(folder, wrong)
     for name, case in CASES.items():
         source, target = folder / f"{name}.onnx", folder / f"{name}.exported.onnx"
         model = case.model()
@@ -52,7 +84,7 @@ def main():
         after = contributed.outputs_of(case, exported)
         if not np.allclose(before[0], after[0], 1e-5, 1e-5):
             wrong.append(f"{name}: differs by {np.abs(before[0] - after[0]).max()}")
-    print("\n".join(wrong) or f"{len(CASES)} models as they were")
+    print("\n".join(wrong) or f"{len(CASES) + len(WEIGHTS)} models as they were")
     return 1 if wrong else 0
 
 
