@@ -175,6 +175,40 @@ TEST_F(Lower, RegionsAsExperts) {
   EXPECT_EQ(report.plainLayers, 1u);
 }
 
+TEST_F(Lower, KindsOfExpertsAndContexts) {
+  std::string text = weights() + R"(
+    moe.bank @bank experts(3) hidden(6) inter(0) parameters([[@up], [@up_bias]]) kinds([0, 1, 0])
+        slabs([3, 1, 0]) {
+    ^bb0(%t: tensor<?x6xf32>, %u: tensor<5x6xf32>, %c: tensor<?x5xf32>, %o: tensor<5xf32>):
+      %n = onnx.none : () -> none
+      %y = onnx.Gemm(%t, %u, %n) {alpha = 1.0 : f32, beta = 1.0 : f32, transA = 0 : i64, transB = 1 : i64}
+          : (tensor<?x6xf32>, tensor<5x6xf32>, none) -> tensor<?x5xf32>
+      %z = onnx.Mul(%y, %o) : (tensor<?x5xf32>, tensor<5xf32>) -> tensor<?x5xf32>
+      moe.yield %z : tensor<?x5xf32>
+    }, {
+    ^bb0(%t: tensor<?x6xf32>, %b: tensor<5xf32>, %c: tensor<?x5xf32>, %o: tensor<5xf32>):
+      %y = onnx.Mul(%c, %b) : (tensor<?x5xf32>, tensor<5xf32>) -> tensor<?x5xf32>
+      moe.yield %y : tensor<?x5xf32>
+    }
+    func.func @main(%x: tensor<?x6xf32>, %p: tensor<?x3xf32>, %c: tensor<?x5xf32>, %o: tensor<5xf32>)
+        -> (tensor<?x5xf32>, tensor<?x5xf32>, tensor<?x2x5xf32>) {
+      %i, %w = moe.select %p {k = 2 : i64, kind = "threshold", threshold = 0.0 : f64}
+          : (tensor<?x3xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
+      %y = moe.experts @bank(%x, %i, %w, %c, %o) {contexts = ["rows", "whole"]}
+          : (tensor<?x6xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<?x5xf32>, tensor<5xf32>)
+          -> tensor<?x5xf32>
+      %d = moe.experts @bank(%x, %p, %c, %o) {contexts = ["rows", "whole"]}
+          : (tensor<?x6xf32>, tensor<?x3xf32>, tensor<?x5xf32>, tensor<5xf32>) -> tensor<?x5xf32>
+      %a = moe.experts @bank(%x, %i, %w, %c, %o) {contexts = ["rows", "whole"], combine = "none"}
+          : (tensor<?x6xf32>, tensor<?x2xi32>, tensor<?x2xf32>, tensor<?x5xf32>, tensor<5xf32>)
+          -> tensor<?x2x5xf32>
+      return %y, %d, %a : tensor<?x5xf32>, tensor<?x5xf32>, tensor<?x2x5xf32>
+    })";
+  check(text, {floats({4, 6}, random), floats({4, 3}, random), floats({4, 5}, random),
+               floats({5}, random)});
+  EXPECT_EQ(report.plainLayers, 3u);
+}
+
 TEST_F(Lower, KindsOfSelection) {
   struct Case {
     std::string attributes;

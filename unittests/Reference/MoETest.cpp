@@ -307,6 +307,54 @@ TEST(Experts, RegionBodiesStorageAndSlabs) {
   expectNear(out.results[0], f32({4, 2}, {3, 4, 1, 2, 0, 0, 10, 12}), 0);
 }
 
+// Experts 0 and 2 are linear, expert 1 gives a part of its token's context.
+const char *kindsText = R"(
+    moe.bank @bank experts(3) hidden(2) inter(0) parameters([[@m], [@b]]) kinds([0, 1, 0]) {
+    ^bb0(%x: tensor<?x2xf32>, %m: tensor<2x3xf32>, %c: tensor<?x3xf32>):
+      %y = "onnx.MatMul"(%x, %m) : (tensor<?x2xf32>, tensor<2x3xf32>) -> tensor<?x3xf32>
+      moe.yield %y : tensor<?x3xf32>
+    }, {
+    ^bb0(%x: tensor<?x2xf32>, %b: tensor<3xf32>, %c: tensor<?x3xf32>):
+      %y = "onnx.Add"(%c, %b) : (tensor<?x3xf32>, tensor<3xf32>) -> tensor<?x3xf32>
+      moe.yield %y : tensor<?x3xf32>
+    })";
+
+std::string kindsWeights() {
+  return "moe.weights @weights {\n" +
+         literal("m", f32({2, 2, 3}, {1, 0, 1, 0, 1, 1, 2, 0, 0, 0, 2, 0})) +
+         literal("b", f32({1, 3}, {1, 2, 3})) + "}\n";
+}
+
+TEST(Experts, KindsContextsAndOtherSizes) {
+  Outcome out = runModule(kindsWeights() + kindsText + R"(
+    func.func @main(%x: tensor<?x2xf32>, %i: tensor<?x1xi32>, %w: tensor<?x1xf32>, %c: tensor<?x3xf32>)
+        -> (tensor<?x3xf32>, tensor<?x1x3xf32>) {
+      %y = moe.experts @bank (%x, %i, %w, %c) {contexts = ["rows"]}
+          : (tensor<?x2xf32>, tensor<?x1xi32>, tensor<?x1xf32>, tensor<?x3xf32>) -> tensor<?x3xf32>
+      %z = moe.experts @bank (%x, %i, %w, %c) {contexts = ["rows"], combine = "none"}
+          : (tensor<?x2xf32>, tensor<?x1xi32>, tensor<?x1xf32>, tensor<?x3xf32>) -> tensor<?x1x3xf32>
+      return %y, %z : tensor<?x3xf32>, tensor<?x1x3xf32>
+    })",
+                          {f32({3, 2}, {1, 2, 3, 4, 5, 6}), i32({3, 1}, {2, 1, 0}),
+                           f32({3, 1}, {1, 2, 1}), f32({3, 3}, {7, 7, 7, 1, 1, 1, 7, 7, 7})});
+  ASSERT_EQ(out.error, "");
+  expectNear(out.results[0], f32({3, 3}, {2, 4, 0, 4, 6, 8, 5, 6, 11}), 0);
+  expectNear(out.results[1], f32({3, 1, 3}, {2, 4, 0, 4, 6, 8, 5, 6, 11}), 0);
+}
+
+// Without a token the sizes behind are those of an expert's result.
+TEST(Experts, NoTokensOfRegions) {
+  Outcome out = runModule(kindsWeights() + kindsText + R"(
+    func.func @main(%x: tensor<?x2xf32>, %w: tensor<?x3xf32>, %c: tensor<?x3xf32>) -> tensor<?x3xf32> {
+      %y = moe.experts @bank (%x, %w, %c) {contexts = ["rows"]}
+          : (tensor<?x2xf32>, tensor<?x3xf32>, tensor<?x3xf32>) -> tensor<?x3xf32>
+      return %y : tensor<?x3xf32>
+    })",
+                          {f32({0, 2}, {}), f32({0, 3}, {}), f32({0, 3}, {})});
+  ASSERT_EQ(out.error, "");
+  EXPECT_EQ(out.results[0].shape, (std::vector<int64_t>{0, 3}));
+}
+
 TEST(Experts, BadIdsAreErrors) {
   Layer l = randomLayer(30);
   l.ids.values[0] = 4;

@@ -168,6 +168,7 @@ Analysis::Result Analysis::dispatch(Operation *op) {
       {"MatMul", &Analysis::matmul},
       {"Gemm", &Analysis::gemm},
       {"Gather", &Analysis::gather},
+      {"GatherElements", &Analysis::gatherElements},
       {"GatherND", &Analysis::gatherND},
       {"NonZero", &Analysis::nonZero},
       {"Concat", &Analysis::concat},

@@ -148,7 +148,7 @@ struct Expr {
   llvm::SmallVector<double, 4> nums;
   WeightSet weights;
   bool nk = false;        // Linear: weights are [N, K]
-  int64_t offset = 0, size = 0, stride = 1; // Part
+  int64_t offset = 0, size = 0, stride = 1; // Part; Joined: the experts' axis
   int expert = -1;
   mlir::Operation *order = nullptr;
   mlir::Operation *op = nullptr;        // Opaque

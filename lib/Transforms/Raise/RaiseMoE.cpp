@@ -1,6 +1,8 @@
 // raise-moe: see Passes.td.
 #include "LayerSearch.h"
 #include "FusedNode.h"
+#include "MergeWeights.h"
+#include "RegionEmit.h"
 #include "InputWeights.h"
 #include "MoEOps.h"
 #include "Selection.h"
@@ -40,32 +42,6 @@ Value resultShape(OnnxBuilder &b, Value x, RankedTensorType type, int64_t hidden
   return b.concat({b.shape(x, 0, xType.getRank() - 1), b.ints(last)}, 0);
 }
 
-// The first axes, which run over tokens, as one.
-Value joinRows(OnnxBuilder &b, Value v, int64_t rowAxes) {
-  auto type = rankedType(v);
-  SmallVector<int64_t> dims(type.getShape().drop_front(rowAxes));
-  if (llvm::none_of(dims, ShapedType::isDynamic)) {
-    dims.insert(dims.begin(), -1);
-    return b.reshape(v, dims);
-  }
-  dims.insert(dims.begin(), ShapedType::kDynamic);
-  return b.reshapeLike(v, b.concat({b.ints(-1), b.shape(v, rowAxes, type.getRank())}, 0),
-                       RankedTensorType::get(dims, type.getElementType()));
-}
-
-// The shape of y [T, ...] with the rows of `tokens` in front.
-Value splitRows(OnnxBuilder &b, Value tokens, int64_t rowAxes, Value y, RankedTensorType type) {
-  if (type.getNumDynamicDims() <= 1) {
-    SmallVector<int64_t> dims;
-    for (int64_t d : type.getShape())
-      dims.push_back(ShapedType::isDynamic(d) ? -1 : d);
-    return b.ints(dims);
-  }
-  int64_t rank = rankedType(y).getRank();
-  Value rows = b.shape(tokens, 0, rowAxes);
-  return rank > 1 ? b.concat({rows, b.shape(y, 1, rank)}, 0) : rows;
-}
-
 struct RaiseMoE : impl::RaiseMoEBase<RaiseMoE> {
   using RaiseMoEBase::RaiseMoEBase;
 
@@ -79,17 +55,26 @@ struct RaiseMoE : impl::RaiseMoEBase<RaiseMoE> {
     }
     WeightSteps steps(module);
     BankBuilder banks(module, steps);
-    for (auto func : module.getOps<func::FuncOp>()) {
-      if (func.isExternal())
-        continue;
-      raiseFused(func.front(), banks, steps, *meaning);
-      if (!nodesOnly)
-        raiseBlock(func.front(), banks);
-    }
+    for (auto func : module.getOps<func::FuncOp>())
+      if (!func.isExternal())
+        raiseIn(func.front(), banks, steps, *meaning);
     steps.eraseDead();
   }
 
 private:
+  // Inner graphs come last: a loop over experts, or experts behind an If, are a layer of this block.
+  void raiseIn(Block &block, BankBuilder &banks, WeightSteps &steps, Semantics meaning) {
+    raiseFused(block, banks, steps, meaning);
+    if (!nodesOnly) {
+      numRaised += raiseMergedExperts(block, banks, steps, remarks);
+      raiseBlock(block, banks);
+    }
+    for (Operation &op : block)
+      for (Region &region : op.getRegions())
+        for (Block &inner : region)
+          raiseIn(inner, banks, steps, meaning);
+  }
+
   void raiseFused(Block &block, BankBuilder &banks, WeightSteps &steps, Semantics meaning) {
     for (Operation &op : llvm::make_early_inc_range(block)) {
       if (!isFusedMoE(&op))
@@ -158,6 +143,9 @@ private:
       Operation *def = layer.routing->ids.getDefiningOp();
       if (def)
         behind.insert(def);
+      for (Value w : layer.weights)
+        if (Operation *made = w.getDefiningOp())
+          behind.insert(made);
     }
     for (size_t i = 0; i < behind.size(); ++i)
       for (Value operand : behind[i]->getOperands())
@@ -362,27 +350,9 @@ private:
   // Experts that are regions: tokens and results [T, ...].
   static Value regionResult(OnnxBuilder &b, const Layer &layer, Value ids,
                             const Emission &emission) {
-    auto type = rankedType(layer.result);
-    Value tokens = emission.now(layer.x), x;
-    SmallVector<std::pair<Value, StringRef>> contexts;
-    for (const Source &source : layer.region->sources) {
-      Value v = emission.now(source.value);
-      if (source.rowAxes > 1)
-        v = joinRows(b, v, source.rowAxes);
-      if (!x)
-        x = v;
-      else
-        contexts.push_back({v, source.rowAxes > 0 ? "rows" : "whole"});
-    }
-    SmallVector<int64_t> dims(layer.each.getShape());
-    dims[0] = rankedType(x).getDimSize(0);
-    auto each = RankedTensorType::get(dims, layer.each.getElementType());
-    Value y = createExperts(b, layer.bank, x, ids, weightsOf(b, layer, x, emission), contexts, each);
-    y = b.cast(y, type.getElementType());
-    if (type.getRank() == each.getRank())
-      return y.getType() != type ? b.op("Identity", y, type) : y;
-    return b.reshapeLike(y, splitRows(b, tokens, layer.region->sources.front().rowAxes, y, type),
-                         type);
+    return emitRegionLayer(
+        b, layer, ids, [&](Value v) { return emission.now(v); },
+        [&](Value x) { return weightsOf(b, layer, x, emission); });
   }
 
   void emit(Layer &layer, BankBuilder &banks, Emission &emission) {

@@ -1,6 +1,5 @@
 #include "RegionBody.h"
 #include "llvm/ADT/SetVector.h"
-#include "llvm/Support/raw_ostream.h"
 
 using namespace mlir;
 
@@ -9,12 +8,6 @@ namespace moec::raise {
 namespace {
 
 constexpr size_t kMaxContexts = 8;
-
-// Operands that only say a size: regions make their own.
-bool isSizeOperand(OpOperand &operand) {
-  StringRef n = onnxName(operand.getOwner());
-  return operand.getOperandNumber() == 1 && (n == "Reshape" || n == "Expand");
-}
 
 // Numbers that are part of the formula, not parameters.
 bool isInline(Value v) {
@@ -54,7 +47,7 @@ public:
         at = v.getDefiningOp();
         return false;
       }
-    hits = hasHits(analysis.get(bodies.front()).layout);
+    out.given = hits = hasHits(analysis.get(bodies.front()).layout);
     walk();
     if (sequential) {
       at = sequential;
@@ -195,43 +188,6 @@ private:
     return out.sources.size() - 1;
   }
 
-  // The same formula over another tensor, or over what a few operations without
-  // matrices make of it, is no other kind of expert.
-  bool oneSource(Operation *&at, std::string &why) {
-    SmallVector<const Recipe *> kinds;
-    for (const Recipe &recipe : out.experts)
-      if (llvm::none_of(kinds, [&](const Recipe *k) { return k->key == recipe.key; }))
-        kinds.push_back(&recipe);
-    for (size_t i = 0; i < kinds.size(); ++i)
-      for (size_t j = 0; j < i; ++j)
-        if (sameEnd(*kinds[i], *kinds[j])) {
-          at = Value(kinds[i]->result).getDefiningOp();
-          why = "the experts read more than one source of tokens";
-          return false;
-        }
-    return true;
-  }
-
-  bool sameEnd(const Recipe &a, const Recipe &b) {
-    size_t most = std::min(a.ops.size(), b.ops.size());
-    for (size_t n = most; n > 0; --n) {
-      size_t x = a.ops.size() - n, y = b.ops.size() - n;
-      if (hasMatrix(ArrayRef(a.ops).take_front(x)) || hasMatrix(ArrayRef(b.ops).take_front(y)))
-        return false;
-      if (hasMatrix(ArrayRef(a.ops).drop_front(x)) && keyOf(a, x, false) == keyOf(b, y, false))
-        return true;
-    }
-    return false;
-  }
-
-  static bool hasMatrix(ArrayRef<Operation *> ops) {
-    return llvm::any_of(ops, [](Operation *op) {
-      return llvm::any_of(op->getOperands(), [](Value v) {
-        return isWeight(v) && ranked(v) && ranked(v).getRank() >= 2;
-      });
-    });
-  }
-
   // What each expert's result needs, in order.
   bool recipes(Operation *&at, std::string &why) {
     for (Value body : bodies) {
@@ -356,10 +312,15 @@ private:
         why = "an expert's result is not one row for each token";
         return false;
       }
-      recipe.key = keyOf(recipe);
+      recipe.key = recipeKey(analysis, recipe);
     }
     out.inside.assign(all.begin(), all.end());
-    return oneSource(at, why);
+    if (const Recipe *other = sameFormula(analysis, out)) {
+      at = Value(other->result).getDefiningOp();
+      why = "the experts read more than one source of tokens";
+      return false;
+    }
+    return true;
   }
 
   bool proveRows(Operation *op) {
@@ -384,44 +345,6 @@ private:
       out.rows[v] = rows;
     }
     return true;
-  }
-
-  // Equal for experts that compute the same function of their parameters, from
-  // operation `from` on; without `sources` also when they read other tensors.
-  std::string keyOf(const Recipe &recipe, size_t from = 0, bool sources = true) {
-    std::string key;
-    llvm::raw_string_ostream os(key);
-    llvm::DenseMap<Value, unsigned> number, parameter;
-    auto name = [&](Value v) {
-      Operation *op = v.getDefiningOp();
-      if (auto n = number.find(v); n != number.end())
-        os << 'v' << n->second;
-      else if (isAbsent(v))
-        os << '_';
-      else if (llvm::is_contained(recipe.parameters, v))
-        os << 'p' << parameter.insert({v, parameter.size()}).first->second << v.getType();
-      else if (isOnnx(op, "Constant"))
-        os << op->getAttrDictionary();
-      else if (Expr *e = analysis.get(v).expr; e->kind == Expr::Splat)
-        os << e->nums[0];
-      else
-        os << 's' << (sources ? recipe.sources.lookup(v) : 0);
-      os << ' ';
-    };
-    for (Operation *op : ArrayRef(recipe.ops).drop_front(from)) {
-      os << op->getName() << op->getAttrDictionary();
-      for (OpOperand &operand : op->getOpOperands())
-        if (!isSizeOperand(operand))
-          name(operand.get());
-      for (Value v : op->getResults()) {
-        unsigned n = number.size();
-        number[v] = n;
-        os << v.getType();
-      }
-      os << '\n';
-    }
-    name(recipe.result);
-    return key;
   }
 
   Analysis &analysis;

@@ -35,6 +35,7 @@ struct RegionBody {
   llvm::DenseMap<mlir::Value, Rows> rows; // of every value inside
   int64_t rowAxes = 1; // how many axes run over tokens inside of the experts
   bool coupled = false;
+  bool given = false; // the graph gives an expert only the tokens that chose it
   llvm::SmallVector<mlir::Operation *> inside; // all operations that go
 
   // Experts that the graph computes side by side (StackedBody.h): what each
@@ -49,6 +50,17 @@ std::optional<RegionBody> matchRegion(Analysis &analysis,
                                       llvm::ArrayRef<mlir::Value> bodies,
                                       int64_t rowAxes, mlir::Operation *&at,
                                       std::string &why);
+
+// RegionKinds.cpp.
+// Operands that only say a size: regions make their own.
+bool isSizeOperand(mlir::OpOperand &operand);
+// Equal for experts that compute the same function of their parameters, from
+// operation `from` on; without `sources` also when they read other tensors.
+std::string recipeKey(Analysis &analysis, const Recipe &recipe, size_t from = 0,
+                      bool sources = true);
+// An expert that is another one's formula over another tensor, or over what a
+// few operations without matrices make of it: no other kind. Null: there is none.
+const Recipe *sameFormula(Analysis &analysis, const RegionBody &body);
 
 // Whether every parameter that is a slice of a stack of all experts is the
 // slice of its own expert.

@@ -18,7 +18,7 @@ bool Analysis::completeTopOne(Value v) {
       e->kind == Expr::AllTerms || !isTokenRows(dropUnits(it->second.layout)))
     return false;
   std::string why;
-  if (!matchFfn(e, nullptr, why))
+  if (!readsChosen(e) || (e->args.empty() && !matchFfn(e, nullptr, why)))
     return false;
   Expr *all = make(Expr::AllTerms);
   all->a = e;

@@ -1,0 +1,102 @@
+// Experts' results side by side, of which the chosen one is taken, with no
+// weight and no sum.
+#include "Analysis.h"
+
+using namespace mlir;
+
+namespace moec::raise {
+
+namespace {
+
+// Computed with parameters of its own a few operations back. What is taken from
+// a top-k is a routing weight, though a router's parameters are behind it.
+bool holdsParameters(Value v, int depth = 0) {
+  Operation *op = v ? v.getDefiningOp() : nullptr;
+  if (!op || depth > 5 || isOnnx(op, "TopK"))
+    return false;
+  if (isOnnx(op, "custom") && strAttr(op, "domain") == "ai.onnx.ml")
+    return true;
+  for (Value operand : op->getOperands())
+    if (auto type = ranked(operand); type && isWeight(operand) && type.getRank() >= 2)
+      return true;
+  return llvm::any_of(op->getOperands(),
+                      [&](Value operand) { return holdsParameters(operand, depth + 1); });
+}
+
+bool chosenFrom(Value stack) {
+  return llvm::any_of(stack.getUsers(), [](Operation *user) {
+    return isOnnx(user, "GatherElements") || isOnnx(user, "Mul") || isOnnx(user, "MatMul");
+  });
+}
+
+} // namespace
+
+// An expert's result that no expression describes, such as a convolution's or
+// a tree's: `v` is what the graph has of it, `stack` where several lie.
+bool Analysis::isExpertLeaf(Value v, Value stack) {
+  Expr *e = get(v).expr;
+  return e->kind == Expr::Leaf && (!stack || chosenFrom(stack)) && holdsParameters(v);
+}
+
+Analysis::Result Analysis::gatherElements(Operation *op) {
+  Fact data = get(op->getOperand(0)), index = get(op->getOperand(1));
+  auto type = ranked(op->getOperand(0));
+  int64_t axis = intAttr(op, "axis", 0);
+  if (!type || !data.expr->expertLinear || data.expr->ids || !isIdentity(index.expr) ||
+      index.layout.size() != data.layout.size())
+    return std::nullopt;
+  if (axis < 0)
+    axis += type.getRank();
+  if (axis < 0 || axis >= type.getRank() || !isAtom(data.layout[axis], Atom::Expert) ||
+      data.layout[axis][0].size != static_cast<int64_t>(index.expr->nums.size()))
+    return std::nullopt;
+  for (auto [i, dim] : llvm::enumerate(index.layout)) {
+    bool along = static_cast<int64_t>(i) == axis;
+    bool slot = dim.empty() || isAtom(dim, Atom::Slot);
+    bool copies = llvm::all_of(dim, [](const Atom &a) { return a.kind == Atom::Any && a.copies; });
+    bool rows = llvm::all_of(dim, [](const Atom &a) { return a.kind == Atom::Tok; });
+    if (along ? !slot : !copies && !rows)
+      return std::nullopt;
+    // All features of a row, no fewer.
+    auto size = ranked(op->getOperand(1)).getDimSize(i);
+    if (!along && !rows && !dim.empty() && size != type.getDimSize(i))
+      return std::nullopt;
+    if (!along && dim.empty() && !data.layout[i].empty())
+      return std::nullopt;
+  }
+  Fact out = data;
+  out.layout[axis] = index.layout[axis];
+  out.expr = make(data.expr->kind);
+  *out.expr = *data.expr;
+  out.expr->origin = Value();
+  out.expr->ids = index.expr->ids;
+  out.expr->perSlot = true;
+  return out;
+}
+
+int indicated(const Expr *e) {
+  if (e->kind != Expr::IdTable)
+    return -1;
+  int found = -1;
+  for (auto [i, v] : llvm::enumerate(e->nums)) {
+    if (v == 0)
+      continue;
+    if (v != 1 || found >= 0)
+      return -1;
+    found = static_cast<int>(i);
+  }
+  return found;
+}
+
+// Matrices that the expert id picked, not a mask.
+bool readsChosen(const Expr *e) {
+  if (!e)
+    return false;
+  if (e->perSlot && (e->kind == Expr::Joined || !e->args.empty()))
+    return true;
+  if (e->kind == Expr::Linear && e->weights.kind != WeightSet::Single)
+    return true;
+  return readsChosen(e->a) || readsChosen(e->b);
+}
+
+} // namespace moec::raise
