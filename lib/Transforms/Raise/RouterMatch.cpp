@@ -71,10 +71,10 @@ bool Analysis::argsort(Operation *op, const Fact &in) {
 
 bool Analysis::topk(Operation *op) {
   Fact in = get(op->getOperand(0));
+  noteSort(op, in);
   if (in.expr->kind == Expr::IdTable || in.expr->kind == Expr::Perm ||
       in.expr->kind == Expr::SortKey)
     return argsort(op, in);
-  noteSort(op, in);
   auto type = ranked(op->getOperand(0));
   if (!type || type.getRank() < 2 || reading_.ignored.contains(op->getResult(1)))
     return false;
