@@ -1,8 +1,5 @@
 #include "Context.h"
-
-#include "llvm/ADT/StringSwitch.h"
-
-#include <cstring>
+#include "Wire.h"
 
 using namespace moec::onnx_import;
 using llvm::ArrayRef;
@@ -19,102 +16,6 @@ constexpr uint64_t kInline = 1024;
 constexpr uint64_t kInlineVector = 64 << 10;
 
 enum class Kind { model, graph, node, attribute, function, tensor };
-enum Wire : uint32_t { varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5 };
-
-struct Field {
-  uint32_t number = 0;
-  uint32_t wire = 0;
-  ArrayRef<uint8_t> payload; // of a varint: its own bytes
-  uint64_t value = 0;        // varints
-};
-
-// Reads the fields of one message.
-class Cursor {
-public:
-  Cursor(ArrayRef<uint8_t> bytes, bool toEnd) : at(bytes.begin()), end(bytes.end()), toEnd(toEnd) {}
-  bool done() const { return at == end; }
-
-  bool next(Field &field, std::string &error) {
-    uint64_t tag;
-    if (!number(tag, error))
-      return false;
-    field.number = static_cast<uint32_t>(tag >> 3);
-    field.wire = static_cast<uint32_t>(tag & 7);
-    if (field.number == 0 || tag >> 32)
-      return fail(error, "not an ONNX file, or damaged");
-    uint64_t length = 0;
-    switch (field.wire) {
-    case Wire::varint: {
-      const uint8_t *from = at;
-      if (!number(field.value, error))
-        return false;
-      field.payload = {from, at};
-      return true;
-    }
-    case Wire::fixed64: length = 8; break;
-    case Wire::fixed32: length = 4; break;
-    case Wire::bytes:
-      if (!number(length, error))
-        return false;
-      break;
-    default:
-      return fail(error, "not an ONNX file, or damaged");
-    }
-    if (length > static_cast<uint64_t>(end - at))
-      return fail(error, toEnd ? "truncated, or not an ONNX file: a field goes beyond the end"
-                               : "damaged, or not an ONNX file: a field goes beyond its message");
-    field.payload = {at, static_cast<size_t>(length)};
-    at += length;
-    return true;
-  }
-
-  bool number(uint64_t &value, std::string &error) {
-    value = 0;
-    for (unsigned shift = 0; shift < 64; shift += 7) {
-      if (at == end)
-        return fail(error,
-                    toEnd ? "truncated, or not an ONNX file" : "not an ONNX file, or damaged");
-      uint8_t byte = *at++;
-      value |= uint64_t(byte & 0x7f) << shift;
-      if (!(byte & 0x80))
-        return true;
-    }
-    return fail(error, "not an ONNX file, or damaged");
-  }
-
-private:
-  static bool fail(std::string &error, StringRef text) {
-    error = text.str();
-    return false;
-  }
-  const uint8_t *at, *end;
-  bool toEnd; // the message ends where the file ends
-};
-
-void putNumber(std::string &out, uint64_t value) {
-  while (value >= 0x80) {
-    out.push_back(static_cast<char>(value | 0x80));
-    value >>= 7;
-  }
-  out.push_back(static_cast<char>(value));
-}
-
-void putBytes(std::string &out, uint32_t number, StringRef bytes) {
-  putNumber(out, uint64_t(number) << 3 | Wire::bytes);
-  putNumber(out, bytes.size());
-  out.append(bytes.begin(), bytes.end());
-}
-
-StringRef text(ArrayRef<uint8_t> bytes) {
-  return {reinterpret_cast<const char *>(bytes.data()), bytes.size()};
-}
-
-void putField(std::string &out, const Field &field) {
-  if (field.wire == Wire::bytes)
-    return putBytes(out, field.number, text(field.payload));
-  putNumber(out, uint64_t(field.number) << 3 | field.wire);
-  out.append(field.payload.begin(), field.payload.end());
-}
 
 // What becomes of a field: copied, left out, or a message that is skimmed itself.
 enum class Fate { copy, drop, descend, sparse };
@@ -370,30 +271,7 @@ private:
   size_t parts = 0;
 };
 
-// Bytes that one number of a typed field stands for in raw_data.
-unsigned numberBytes(uint32_t field, int32_t type) {
-  switch (field) {
-  case 4: return type == 1 || type == 14 ? 4 : 0;
-  case 10: return type == 11 || type == 15 ? 8 : 0;
-  case 7: return type == 7 ? 8 : 0;
-  case 11: return type == 13 ? 8 : type == 12 ? 4 : 0;
-  case 5: {
-    // Types of 2 and 4 bits come packed, a byte a number.
-    bool fits = type != 1 && type != 7 && (type < 11 || type > 15);
-    unsigned bits = fits ? elementBits(type) : 0;
-    return bits == 0 ? 0 : bits < 8 ? 1 : bits / 8;
-  }
-  default: return 0;
-  }
-}
-
 } // namespace
-
-unsigned moec::onnx_import::elementBits(int32_t type) {
-  static constexpr uint8_t bits[] = {0,  32, 8,  8, 16, 16, 32, 64, 0, 8, 16, 64, 32, 64,
-                                     64, 128, 16, 8, 8, 8, 8, 4, 4, 4, 8, 2, 2};
-  return type >= 0 && static_cast<size_t>(type) < std::size(bits) ? bits[type] : 0;
-}
 
 std::optional<Skimmed> moec::onnx_import::skim(ArrayRef<uint8_t> file, std::string &error) {
   Skimmed result;
@@ -401,29 +279,4 @@ std::optional<Skimmed> moec::onnx_import::skim(ArrayRef<uint8_t> file, std::stri
   if (!skimmer.message(Kind::model, file, 0, result.message))
     return std::nullopt;
   return result;
-}
-
-bool moec::onnx_import::decodeTyped(const TensorSource &source, int32_t type, uint64_t count,
-                                    std::string &out) {
-  uint64_t want = (count * elementBits(type) + 7) / 8;
-  out.clear();
-  std::string ignored;
-  for (const TensorSource::Run &run : source.runs) {
-    unsigned size = numberBytes(run.field, type);
-    bool fixed = run.field == 4 || run.field == 10;
-    if (size == 0 || (run.wire == Wire::varint && fixed))
-      return false;
-    if (fixed) {
-      out.append(run.bytes.begin(), run.bytes.end());
-      continue;
-    }
-    Cursor cursor(run.bytes, false);
-    uint64_t value;
-    while (!cursor.done()) {
-      if (!cursor.number(value, ignored) || out.size() >= want)
-        return false;
-      out.append(reinterpret_cast<const char *>(&value), size);
-    }
-  }
-  return out.size() == want;
 }

@@ -48,6 +48,7 @@ static mlir::LogicalResult range(Emitter &e, mlir::Operation *op, Tensors &args,
     count = e.add(quotient, up);
   }
   Values dims = e.refine({e.arith("max", count, e.i64(0))});
+  e.checkSize(type, dims);
   auto fixed = known(dims[0]);
   if (fixed && *fixed <= 64 && known(s) && known(d)) {
     Values values;

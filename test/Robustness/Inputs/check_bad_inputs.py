@@ -81,7 +81,7 @@ def check(kind, folder):
 def further(kind, model, stderr, prefix):
     """What `moec inspect` and `moec verify` make of it."""
     faults = []
-    if kind.inspect:
+    if kind.inspect and kind.code:
         code, _, said = moec("inspect", model, prefix=prefix)
         if kind.code == 1 and (code, said) != (1, stderr):
             faults.append(f"inspect ends with {code}: {said}")

@@ -138,7 +138,7 @@ def typed(make, what):
     return model([node(what, ["x"], "y", "one")], [info], [value("y", None)])
 
 
-@bad("64c", "optional", UNSUPPORTED, "unsupported", lines=2)
+@bad("64c", "optional", UNSUPPORTED, "optional")
 def _(folder):
     write(folder, typed(helper.make_optional_type_proto, "OptionalGetElement"))
 
@@ -181,7 +181,14 @@ for _letter, _kind in zip("abcdef", (TensorProto.INT4, TensorProto.UINT4, Tensor
         write(folder, small_type(kind))
 
 
-@legal(66, "ConstantOfShape without a value")
+@bad("66b", "ConstantOfShape of a negative size", INPUT, ONE + "(ConstantOfShape)", "negative")
+def _(folder):
+    zero = helper.make_tensor("value", INT64, [1], [7])
+    save(folder, [node("ConstantOfShape", ["s"], "y", "one", value=zero)], [], [value("y", None, kind=INT64)],
+         [ints("s", -3)])
+
+
+@legal("66a", "ConstantOfShape without a value")
 def _(folder):
     save(folder, [node("Shape", ["x"], "s"), node("ConstantOfShape", ["s"], "z", "one"),
                   node("Add", ["x", "z"], "y")], [value("x", "n", 4)], [value("y", "n", 4)])
