@@ -1,4 +1,4 @@
-#include "Analysis.h"
+#include "Elementwise.h"
 
 using namespace mlir;
 
@@ -76,10 +76,32 @@ Fact Analysis::get(Value v) {
     if (looped_ && looped_->isAncestor(v.getParentRegion()))
       fact.expr->expert = iteration_;
     if (type)
-      fact.layout = leafLayout(type);
+      fact.layout = numbersOfTokens(v) ? Layout{Dim{{Atom::Tok, type.getDimSize(0)}}}
+                                       : leafLayout(type);
   }
   set(v, fact);
   return facts_[v];
+}
+
+// One number for each token, [tokens] of known size, which is no row of features:
+// summed over another axis, or computed from such numbers.
+bool Analysis::numbersOfTokens(Value v) {
+  auto type = ranked(v);
+  Operation *op = v.getDefiningOp();
+  if (!op || !type || type.getRank() != 1 || type.getDimSize(0) < 2 || !isFloat(v))
+    return false;
+  StringRef n = onnxName(op);
+  auto tokens = [&](Value x, int64_t rank) {
+    auto from = ranked(x);
+    return from && from.getRank() == rank && from.getDimSize(0) == type.getDimSize(0) &&
+           isAtom(get(x).layout.front(), Atom::Tok);
+  };
+  if (n == "ReduceSum" || n == "ReduceMax") {
+    auto axis = op->getNumOperands() > 1 ? evalInt(op->getOperand(1)) : std::nullopt;
+    return axis && (*axis == 1 || *axis == -1) && tokens(op->getOperand(0), 2);
+  }
+  static const llvm::StringSet<> each = {"Add", "Sub", "Mul", "Div", "Clip", "Max", "Sqrt"};
+  return each.contains(n) && llvm::any_of(op->getOperands(), [&](Value x) { return tokens(x, 1); });
 }
 
 void Analysis::run(Block &block) {

@@ -169,9 +169,13 @@ private:
                          const Layout &layout, bool floats);
   Result oneHot(mlir::Operation *op);
 
+  // LowRankBody.cpp: features as experts of rank one.
+  Result sumFeatures(const Fact &x, const WeightSet &down, bool nk, const Layout &layout);
   // HardSelect.cpp: the chosen one of results side by side.
   Result gatherElements(mlir::Operation *op);
+  bool numbersOfTokens(mlir::Value v);
   bool isExpertLeaf(mlir::Value v, mlir::Value stack = {});
+  Expr *asBody(mlir::Value v); // a leaf stands for `v` itself, not what it views
 
   // Opaque.cpp: any operation on an expert's values that keeps rows apart.
   bool opaque(mlir::Operation *op);

@@ -234,7 +234,7 @@ Analysis::Result Analysis::capacity(StringRef n, const Fact &a, const Fact &b,
         return Fact{e, layout};
       }
       bool less = n == "Less" || n == "LessOrEqual";
-      if (x->kind == Expr::Rank && number && !flip && less && x->args.empty()) {
+      if (x->kind == Expr::Rank && number && !flip && less) {
         Expr *e = like(Expr::Below);
         e->size = static_cast<int64_t>(n == "Less" ? std::ceil(c) - 1 : std::floor(c)) - x->offset;
         return Fact{e, f.layout};
