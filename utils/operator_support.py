@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs ONNX's own operator tests and keeps docs/supported-operators.md.
 
-usage: operator_support.py run [--engine compiled|interpreter] [--every N] [--filter REGEX]
+usage: operator_support.py run [--engine compiled|interpreter] [--level 0|1|2] [--every N] [--filter REGEX]
        operator_support.py update      runs everything, rewrites the expectations and the page
        operator_support.py page [--check]
 
@@ -125,7 +125,9 @@ class Worker:
             self.start()
 
 
-def run(build, engine, folder, names, jobs):
+def run(build, engine, folder, names, jobs, level=1):
+    if engine == "compiled":
+        engine += str(level)
     workers = [Worker(build, engine, folder, names[i::jobs]) for i in range(jobs) if names[i::jobs]]
     results = {}
     for worker in workers:
@@ -309,6 +311,7 @@ def main():
     parser.add_argument("command", choices=["run", "update", "page"])
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
     parser.add_argument("--engine", choices=ENGINES)
+    parser.add_argument("--level", type=int, default=1, help="of compiled code, as moec's -O")
     parser.add_argument("--every", type=int, default=1, help="run one test of N")
     parser.add_argument("--filter", default="", help="run the tests whose names match")
     parser.add_argument("--jobs", type=int, default=2)
@@ -329,7 +332,7 @@ def main():
     wrong = 0
     for engine in [args.engine] if args.engine else ENGINES:
         start = time.time()
-        results = run(args.build, engine, folder, names, args.jobs)
+        results = run(args.build, engine, folder, names, args.jobs, args.level)
         if args.command == "update":
             failed = {n: why for n, (state, _, why) in results.items() if state != "pass"}
             expected[engine] = {n: expected[engine].get(n) or tidy(why) for n, why in failed.items()}

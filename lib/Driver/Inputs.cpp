@@ -61,6 +61,9 @@ llvm::Expected<int64_t> sizeOfDim(StringRef text, const InputOptions &options) {
 void fill(Tensor &t, StringRef name, Random &random, const InputOptions &options, int64_t past) {
   bool mask = name.contains("mask"), position = name.contains("position") || name.contains("pos_ids");
   int64_t row = t.shape.empty() ? 1 : std::max<int64_t>(t.shape.back(), 1);
+  uint64_t most = uint64_t(options.integers);
+  if (bitsOf(t.type) < 8) // what a signed type of so many bits holds, too
+    most = std::min(most, uint64_t(1) << (bitsOf(t.type) - 1));
   for (int64_t i = 0; i < t.count(); ++i) {
     if (isFloat(t.type))
       t.set(i, random.normal());
@@ -71,7 +74,7 @@ void fill(Tensor &t, StringRef name, Random &random, const InputOptions &options
     else if (t.type == DType::boolean)
       t.set(i, double(random.next() & 1));
     else
-      t.set(i, t.shape.empty() ? 0 : double(random.next() % uint64_t(options.integers)));
+      t.set(i, t.shape.empty() ? 0 : double(random.next() % most));
   }
 }
 

@@ -1,7 +1,8 @@
 // Runs tests in ONNX's layout one after the other in one process.
 //
-//   run-node-tests compiled|interpreter FOLDER < names
+//   run-node-tests compiled[LEVEL]|interpreter FOLDER < names
 //
+// LEVEL is that of moec's -O: 0, 1 (as without it) or 2.
 // FOLDER/<name> holds model.onnx, tolerance ("atol rtol") and test_data_set_N. Prints "<name>" when
 // a test begins, so that a crash can be told apart, and then, behind tabs, on the same line its
 // outcome (pass, fail or unsupported), the seconds it took and, unless it passed, one line of why.
@@ -94,12 +95,13 @@ Outcome runCase(const std::string &folder, const OpenOptions &options) {
 
 int main(int argc, char **argv) {
   if (argc != 3) {
-    llvm::errs() << "usage: run-node-tests compiled|interpreter FOLDER < names\n";
+    llvm::errs() << "usage: run-node-tests compiled[LEVEL]|interpreter FOLDER < names\n";
     return 2;
   }
   OpenOptions options;
-  options.reference = llvm::StringRef(argv[1]) == "interpreter";
-  options.optimisation = options.reference ? 0 : 1;
+  llvm::StringRef engine = argv[1];
+  options.reference = engine == "interpreter";
+  options.optimisation = options.reference || engine.ends_with("0") ? 0 : engine.ends_with("2") ? 2 : 1;
   options.threads = 1;
   for (std::string name; std::getline(std::cin, name);) {
     std::cout << name << std::flush;

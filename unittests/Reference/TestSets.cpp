@@ -30,6 +30,7 @@ bool typedData(const ::onnx::TensorProto &t, std::vector<char> &out) {
   case 2:
   case 3:
   case 9:
+  case 17 ... 26: // packed ones: bytes of several elements
     copyAs<uint8_t>(t.int32_data(), out);
     return true;
   case 4:
@@ -58,7 +59,27 @@ bool typedData(const ::onnx::TensorProto &t, std::vector<char> &out) {
   }
 }
 
-bool isKnown(int type) { return (type >= 1 && type <= 13 && type != 8) || type == 16; }
+bool isKnown(int type) {
+  return (type >= 1 && type <= 13 && type != 8) || (type >= 16 && type <= 26);
+}
+
+// Elements of 4 or 2 bits, the first in the lowest bits of a byte, to one byte each.
+void unpack(Array &a) {
+  bool four = a.type >= 21 && a.type <= 23, two = a.type == 25 || a.type == 26;
+  if (!four && !two)
+    return;
+  unsigned bits = four ? 4 : 2, mask = (1u << bits) - 1;
+  size_t count = 1;
+  for (int64_t d : a.shape)
+    count *= static_cast<size_t>(d);
+  std::vector<char> packed = std::move(a.data);
+  a.data.assign(count, 0);
+  for (size_t i = 0; i < count && i * bits / 8 < packed.size(); ++i) {
+    unsigned v = static_cast<uint8_t>(packed[i * bits / 8]) >> (i * bits % 8) & mask;
+    bool negative = (a.type == 22 || a.type == 26) && v > mask / 2;
+    a.data[i] = static_cast<char>(negative ? v | ~mask : v);
+  }
+}
 
 } // namespace
 
@@ -77,6 +98,7 @@ std::optional<Array> readTensor(const std::string &path) {
     a.data.assign(t.raw_data().begin(), t.raw_data().end());
   else if (!typedData(t, a.data))
     return std::nullopt;
+  unpack(a);
   return a;
 }
 

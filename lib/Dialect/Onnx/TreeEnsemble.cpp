@@ -251,17 +251,16 @@ llvm::Error readClassifier(const Attributes &a, TreeEnsemble &t) {
   t.count = static_cast<int64_t>(t.labels.size());
   if (t.labels.empty())
     return wrong("unsupported: classes that are not integers");
-  bool one = !t.targets.empty() && llvm::all_of(t.targets, [&](int32_t target) {
-    return target == t.targets.front();
-  });
   t.allPositive = llvm::all_of(t.weights, [](double w) { return w >= 0; });
-  t.binary = t.count == 2 && one;
+  t.binary = t.count == 2 && llvm::all_of(t.targets, [](int32_t id) { return id == 0; });
   if (!t.binary)
     return llvm::Error::success();
-  if (t.base.size() > 1 || t.post == TreeEnsemble::SOFTMAX)
-    return wrong("unsupported: two classes of one sum with two base values or softmax");
+  if (t.base.size() > 1)
+    return wrong("unsupported: two base values of two classes that share one sum");
+  // The standard is silent; ONNX Runtime leaves out the softmax of the two.
+  if (t.post == TreeEnsemble::SOFTMAX)
+    t.post = TreeEnsemble::NONE;
   t.count = 1;
-  llvm::fill(t.targets, 0);
   return llvm::Error::success();
 }
 

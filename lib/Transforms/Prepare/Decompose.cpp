@@ -17,6 +17,20 @@ double floatAttr(Attribute attr, double otherwise) {
   return f ? f.getValueAsDouble() : otherwise;
 }
 
+void replaceResult(OnnxBuilder &b, Operation *op, unsigned result, Value value) {
+  Value old = op->getResult(result);
+  bool ends = llvm::any_of(old.getUsers(), [](Operation *user) {
+    return user->hasTrait<OpTrait::IsTerminator>();
+  });
+  if (ends && value.getType() != old.getType()) {
+    if (value.getDefiningOp() && value.use_empty())
+      value.setType(old.getType());
+    else
+      value = b.op("Identity", value, old.getType());
+  }
+  old.replaceAllUsesWith(value);
+}
+
 Value rmsNorm(OnnxBuilder &b, Value x, Value scale, int64_t axis,
               double epsilon) {
   auto type = rankedType(x);

@@ -12,6 +12,12 @@ inline bool absent(mlir::Value v) {
   return !v || mlir::isa<mlir::NoneType>(v.getType());
 }
 
+// Puts `value` in the place of a result. What ends a graph was made for the
+// result's type: a new value then takes that type, another one gets it by an
+// Identity.
+void replaceResult(OnnxBuilder &b, mlir::Operation *op, unsigned result,
+                   mlir::Value value);
+
 // x / sqrt(mean(x^2 over the last axes from `axis`) + epsilon) * scale, in f32.
 mlir::Value rmsNorm(OnnxBuilder &b, mlir::Value x, mlir::Value scale,
                     int64_t axis, double epsilon);

@@ -80,7 +80,7 @@ bool negativeLogLikelihood(Operation *op, OnnxBuilder &b) {
   if (!fits(op))
     return false;
   Loss loss = lossOf(op, b);
-  op->getResult(0).replaceAllUsesWith(loss.result(loss.scores));
+  replaceResult(b, op, 0, loss.result(loss.scores));
   return true;
 }
 
@@ -89,9 +89,9 @@ bool softmaxCrossEntropy(Operation *op, OnnxBuilder &b) {
     return false;
   Loss loss = lossOf(op, b);
   Value logs = b.op("LogSoftmax", loss.scores, loss.scores.getType(), {b.attr("axis", int64_t(1))});
-  op->getResult(0).replaceAllUsesWith(loss.result(logs));
+  replaceResult(b, op, 0, loss.result(logs));
   if (op->getNumResults() > 1)
-    op->getResult(1).replaceAllUsesWith(logs);
+    replaceResult(b, op, 1, logs);
   return true;
 }
 

@@ -58,7 +58,7 @@ struct Node {
   }
   Value asFloat(Value x) const { return b.cast(x, b.builder.getF32Type()); }
   bool replace(Value y) const {
-    op->getResult(0).replaceAllUsesWith(b.cast(y, out().getElementType()));
+    prepare::replaceResult(b, op, 0, b.cast(y, out().getElementType()));
     return true;
   }
 };
@@ -138,19 +138,85 @@ Value transformed(Node &n, Value y) {
   return post == "SOFTMAX" ? n.b.softmax(y, -1) : Value();
 }
 
+// The columns [features, rows] of a list of rows; null when it is none.
+Value columns(Node &n, ArrayRef<float> list, int64_t rows) {
+  auto count = static_cast<int64_t>(list.size());
+  if (rows < 1 || count == 0 || count % rows != 0)
+    return {};
+  auto shape = RankedTensorType::get({rows, count / rows}, n.b.builder.getF32Type());
+  return n.b.transpose(n.constant(DenseElementsAttr::get(shape, list)), {1, 0});
+}
+
 // x [rows, features] times coefficients [targets, features] and intercepts.
-bool linearRegressor(Node &n) {
-  ArrayRef<float> weights = n.floats("coefficients"), bias = n.floats("intercepts");
-  int64_t targets = n.integer("targets", 1), count = static_cast<int64_t>(weights.size());
-  if (rankedType(n.in(0)).getRank() != 2 || targets < 1 || count % targets != 0 ||
+Value linear(Node &n, int64_t targets) {
+  ArrayRef<float> bias = n.floats("intercepts");
+  Value w = columns(n, n.floats("coefficients"), targets);
+  if (rankedType(n.in(0)).getRank() != 2 || !w ||
       (!bias.empty() && static_cast<int64_t>(bias.size()) != targets))
+    return {};
+  Value y = n.b.matmul(n.asFloat(n.in(0)), w);
+  return bias.empty() ? y : n.b.binary("Add", y, n.vector(bias, n.b.builder.getF32Type()));
+}
+
+bool linearRegressor(Node &n) {
+  Value y = linear(n, n.integer("targets", 1));
+  y = y ? transformed(n, y) : y;
+  return y && n.replace(y);
+}
+
+// One row of coefficients for each label; the label of the highest score.
+bool linearClassifier(Node &n) {
+  auto labels = n.get<DenseI64ArrayAttr>("classlabels_ints");
+  Value scores = labels && labels.size() > 1 ? linear(n, labels.size()) : Value();
+  Value shown = scores ? transformed(n, scores) : Value();
+  if (!shown || n.op->getNumResults() != 2)
     return false;
+  SmallVector<double> values(labels.asArrayRef().begin(), labels.asArrayRef().end());
+  Type i64 = n.b.builder.getI64Type();
+  auto places = RankedTensorType::get({rankedType(scores).getDimSize(0)}, i64);
+  Value best = n.b.op("ArgMax", scores, places,
+                      {n.b.attr("axis", int64_t(1)), n.b.attr("keepdims", int64_t(0)),
+                       n.b.attr("select_last_index", int64_t(0))});
+  prepare::replaceResult(n.b, n.op, 1, shown);
+  return n.replace(n.b.gather(n.vector(values, i64), best, 0));
+}
+
+// kernel_params: gamma, coef0, degree. `products`: x times each support vector.
+Value kernel(Node &n, Value x, Value supports, Value products) {
+  StringRef type = n.text("kernel_type", "LINEAR");
+  ArrayRef<float> parameters = n.floats("kernel_params");
   Type f32 = n.b.builder.getF32Type();
-  auto shape = RankedTensorType::get({targets, count / targets}, f32);
-  Value w = n.constant(DenseElementsAttr::get(shape, weights));
-  Value y = n.b.matmul(n.asFloat(n.in(0)), n.b.transpose(w, {1, 0}));
-  if (!bias.empty())
-    y = n.b.binary("Add", y, n.vector(bias, f32));
+  if (type == "LINEAR")
+    return products;
+  if (parameters.size() != 3 || (type != "POLY" && type != "RBF" && type != "SIGMOID"))
+    return {};
+  auto number = [&](double v) { return n.b.scalar(f32, v); };
+  if (type == "RBF") { // exp(-gamma |x - s|^2)
+    Value far = n.b.binary("Add", n.b.reduce("ReduceSumSquare", x, {1}),
+                           n.b.reduce("ReduceSumSquare", supports, {0}));
+    far = n.b.binary("Sub", far, n.b.binary("Mul", products, number(2)));
+    return n.b.unary("Exp", n.b.binary("Mul", far, number(-parameters[0])));
+  }
+  Value y = n.b.binary("Add", n.b.binary("Mul", products, number(parameters[0])),
+                       number(parameters[1]));
+  return type == "POLY" ? n.b.binary("Pow", y, number(parameters[2])) : n.b.unary("Tanh", y);
+}
+
+// Without support vectors the coefficients are those of the features.
+bool svmRegressor(Node &n) {
+  ArrayRef<float> weights = n.floats("coefficients"), rho = n.floats("rho");
+  int64_t supports = n.integer("n_supports", 0);
+  if (rankedType(n.in(0)).getRank() != 2 || rho.size() != 1 || n.integer("one_class", 0) != 0)
+    return false;
+  Value x = n.asFloat(n.in(0));
+  if (supports > 0) {
+    Value vectors = columns(n, n.floats("support_vectors"), supports);
+    x = vectors ? kernel(n, x, vectors, n.b.matmul(x, vectors)) : Value();
+  }
+  Value w = columns(n, weights, 1);
+  if (!x || !w || (supports > 0 && static_cast<int64_t>(weights.size()) != supports))
+    return false;
+  Value y = n.b.binary("Add", n.b.matmul(x, w), n.b.scalar(n.b.builder.getF32Type(), rho[0]));
   y = transformed(n, y);
   return y && n.replace(y);
 }
@@ -254,9 +320,11 @@ struct DecomposeMl : impl::DecomposeMlBase<DecomposeMl> {
         {"FeatureVectorizer", featureVectorizer},
         {"Imputer", imputer},
         {"LabelEncoder", labelEncoder},
+        {"LinearClassifier", linearClassifier},
         {"LinearRegressor", linearRegressor},
         {"Normalizer", normalizer},
         {"OneHotEncoder", oneHotEncoder},
+        {"SVMRegressor", svmRegressor},
         {"Scaler", scaler},
     };
     SmallVector<onnx::CustomOp> ops;

@@ -33,7 +33,7 @@ bool rmsNormalization(Operation *op, OnnxBuilder &b) {
   Value y = prepare::rmsNorm(
       b, in(op, 0), in(op, 1), prepare::intAttr(op->getAttr("axis"), -1),
       prepare::floatAttr(op->getAttr("epsilon"), 1e-5));
-  op->getResult(0).replaceAllUsesWith(y);
+  prepare::replaceResult(b, op, 0, y);
   return true;
 }
 
@@ -59,10 +59,9 @@ bool layerNormalization(Operation *op, OnnxBuilder &b) {
   y = b.binary("Mul", y, b.cast(in(op, 1), element));
   if (Value bias = in(op, 2))
     y = b.binary("Add", y, b.cast(bias, element));
-  op->getResult(0).replaceAllUsesWith(y);
+  prepare::replaceResult(b, op, 0, y);
   auto give = [&](unsigned i, Value v) {
-    op->getResult(i).replaceAllUsesWith(
-        b.cast(v, rankedType(op->getResult(i)).getElementType()));
+    prepare::replaceResult(b, op, i, b.cast(v, rankedType(op->getResult(i)).getElementType()));
   };
   if (used(op, 1))
     give(1, mean);
@@ -76,7 +75,7 @@ bool gelu(Operation *op, OnnxBuilder &b) {
   if (!isFloatTensor(x))
     return false;
   auto mode = op->getAttrOfType<StringAttr>("approximate");
-  op->getResult(0).replaceAllUsesWith(prepare::gelu(b, x, mode && mode == "tanh"));
+  prepare::replaceResult(b, op, 0, prepare::gelu(b, x, mode && mode == "tanh"));
   return true;
 }
 
@@ -85,7 +84,7 @@ bool swish(Operation *op, OnnxBuilder &b) {
   if (!isFloatTensor(x))
     return false;
   double alpha = prepare::floatAttr(op->getAttr("alpha"), 1.0);
-  op->getResult(0).replaceAllUsesWith(prepare::swish(b, x, alpha));
+  prepare::replaceResult(b, op, 0, prepare::swish(b, x, alpha));
   return true;
 }
 
@@ -95,7 +94,7 @@ bool swiGlu(Operation *op, OnnxBuilder &b) {
     return false;
   double alpha = prepare::floatAttr(op->getAttr("alpha"), 1.0);
   Value y = b.binary("Mul", prepare::swish(b, gate, alpha), x);
-  op->getResult(0).replaceAllUsesWith(y);
+  prepare::replaceResult(b, op, 0, y);
   return true;
 }
 
@@ -118,7 +117,7 @@ bool rotaryEmbedding(Operation *op, OnnxBuilder &b) {
   auto y = prepare::rotary(b, x, cos, sin, options);
   if (!y)
     return false;
-  op->getResult(0).replaceAllUsesWith(*y);
+  prepare::replaceResult(b, op, 0, *y);
   return true;
 }
 

@@ -1,6 +1,5 @@
 // decompose-quantised: products of quantised tensors in terms of DequantizeLinear and MatMul.
 #include "Decompose.h"
-#include "moec/Dialect/Onnx/Onnx.h"
 #include "moec/Transforms/Prepare/Passes.h"
 
 using namespace mlir;
@@ -42,28 +41,32 @@ bool isOne(Value v) {
          type.getRank() <= 1;
 }
 
-// x less its zero point as f32, by a DequantizeLinear of scale 1, which folds
+// x less its zero point as floats, by a DequantizeLinear of scale 1, which folds
 // into weights. `zero`: absent, one number, or one for each index of `axis`.
-// Null when it has another shape.
+// Null when it has another shape. A weight is kept in bf16, which holds whole
+// numbers up to 256, and widened.
 Value centred(OnnxBuilder &b, Value x, Value zero, int64_t axis) {
   Type f32 = b.builder.getF32Type();
-  auto type = rankedType(x);
-  auto resultType = type.clone(f32);
+  Operation *from = x.getDefiningOp();
+  bool weight = from && from->getName().getStringRef() == "moe.weight.use";
+  Type element = weight ? Type(b.builder.getBF16Type()) : f32;
   NamedAttribute attrs[] = {b.attr("axis", axis), b.attr("block_size", int64_t(0)),
                             b.attr("output_dtype", int64_t(0))};
-  if (!zero)
-    return b.op("DequantizeLinear", {x, b.scalar(f32, 1), b.none()}, resultType, attrs);
-  if (isOne(zero))
-    return b.op("DequantizeLinear", {x, b.scalar(f32, 1), asScalar(b, zero)},
-                resultType, attrs);
-  auto zeroType = rankedType(zero);
-  if (!zeroType || zeroType.getRank() != 1 || zeroType.isDynamicDim(0))
-    return {};
-  auto ones = RankedTensorType::get(zeroType.getShape(), f32);
-  Value scale = b.op("Constant", {}, ones,
-                     {b.builder.getNamedAttr(
-                         "value", DenseElementsAttr::get(ones, 1.0f))});
-  return b.op("DequantizeLinear", {x, scale, zero}, resultType, attrs);
+  Value scale = b.scalar(element, 1), point = b.none();
+  if (zero && isOne(zero)) {
+    point = asScalar(b, zero);
+  } else if (zero) {
+    auto type = rankedType(zero);
+    if (!type || type.getRank() != 1 || type.isDynamicDim(0))
+      return {};
+    auto ones = RankedTensorType::get(type.getShape(), element);
+    Attribute one = FloatAttr::get(element, 1.0);
+    scale = b.op("Constant", {}, ones,
+                 {b.builder.getNamedAttr("value", DenseElementsAttr::get(ones, one))});
+    point = zero;
+  }
+  Value y = b.op("DequantizeLinear", {x, scale, point}, rankedType(x).clone(element), attrs);
+  return b.cast(y, f32);
 }
 
 // The exact product of whole numbers as i32: parts along the inner dimension
@@ -100,7 +103,7 @@ bool matMulInteger(Operation *op, OnnxBuilder &b) {
   Value sum = integerProduct(b, in(op, 0), in(op, 2), in(op, 1), in(op, 3));
   if (!sum)
     return false;
-  op->getResult(0).replaceAllUsesWith(sum);
+  prepare::replaceResult(b, op, 0, sum);
   return true;
 }
 
@@ -124,7 +127,7 @@ bool qLinearMatMul(Operation *op, OnnxBuilder &b) {
   Value y = b.binary("Mul", b.cast(sum, f32), factor);
   y = b.op("QuantizeLinear", {y, b.scalar(f32, 1), asScalar(b, in(op, 7))},
            op->getResult(0).getType(), quantizeAttrs(b));
-  op->getResult(0).replaceAllUsesWith(y);
+  prepare::replaceResult(b, op, 0, y);
   return true;
 }
 
@@ -158,18 +161,16 @@ bool qLinearConv(Operation *op, OnnxBuilder &b) {
   Value y = b.op("QuantizeLinear",
                  {b.binary("Mul", sum, factor), b.scalar(f32, 1), asScalar(b, in(op, 7))}, type,
                  quantizeAttrs(b));
-  op->getResult(0).replaceAllUsesWith(y);
+  prepare::replaceResult(b, op, 0, y);
   return true;
 }
 
-// What DynamicQuantizeLinear gives: codes, their scale and zero point.
-struct Codes {
-  Value codes, scale, zero;
-};
-
 // The formula of the standard. A constant 0 has the scale 0 and the code 0.
-Codes dynamicCodes(OnnxBuilder &b, Value x) {
+bool dynamicQuantizeLinear(Operation *op, OnnxBuilder &b) {
+  Value x = in(op, 0);
   auto type = rankedType(x);
+  if (!type || !type.getElementType().isF32())
+    return false;
   Type f32 = b.builder.getF32Type();
   SmallVector<int64_t> axes;
   for (int64_t i = 0; i < type.getRank(); ++i)
@@ -185,100 +186,12 @@ Codes dynamicCodes(OnnxBuilder &b, Value x) {
   Value divisor = b.op("Where", {empty, b.scalar(f32, 1), scale}, scale.getType());
   Value code = b.unary("Round", b.binary("Div", b.binary("Sub", zero, low), divisor));
   code = b.binary("Min", b.binary("Max", code, zero), top);
-  Type u8 = b.builder.getIntegerType(8, /*isSigned=*/false);
+  Type u8 = rankedType(op->getResult(0)).getElementType();
   Value point = b.cast(code, u8);
   Value y = b.op("QuantizeLinear", {x, divisor, point}, type.clone(u8), quantizeAttrs(b));
-  return {y, scale, point};
-}
-
-bool isF32(Value x) {
-  auto type = rankedType(x);
-  return type && type.getElementType().isF32();
-}
-
-bool dynamicQuantizeLinear(Operation *op, OnnxBuilder &b) {
-  if (!isF32(in(op, 0)))
-    return false;
-  Codes y = dynamicCodes(b, in(op, 0));
-  op->getResult(0).replaceAllUsesWith(y.codes);
-  op->getResult(1).replaceAllUsesWith(y.scale);
-  op->getResult(2).replaceAllUsesWith(y.zero);
-  return true;
-}
-
-// --- com.microsoft ---
-
-// x dequantised: one scale and zero point for all, or for each index of `axis`.
-// Null when they have another shape.
-Value dequantised(OnnxBuilder &b, Value x, Value scale, Value zero, int64_t axis) {
-  auto type = rankedType(x);
-  if (!type || !scale || !rankedType(scale))
-    return {};
-  bool one = isOne(scale);
-  if ((!one && rankedType(scale).getRank() != 1) || (zero && one != isOne(zero)))
-    return {};
-  Value factor = one ? asScalar(b, scale) : scale;
-  Value point = !zero ? b.none() : one ? asScalar(b, zero) : zero;
-  return b.op("DequantizeLinear", {x, factor, point},
-              type.clone(rankedType(scale).getElementType()),
-              {b.attr("axis", axis), b.attr("block_size", int64_t(0)),
-               b.attr("output_dtype", int64_t(0))});
-}
-
-Value quantised(OnnxBuilder &b, Value y, Value scale, Value zero, Type type) {
-  return b.op("QuantizeLinear", {y, asScalar(b, scale), asScalar(b, zero)}, type,
-              quantizeAttrs(b));
-}
-
-// a * b (+ bias) of dequantised matrices.
-bool floatProduct(Operation *op, OnnxBuilder &b, Value left, Value right, Value bias) {
-  if (!left || !right || rankedType(left).getRank() < 2 || rankedType(right).getRank() < 2)
-    return false;
-  Value y = b.matmul(left, right);
-  if (bias)
-    y = b.binary("Add", y, bias);
-  op->getResult(0).replaceAllUsesWith(y);
-  return true;
-}
-
-// a, b, scale of a, scale of b, zero point of a, zero point of b, bias.
-bool matMulIntegerToFloat(Operation *op, OnnxBuilder &b) {
-  if (!isByte(in(op, 0)) || !isByte(in(op, 1)))
-    return false;
-  int64_t last = rankedType(in(op, 1)).getRank() - 1;
-  return floatProduct(op, b, dequantised(b, in(op, 0), in(op, 2), in(op, 4), 0),
-                      dequantised(b, in(op, 1), in(op, 3), in(op, 5), last), in(op, 6));
-}
-
-// a in f32, b, scale of b, zero point of b, bias.
-bool dynamicQuantizeMatMul(Operation *op, OnnxBuilder &b) {
-  if (!isF32(in(op, 0)) || !isByte(in(op, 1)))
-    return false;
-  Codes x = dynamicCodes(b, in(op, 0));
-  int64_t last = rankedType(in(op, 1)).getRank() - 1;
-  return floatProduct(op, b, dequantised(b, x.codes, x.scale, x.zero, 0),
-                      dequantised(b, in(op, 1), in(op, 2), in(op, 3), last), in(op, 4));
-}
-
-// x, scale, zero point; y, scale, zero point; the result's scale and zero point.
-template <const char *name>
-bool qLinearBinary(Operation *op, OnnxBuilder &b) {
-  Value left = dequantised(b, in(op, 0), in(op, 1), in(op, 2), 0);
-  Value right = dequantised(b, in(op, 3), in(op, 4), in(op, 5), 0);
-  if (!left || !right || !in(op, 6) || !in(op, 7) || !isOne(in(op, 6)) || !isOne(in(op, 7)))
-    return false;
-  op->getResult(0).replaceAllUsesWith(quantised(b, b.binary(name, left, right), in(op, 6),
-                                                in(op, 7), op->getResult(0).getType()));
-  return true;
-}
-constexpr char kAdd[] = "Add", kMul[] = "Mul";
-
-bool qLinearSigmoid(Operation *op, OnnxBuilder &b) {
-  Value x = dequantised(b, in(op, 0), in(op, 1), in(op, 2), 0);
-  if (!x || !in(op, 3) || !in(op, 4) || !isOne(in(op, 3)) || !isOne(in(op, 4)))
-    return false;
-  op->getResult(0).replaceAllUsesWith(quantised(b, b.unary("Sigmoid", x), in(op, 3), in(op, 4),
-                                                op->getResult(0).getType()));
+  prepare::replaceResult(b, op, 0, y);
+  prepare::replaceResult(b, op, 1, scale);
+  prepare::replaceResult(b, op, 2, point);
   return true;
 }
 
@@ -290,26 +203,16 @@ struct DecomposeQuantised : impl::DecomposeQuantisedBase<DecomposeQuantised> {
         {"onnx.QLinearMatMul", qLinearMatMul},
         {"onnx.QLinearConv", qLinearConv},
         {"onnx.DynamicQuantizeLinear", dynamicQuantizeLinear},
-        {"com.microsoft::DynamicQuantizeMatMul", dynamicQuantizeMatMul},
-        {"com.microsoft::MatMulIntegerToFloat", matMulIntegerToFloat},
-        {"com.microsoft::QLinearAdd", qLinearBinary<kAdd>},
-        {"com.microsoft::QLinearMul", qLinearBinary<kMul>},
-        {"com.microsoft::QLinearSigmoid", qLinearSigmoid},
-    };
-    auto nameOf = [](Operation *op) {
-      if (auto custom = dyn_cast<onnx::CustomOp>(op))
-        return (custom.getDomain() + "::" + custom.getOpType()).str();
-      return op->getName().getStringRef().str();
     };
     SmallVector<Operation *> ops;
     getOperation()->walk([&](Operation *op) {
-      if (table.contains(nameOf(op)))
+      if (table.contains(op->getName().getStringRef()))
         ops.push_back(op);
     });
     for (Operation *op : ops) {
       OpBuilder builder(op);
       OnnxBuilder b(builder, op->getLoc());
-      if (!table.lookup(nameOf(op))(op, b)) {
+      if (!table.lookup(op->getName().getStringRef())(op, b)) {
         ++numKept;
         continue;
       }

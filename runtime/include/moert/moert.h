@@ -82,7 +82,8 @@ MOERT_EXPORT void moert_model_release(moert_model *model);
 typedef struct moert_tensor_info {
   const char *name;
   DLDataType dtype;
-  const char *dtype_name; /* "f32", "f16", "bf16", "f64", "i8".."i64", "ui8".."ui64", "i1" */
+  const char *dtype_name; /* "f32", "f16", "bf16", "f64", "i8".."i64", "ui8".."ui64", "i1"; narrow
+                             types, a byte an element: "i2", "i4", "ui2", "ui4", "f8E4M3FN", ... */
   int32_t rank;
   const int64_t *dims;          /* -1 where the size is not fixed */
   const char *const *dim_names; /* a number, a symbol, a sum ("past + sequence"), or "?" */

@@ -92,7 +92,7 @@ TEST(Trees, Classifier) {
                               "tensor<?xi64>, tensor<?x3xf32>"),
                    {rows});
   expectSameModule(treeModule("TreeEnsembleClassifier",
-                              nodes + leaves("class", "1, 1, 1, 1, 1") +
+                              nodes + leaves("class", "0, 0, 0, 0, 0") +
                                   ", classlabels_int64s = array<i64: 7, 8>, post_transform = \"LOGISTIC\"",
                               "tensor<?xi64>, tensor<?x2xf32>"),
                    {rows});

@@ -27,7 +27,7 @@ struct TreeEnsemble {
 
   std::vector<int64_t> labels; ///< of a classifier
   bool classifier = false;
-  /// A classifier of two labels whose weights all belong to one class: the sum decides between them.
+  /// A classifier of two labels whose weights all name class 0: their sum is the score of label 1.
   bool binary = false;
   bool allPositive = true; ///< binary: no weight is negative
 };

@@ -123,8 +123,8 @@ def DecomposeMl : Pass<"decompose-ml"> {
   let summary = "ai.onnx.ml operators on numbers as standard onnx operators";
   let description = [{
     `ArrayFeatureExtractor`, `Binarizer`, `FeatureVectorizer`, `Imputer`,
-    `LabelEncoder`, `LinearRegressor`, `Normalizer`, `OneHotEncoder` and `Scaler`
-    of the domain `ai.onnx.ml` become standard ops where keys, values and
+    `LabelEncoder`, `LinearClassifier`, `LinearRegressor`, `Normalizer`,
+    `OneHotEncoder`, `Scaler` and `SVMRegressor` of the domain `ai.onnx.ml` become standard ops where keys, values and
     elements are numbers. Decision trees stay: code generation and the
     interpreter know them.
 
@@ -151,13 +151,11 @@ def DecomposeQuantised : Pass<"decompose-quantised"> {
     `MatMulInteger` and `QLinearMatMul` of 8-bit tensors multiply what
     `DequantizeLinear` with the scale 1 makes of their operands, so that
     `fold-weights` can turn a quantised parameter into one of whole numbers in
-    f32. The product is exact: the inner dimension is cut into parts of 256
+    bf16. The product is exact: the inner dimension is cut into parts of 256
     terms, whose sums f32 holds, and the parts are added in i32. A row or column
     of zero points is allowed. `QLinearConv` becomes a `Conv` likewise, whose sums
     f32 holds exactly up to 2^24. `DynamicQuantizeLinear` is written out by the
-    formula of the standard. `DynamicQuantizeMatMul`, `MatMulIntegerToFloat`,
-    `QLinearAdd`, `QLinearMul` and `QLinearSigmoid` of `com.microsoft` compute
-    with dequantised numbers. The pass runs after `raise-moe`, which sees the
+    formula of the standard. The pass runs after `raise-moe`, which sees the
     operators as they are.
 
     Before:
