@@ -236,7 +236,9 @@ std::optional<NodeRouter> Lowering::nodeRouter(Build &b, moe::ExpertsOp op, moe:
   if (route && source(op.getWeights()) == route.getWeights() && !route.getBias() &&
       fits(route.getRouter(), experts, same))
     if (Value logits = logitsAs(b, route.getLogits(), element))
-      return NodeRouter{logits, {}, static_cast<int64_t>(route.getRouter().getK()),
+      return NodeRouter{logits,
+                        {},
+                        static_cast<int64_t>(route.getRouter().getK()),
                         route.getRouter().getRenorm() != moe::RouterRenorm::None};
   // Only QMoE is told the weights.
   if (!packed)

@@ -74,7 +74,8 @@ static std::optional<Packed> readDequantize(Operation *op) {
 }
 
 // The same change of axes in front of the last to all parts.
-template <typename F> static Packed mapped(Packed packed, F change) {
+template <typename F>
+static Packed mapped(Packed packed, F change) {
   packed.bytes = change(packed.bytes);
   packed.scale = change(packed.scale);
   packed.zero = packed.zero ? change(packed.zero) : Value();
@@ -147,8 +148,7 @@ std::optional<Packed> onnx_export::packedOf(Steps &steps, Value v) {
   if (name == "moe.weight.gather" && op->getAttrOfType<IntegerAttr>("axis").getInt() == 0 &&
       rankedType(v).getRank() == 3)
     if (auto packed = packedOf(steps, op->getOperand(0)))
-      return gathered(steps, *packed,
-                      op->getAttrOfType<DenseI64ArrayAttr>("indices").asArrayRef());
+      return gathered(steps, *packed, op->getAttrOfType<DenseI64ArrayAttr>("indices").asArrayRef());
   return std::nullopt;
 }
 
@@ -181,8 +181,8 @@ std::optional<Packed> onnx_export::interleavedRows(Steps &steps, Value gate, Val
     SmallVector<int64_t> shape(rankedType(*a.*part).getShape()), apart(shape);
     apart.insert(apart.begin() + 2, 1);
     shape[1] *= 2;
-    return steps.reshape(steps.concat({steps.reshape(*a.*part, apart),
-                                       steps.reshape(*b.*part, apart)}, 2), shape);
+    return steps.reshape(
+        steps.concat({steps.reshape(*a.*part, apart), steps.reshape(*b.*part, apart)}, 2), shape);
   };
   Packed packed = *a;
   packed.bytes = rows(&Packed::bytes);

@@ -17,7 +17,8 @@ struct Packed {
 
   bool sameFormat(const Packed &other) const {
     return bits == other.bits && block == other.block && depth == other.depth &&
-           !zero == !other.zero && !bytesOfRows && !other.bytesOfRows && scaleType() == other.scaleType();
+           !zero == !other.zero && !bytesOfRows && !other.bytesOfRows &&
+           scaleType() == other.scaleType();
   }
   mlir::Type scaleType() const {
     return mlir::cast<mlir::RankedTensorType>(scale.getType()).getElementType();

@@ -71,7 +71,8 @@ bool widens(Type from, Type to) {
   return f && t && (f == t || f.getWidth() < t.getWidth());
 }
 
-// The zero points in the scales' form and of the numbers' type, null for 0; false if they cannot be.
+// The zero points in the scales' form and of the numbers' type, null for 0; false if they cannot
+// be.
 bool zerosOf(Steps &steps, Operation *op, const Form &form, Type element, Value &zero) {
   if (op->getNumOperands() < 3)
     return true;

@@ -1,6 +1,6 @@
-#include "Contrib.h"
-#include "Context.h"
 #include "ContribShapes.h"
+#include "Context.h"
+#include "Contrib.h"
 
 #include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/StringSet.h"
@@ -20,8 +20,8 @@ void moe(InferenceContext &ctx, bool quantised) {
     fail_shape_inference("the router's scores have rank ", scores->dim_size(), ", not 2");
   if (!scores->dim(1).has_dim_value())
     return;
-  static const llvm::StringSet<> activations = {"relu", "relu2", "gelu", "silu", "swiglu", "geglu",
-                                                "identity"};
+  static const llvm::StringSet<> activations = {"relu",   "relu2", "gelu",    "silu",
+                                                "swiglu", "geglu", "identity"};
   const onnx::AttributeProto *activation = ctx.getAttribute("activation_type");
   if (activation && !activations.contains(activation->s()))
     fail_shape_inference("the activation_type \"", activation->s(), "\" is unknown");
@@ -279,8 +279,8 @@ void qLinearConcat(InferenceContext &ctx) {
     return;
   for (size_t i = 2; i < ctx.getNumInputs() && sum >= 0; i += 3) {
     const TensorShapeProto *part = shapeOf(ctx, i);
-    bool known = part && part->dim_size() == rank &&
-                 part->dim(static_cast<int>(axis)).has_dim_value();
+    bool known =
+        part && part->dim_size() == rank && part->dim(static_cast<int>(axis)).has_dim_value();
     sum = known ? sum + part->dim(static_cast<int>(axis)).dim_value() : -1;
   }
   TensorShapeProto result = *first;
@@ -336,27 +336,51 @@ void gatherBlocks(InferenceContext &ctx) {
 } // namespace
 
 Inference moec::onnx_import::inferenceOf(const std::string &domain, const std::string &op) {
-  static const llvm::StringMap<Inference> table = {
-      {"MoE", plainMoe}, {"QMoE", quantisedMoe}, {"QuickGelu", like}, {"Gelu", like}, {"FastGelu", like},
-      {"BiasGelu", like}, {"RotaryEmbedding", like}, {"GemmaRotaryEmbedding", like},
-      {"SimplifiedLayerNormalization", norm}, {"SkipSimplifiedLayerNormalization", norm},
-      {"SkipLayerNormalization", norm}, {"FusedMatMul", fusedMatMul},
-      {"TransposeMatMul", fusedMatMul}, {"FusedGemm", fusedGemm},
-      {"MatMulNBits", matMulNBits}, {"GroupQueryAttention", groupQueryAttention},
-      {"MultiHeadAttention", multiHeadAttention}, {"GatedAdd", like}, {"GatedRMSNorm", like},
-      {"MRotaryEmbedding", like}, {"LinearAttentionGate", linearAttentionGate},
-      {"CausalConvWithState", causalConv}, {"LinearAttention", linearAttention},
-      {"GatedDeltaNet", gatedDeltaNet},
-      {"RouterGateUpProj", routerGateUp}, {"SwiGLU", swiglu}, {"MoEGroupRouter", groupRouter},
-      {"DynamicQuantizeMatMul", dynamicQuantizeMatMul},
-      {"MatMulIntegerToFloat", matMulIntegerToFloat},
-      {"MatMulBlockQuantizedFp8Weight", fp8MatMul}, {"QuantizeLinear", quantize},
-      {"DequantizeLinear", dequantize}, {"GatherBlockQuantized", gatherBlocks},
-      {"FusedConv", fusedConv}, {"Attention", attention},
-      {"EmbedLayerNormalization", embedLayerNorm}, {"QLinearAdd", qLinearBinary}, {"QLinearMul", qLinearBinary},
-      {"QLinearSigmoid", qLinearUnary}, {"QLinearLeakyRelu", qLinearUnary},
-      {"QLinearSoftmax", qLinearUnary}, {"QLinearWhere", qLinearWhere},
-      {"QLinearConcat", qLinearConcat}, {"QLinearReduceMean", qLinearReduceMean}, {"QGemm", qGemm}};
+  static const llvm::StringMap<Inference> table = {{"MoE", plainMoe},
+                                                   {"QMoE", quantisedMoe},
+                                                   {"QuickGelu", like},
+                                                   {"Gelu", like},
+                                                   {"FastGelu", like},
+                                                   {"BiasGelu", like},
+                                                   {"RotaryEmbedding", like},
+                                                   {"GemmaRotaryEmbedding", like},
+                                                   {"SimplifiedLayerNormalization", norm},
+                                                   {"SkipSimplifiedLayerNormalization", norm},
+                                                   {"SkipLayerNormalization", norm},
+                                                   {"FusedMatMul", fusedMatMul},
+                                                   {"TransposeMatMul", fusedMatMul},
+                                                   {"FusedGemm", fusedGemm},
+                                                   {"MatMulNBits", matMulNBits},
+                                                   {"GroupQueryAttention", groupQueryAttention},
+                                                   {"MultiHeadAttention", multiHeadAttention},
+                                                   {"GatedAdd", like},
+                                                   {"GatedRMSNorm", like},
+                                                   {"MRotaryEmbedding", like},
+                                                   {"LinearAttentionGate", linearAttentionGate},
+                                                   {"CausalConvWithState", causalConv},
+                                                   {"LinearAttention", linearAttention},
+                                                   {"GatedDeltaNet", gatedDeltaNet},
+                                                   {"RouterGateUpProj", routerGateUp},
+                                                   {"SwiGLU", swiglu},
+                                                   {"MoEGroupRouter", groupRouter},
+                                                   {"DynamicQuantizeMatMul", dynamicQuantizeMatMul},
+                                                   {"MatMulIntegerToFloat", matMulIntegerToFloat},
+                                                   {"MatMulBlockQuantizedFp8Weight", fp8MatMul},
+                                                   {"QuantizeLinear", quantize},
+                                                   {"DequantizeLinear", dequantize},
+                                                   {"GatherBlockQuantized", gatherBlocks},
+                                                   {"FusedConv", fusedConv},
+                                                   {"Attention", attention},
+                                                   {"EmbedLayerNormalization", embedLayerNorm},
+                                                   {"QLinearAdd", qLinearBinary},
+                                                   {"QLinearMul", qLinearBinary},
+                                                   {"QLinearSigmoid", qLinearUnary},
+                                                   {"QLinearLeakyRelu", qLinearUnary},
+                                                   {"QLinearSoftmax", qLinearUnary},
+                                                   {"QLinearWhere", qLinearWhere},
+                                                   {"QLinearConcat", qLinearConcat},
+                                                   {"QLinearReduceMean", qLinearReduceMean},
+                                                   {"QGemm", qGemm}};
   if (domain != "com.microsoft")
     return unknown;
   auto it = table.find(op);

@@ -1,6 +1,7 @@
 // Shapes of the parameters of com.microsoft.MoE and QMoE, as ONNX Runtime documents the operators
-// (docs/ContribOperators.md): matrices are [experts, rows, columns], fc1 and fc3 take tokens in, fc2
-// gives them back. A first matrix may hold gate and up rows, so it may have twice the inner size.
+// (docs/ContribOperators.md): matrices are [experts, rows, columns], fc1 and fc3 take tokens in,
+// fc2 gives them back. A first matrix may hold gate and up rows, so it may have twice the inner
+// size.
 #include "Contrib.h"
 
 #include "onnx/defs/shape_inference.h"
@@ -28,8 +29,9 @@ public:
         fail_shape_inference("has no ", needed == first ? "first" : "second", " matrices (input ",
                              needed, ")");
     // Other layouts than the portable one are known to few.
-    if (quantised && (number("weights_prepacked", 0) != 0 || foreignNumbers() ||
-                      std::any_of(bits + 1, bits + 4, [](int64_t b) { return b != 2 && b != 4 && b != 8; })))
+    if (quantised &&
+        (number("weights_prepacked", 0) != 0 || foreignNumbers() ||
+         std::any_of(bits + 1, bits + 4, [](int64_t b) { return b != 2 && b != 4 && b != 8; })))
       return;
     const TensorShapeProto *x = shape(0);
     int64_t hidden = x && x->dim_size() > 0 ? size(*x, x->dim_size() - 1) : -1;
@@ -42,8 +44,8 @@ public:
     if (inner > 0)
       inner *= packed(2);
     if (rows > 0 && inner > 0 && rows != inner && rows != 2 * inner)
-      fail_shape_inference("input ", second, " has the inner size ", inner, ", which does not fit the ",
-                           rows, " rows of input ", first);
+      fail_shape_inference("input ", second, " has the inner size ", inner,
+                           ", which does not fit the ", rows, " rows of input ", first);
     matrices(2, second, hidden, inner, "inner size");
   }
 
@@ -67,8 +69,8 @@ private:
   // Matrices and what belongs to them; gives their rows. -1: not known. Old files declare [experts,
   // columns, rows] for the same bytes, which the kernels read all the same.
   int64_t matrices(int projection, size_t input, int64_t rows, int64_t columns, const char *what) {
-    const TensorShapeProto *m = input < ctx.getNumInputs() && ctx.hasInput(input) ? shape(input)
-                                                                                  : nullptr;
+    const TensorShapeProto *m =
+        input < ctx.getNumInputs() && ctx.hasInput(input) ? shape(input) : nullptr;
     if (!m)
       return rows;
     if (m->dim_size() != 3)
@@ -78,10 +80,11 @@ private:
     if (!quantised && columns >= 0 && n == columns && k != columns)
       std::swap(n, k);
     if (columns >= 0 && k >= 0 && whole != k)
-      fail_shape_inference("the matrices of input ", input, " have ", k, " columns, not the ", what, " ",
-                           columns);
+      fail_shape_inference("the matrices of input ", input, " have ", k, " columns, not the ", what,
+                           " ", columns);
     if (rows >= 0 && n >= 0 && n != rows)
-      fail_shape_inference("the matrices of input ", input, " have ", n, " rows, not the hidden size ", rows);
+      fail_shape_inference("the matrices of input ", input, " have ", n,
+                           " rows, not the hidden size ", rows);
     if (quantised)
       scales(input + 1, n, columns);
     return n;
@@ -89,16 +92,19 @@ private:
 
   // [experts, rows], or with blocks of columns [experts, rows, blocks].
   void scales(size_t input, int64_t rows, int64_t columns) {
-    const TensorShapeProto *s = input < ctx.getNumInputs() && ctx.hasInput(input) ? shape(input)
-                                                                                  : nullptr;
+    const TensorShapeProto *s =
+        input < ctx.getNumInputs() && ctx.hasInput(input) ? shape(input) : nullptr;
     if (!s)
       return;
     if (s->dim_size() != (block > 0 ? 3 : 2))
       fail_shape_inference("the scales of input ", input, " have rank ", s->dim_size(),
-                           block > 0 ? ", not 3 (experts, rows, blocks)" : ", not 2 (experts, rows)");
+                           block > 0 ? ", not 3 (experts, rows, blocks)"
+                                     : ", not 2 (experts, rows)");
     if (rows >= 0 && size(*s, 1) >= 0 && size(*s, 1) != rows)
-      fail_shape_inference("the scales of input ", input, " are for ", size(*s, 1), " rows, not ", rows);
-    if (block > 0 && columns >= 0 && size(*s, 2) >= 0 && size(*s, 2) != (columns + block - 1) / block)
+      fail_shape_inference("the scales of input ", input, " are for ", size(*s, 1), " rows, not ",
+                           rows);
+    if (block > 0 && columns >= 0 && size(*s, 2) >= 0 &&
+        size(*s, 2) != (columns + block - 1) / block)
       fail_shape_inference("the scales of input ", input, " are for ", size(*s, 2), " blocks, not ",
                            (columns + block - 1) / block);
   }

@@ -71,7 +71,8 @@ struct Layout {
 };
 
 // The numbers of a request's operands for some rows.
-template <typename T> struct Numbers {
+template <typename T>
+struct Numbers {
   std::vector<T> in, scale, zero;
 };
 
@@ -89,7 +90,8 @@ void scaleAll(const Layout &layout, int64_t begin, int64_t end, int64_t firstSca
     int64_t scales = (layout.scaleRow(row) - firstScale) * perRow;
     for (int64_t i = first; i < last;) {
       int64_t at = scales + i / block;
-      int64_t stop = std::min(last, i / block >= (last - 1) / block ? last : (i / block + 1) * block);
+      int64_t stop =
+          std::min(last, i / block >= (last - 1) / block ? last : (i / block + 1) * block);
       T scale = n.scale[static_cast<size_t>(at)];
       if (!single)
         zero = n.zero[static_cast<size_t>(at)];

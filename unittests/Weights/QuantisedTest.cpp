@@ -35,7 +35,8 @@ struct Quantised : testing::Test {
   std::mt19937 random{7};
   Quantised() { context.loadDialect<moe::MoEDialect>(); }
 
-  template <typename T> size_t append(const std::vector<T> &values) {
+  template <typename T>
+  size_t append(const std::vector<T> &values) {
     size_t at = file.size();
     file.append(reinterpret_cast<const char *>(values.data()), values.size() * sizeof(T));
     return at;
@@ -104,10 +105,10 @@ TEST_F(Quantised, Integers) {
     load("%b", append(packed), type(bytesOf, "ui8"));
     load("%s", append(scale), type(scales, "f32"));
     load("%z", append(zero), type(zeros == 1 ? Dims(dims.size(), 1) : scales, "ui8"));
-    text += bits == 8 && !isSigned
-                ? "%q = moe.weight.reshape %b : " + type(bytesOf, q) + " -> " + type(dims, q) + "\n"
-                : "%q = moe.weight.unpack %b : " + type(bytesOf, "ui8") + " -> " + type(dims, q) +
-                      "\n";
+    text +=
+        bits == 8 && !isSigned
+            ? "%q = moe.weight.reshape %b : " + type(bytesOf, q) + " -> " + type(dims, q) + "\n"
+            : "%q = moe.weight.unpack %b : " + type(bytesOf, "ui8") + " -> " + type(dims, q) + "\n";
     std::string list;
     for (int64_t b : blocks)
       list += (list.empty() ? "" : ", ") + std::to_string(b);
@@ -126,7 +127,8 @@ TEST_F(Quantised, Integers) {
         stride *= scales[axis];
       }
       int z = zeros == 0 ? 0 : zero[zeros == 1 ? 0 : size_t(index)];
-      ASSERT_EQ(got[size_t(i)], float(element(packed, at, bits, isSigned) - z) * scale[size_t(index)])
+      ASSERT_EQ(got[size_t(i)],
+                float(element(packed, at, bits, isSigned) - z) * scale[size_t(index)])
           << text << "element " << at;
     }
   }
@@ -210,8 +212,9 @@ TEST_F(Quantised, LiteralsScalarsAndLargeWeights) {
   ASSERT_EQ(got.size(), 600000u);
   for (int64_t i = 0; i < 600000; ++i) {
     int64_t n = i / 200 % 1000, block = i % 200 / 64, e = i / 200000;
-    ASSERT_EQ(got[size_t(i)], float(element(packed, i, 4, true)) *
-                                  scale[size_t((e * 4 + block) * 1000 + n)]) << i;
+    ASSERT_EQ(got[size_t(i)],
+              float(element(packed, i, 4, true)) * scale[size_t((e * 4 + block) * 1000 + n)])
+        << i;
   }
 }
 

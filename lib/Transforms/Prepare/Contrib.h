@@ -18,9 +18,7 @@ struct Custom {
     return i < op->getNumOperands() && !absent(op->getOperand(i)) ? op->getOperand(i)
                                                                   : mlir::Value();
   }
-  bool wants(unsigned i) const {
-    return i < op->getNumResults() && !op->getResult(i).use_empty();
-  }
+  bool wants(unsigned i) const { return i < op->getNumResults() && !op->getResult(i).use_empty(); }
   mlir::Attribute attr(llvm::StringRef name) const {
     return attributes ? attributes.get(name) : mlir::Attribute();
   }

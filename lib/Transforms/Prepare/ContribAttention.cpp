@@ -53,8 +53,8 @@ bool readMultiHead(const Custom &c, OnnxBuilder &b, MultiHead &m) {
   return true;
 }
 
-// Keys that a mask of integers hides, [B, T] or [B, S, T], or those behind lengths [B]; the operator
-// adds a number to their scores.
+// Keys that a mask of integers hides, [B, T] or [B, S, T], or those behind lengths [B]; the
+// operator adds a number to their scores.
 bool paddingMask(const Custom &c, OnnxBuilder &b, Value padding, Value keys, Value &mask) {
   if (!padding)
     return true;
@@ -71,12 +71,14 @@ bool paddingMask(const Custom &c, OnnxBuilder &b, Value padding, Value keys, Val
   }
   if (!type || type.getRank() > 3)
     return c.refuse("a mask that is not [batch, keys] or [batch, queries, keys] is unsupported");
-  Value shown = type.getElementType().isInteger(1) ? padding : b.op("Cast", padding, type.clone(b.builder.getI1Type()),
-                     {b.attr("to", int64_t(9)), b.attr("saturate", int64_t(1))});
+  Value shown = type.getElementType().isInteger(1)
+                    ? padding
+                    : b.op("Cast", padding, type.clone(b.builder.getI1Type()),
+                           {b.attr("to", int64_t(9)), b.attr("saturate", int64_t(1))});
   Value low = b.scalar(element, c.real("mask_filter_value", -10000.0));
   Value added = b.op("Where", {shown, b.scalar(element, 0), low}, type.clone(element));
-  added = b.unsqueeze(added, type.getRank() == 2 ? ArrayRef<int64_t>({1, 2})
-                                                 : ArrayRef<int64_t>(1));
+  added =
+      b.unsqueeze(added, type.getRank() == 2 ? ArrayRef<int64_t>({1, 2}) : ArrayRef<int64_t>(1));
   mask = mask ? b.binary("Add", mask, added) : added;
   return true;
 }

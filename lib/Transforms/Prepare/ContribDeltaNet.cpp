@@ -71,8 +71,7 @@ private:
     if (byBatch)
       return b.reshape(x, {0, 0, n, d});
     Value shape = b.concat({b.shape(c.in(6), 0, 1), b.ints({-1, n, d})}, 0);
-    return b.reshapeLike(x, shape,
-                         RankedTensorType::get({batch, ShapedType::kDynamic, n, d}, f32));
+    return b.reshapeLike(x, shape, RankedTensorType::get({batch, ShapedType::kDynamic, n, d}, f32));
   }
 
   Value normalised(Value x) {

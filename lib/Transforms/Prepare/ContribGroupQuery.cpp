@@ -24,8 +24,8 @@ public:
     // is shorter than others are padded at their end.
     Value lengths = b.cast(b.reshape(c.in(5), {-1}), i64);
     Value all = b.binary("Add", lengths, b.scalar(i64, 1));
-    before = b.op("Max", {b.op("Sub", {all, length}, all.getType()), b.scalar(i64, 0)},
-                  all.getType());
+    before =
+        b.op("Max", {b.op("Sub", {all, length}, all.getType()), b.scalar(i64, 0)}, all.getType());
     int64_t rows = rankedType(c.in(0)).getDimSize(1);
     Value count = countTo(b, length, rows);
     positions = b.binary("Add", b.unsqueeze(before, 1), count);
@@ -123,8 +123,9 @@ private:
   Value resident(Value count) {
     Type i64 = b.builder.getI64Type();
     Value capacity = sizeOf(b, c.in(3), 2);
-    Value dropped = b.op("Sub", {capacity, b.scalar(i64, double(c.number("local_window_size", 1) - 1))},
-                         capacity.getType());
+    Value dropped =
+        b.op("Sub", {capacity, b.scalar(i64, double(c.number("local_window_size", 1) - 1))},
+             capacity.getType());
     Value over = b.binary("Sub", count, b.binary("Sub", capacity, dropped));
     over = b.binary("Sub", over, b.scalar(i64, 1));
     over = b.op("Max", {over, b.scalar(i64, 0)}, over.getType());
@@ -148,7 +149,8 @@ private:
     Value shape = b.concat({b.shape(past, 0, 2), missing, b.shape(past, 3, 4)}, 0);
     SmallVector<int64_t> dims(rankedType(past).getShape());
     dims[2] = ShapedType::kDynamic;
-    Value zeros = b.op("Expand", {b.scalar(element, 0), shape}, RankedTensorType::get(dims, element));
+    Value zeros =
+        b.op("Expand", {b.scalar(element, 0), shape}, RankedTensorType::get(dims, element));
     Value buffer = b.concat({past, zeros}, 2);
     // Rows behind the keys of a sequence are zero, whatever the buffer held there.
     buffer = cleared(buffer, held);
@@ -157,9 +159,9 @@ private:
       dims[2] = declared.getDimSize(2);
     Value index = b.op("Expand", {b.unsqueeze(slots, {1, 3}), b.shape(rows, 0, 4)},
                        rankedType(rows).clone(i64));
-    Value cache = b.op("ScatterElements", {buffer, index, rows},
-                       RankedTensorType::get(dims, element),
-                       {b.attr("axis", int64_t(2)), b.attr("reduction", StringRef("none"))});
+    Value cache =
+        b.op("ScatterElements", {buffer, index, rows}, RankedTensorType::get(dims, element),
+             {b.attr("axis", int64_t(2)), b.attr("reduction", StringRef("none"))});
     c.replace(result, windowed ? last(cache, past, all) : cache);
     return cache;
   }
@@ -180,7 +182,8 @@ private:
     index = b.op("Min", {index, end}, index.getType());
     index = b.op("Expand", {b.unsqueeze(index, {1, 3}), b.shape(past, 0, 4)},
                  rankedType(past).clone(b.builder.getI64Type()));
-    Value moved = b.op("GatherElements", {cache, index}, past.getType(), b.attr("axis", int64_t(2)));
+    Value moved =
+        b.op("GatherElements", {cache, index}, past.getType(), b.attr("axis", int64_t(2)));
     return cleared(moved, kept);
   }
 
@@ -215,10 +218,10 @@ private:
   }
 
   Value added(Value visible, Type type) {
-    return b.op("Where",
-                {visible, b.scalar(type, 0),
-                 b.scalar(type, -std::numeric_limits<double>::infinity())},
-                rankedType(visible).clone(type));
+    return b.op(
+        "Where",
+        {visible, b.scalar(type, 0), b.scalar(type, -std::numeric_limits<double>::infinity())},
+        rankedType(visible).clone(type));
   }
 
   Value attention(Value mask) {
@@ -240,8 +243,8 @@ private:
   Value writtenOut(Value mask, double scale, double cap, bool sink) {
     Type f32 = b.builder.getF32Type();
     int64_t group = heads / kvHeads;
-    Value rows = b.transpose(b.reshape(b.cast(q, f32), {0, 0, kvHeads, group, size}),
-                             {0, 2, 3, 1, 4});
+    Value rows =
+        b.transpose(b.reshape(b.cast(q, f32), {0, 0, kvHeads, group, size}), {0, 2, 3, 1, 4});
     rows = b.reshape(rows, {0, kvHeads, -1, size});
     Value scores = b.matmul(rows, b.transpose(b.cast(keys, f32), {0, 1, 3, 2}));
     scores = b.reshape(b.binary("Mul", scores, b.scalar(f32, scale)), {0, heads, -1, 0});
@@ -274,13 +277,13 @@ private:
   int64_t heads = 0, kvHeads = 0, size = 0;
   bool windowed = false; // the cache holds the window only
   Type element;
-  Value q, k, v;         // [B, S, heads * size]
-  Value length;          // S
-  Value before;          // [B], how many keys there were
-  Value held;            // [B], how many of them the cache holds
-  Value slots;           // [B, S], rows of the cache for the new ones
-  Value positions;       // [B, S] of the new rows
-  Value keys, values;    // [B, heads, T, size]
+  Value q, k, v;      // [B, S, heads * size]
+  Value length;       // S
+  Value before;       // [B], how many keys there were
+  Value held;         // [B], how many of them the cache holds
+  Value slots;        // [B, S], rows of the cache for the new ones
+  Value positions;    // [B, S] of the new rows
+  Value keys, values; // [B, heads, T, size]
 };
 
 } // namespace

@@ -1,4 +1,5 @@
-// Products: FusedMatMul, FusedGemm, MatMulNBits. Formulas: docs/ContribOperators.md of ONNX Runtime.
+// Products: FusedMatMul, FusedGemm, MatMulNBits. Formulas: docs/ContribOperators.md of ONNX
+// Runtime.
 #include "Contrib.h"
 #include "llvm/Support/MathExtras.h"
 
@@ -53,8 +54,9 @@ Value activated(const Custom &c, OnnxBuilder &b, Value y, std::optional<double> 
     return y;
   if (name == "Clip") {
     Type t = rankedType(y).getElementType();
-    return b.op("Clip", {y, alpha ? b.scalar(t, *alpha) : b.none(),
-                         beta ? b.scalar(t, *beta) : b.none()}, y.getType());
+    return b.op("Clip",
+                {y, alpha ? b.scalar(t, *alpha) : b.none(), beta ? b.scalar(t, *beta) : b.none()},
+                y.getType());
   }
   if (name == "LeakyRelu" || name == "Elu" || name == "ThresholdedRelu")
     more.push_back(b.attr("alpha", alpha.value_or(name == "LeakyRelu" ? 0.01 : 1)));
@@ -101,9 +103,10 @@ bool fusedGemm(const Custom &c, OnnxBuilder &b) {
   auto parameter = [&](StringRef name) {
     return c.attr(name) ? std::optional(c.real(name, 0)) : std::nullopt;
   };
-  Value y = b.op("Gemm", {c.in(0), c.in(1), c.in(2) ? c.in(2) : b.none()}, type,
-                 {b.attr("alpha", c.real("alpha", 1.0)), b.attr("beta", c.real("beta", 1.0)),
-                  b.attr("transA", c.number("transA", 0)), b.attr("transB", c.number("transB", 0))});
+  Value y =
+      b.op("Gemm", {c.in(0), c.in(1), c.in(2) ? c.in(2) : b.none()}, type,
+           {b.attr("alpha", c.real("alpha", 1.0)), b.attr("beta", c.real("beta", 1.0)),
+            b.attr("transA", c.number("transA", 0)), b.attr("transB", c.number("transB", 0))});
   y = activated(c, b, y, parameter("activation_alpha"), parameter("activation_beta"));
   if (!y)
     return false;
@@ -175,9 +178,9 @@ private:
   // g_idx: the block of each of the K rows.
   bool regrouped(Value &scale, Value &zero, SmallVectorImpl<int64_t> &sizes) {
     Operation *def = c.in(4).getDefiningOp();
-    auto dense = onnxName(def) == "Constant" ? dyn_cast_or_null<DenseIntElementsAttr>(
-                                                   def->getAttr("value"))
-                                             : DenseIntElementsAttr();
+    auto dense = onnxName(def) == "Constant"
+                     ? dyn_cast_or_null<DenseIntElementsAttr>(def->getAttr("value"))
+                     : DenseIntElementsAttr();
     if (!dense || dense.getNumElements() != k)
       return c.refuse("g_idx is unsupported unless it is a constant of K numbers");
     SmallVector<int64_t> group;

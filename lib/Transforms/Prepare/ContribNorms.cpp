@@ -1,5 +1,6 @@
 // Normalisations: (Skip)SimplifiedLayerNormalization, SkipLayerNormalization,
-// EmbedLayerNormalization, GatedRMSNorm, and GatedAdd. Formulas: docs/ContribOperators.md of ONNX Runtime.
+// EmbedLayerNormalization, GatedRMSNorm, and GatedAdd. Formulas: docs/ContribOperators.md of ONNX
+// Runtime.
 #include "Contrib.h"
 
 using namespace mlir;

@@ -20,11 +20,10 @@ Value real(const Custom &c, OnnxBuilder &b, unsigned i) {
 // The result in the element type of result 0, with scale and zero point at i and i + 1.
 bool finish(const Custom &c, OnnxBuilder &b, Value y, unsigned i) {
   Type element = cast<ShapedType>(c.op->getResult(0).getType()).getElementType();
-  c.replace(0, b.op("QuantizeLinear", {y, c.in(i), orNone(b, c.in(i + 1))},
-                    rankedType(y).clone(element),
-                    {b.attr("axis", int64_t(1)), b.attr("block_size", int64_t(0)),
-                     b.attr("output_dtype", onnxTypeCode(element)),
-                     b.attr("saturate", int64_t(1))}));
+  c.replace(
+      0, b.op("QuantizeLinear", {y, c.in(i), orNone(b, c.in(i + 1))}, rankedType(y).clone(element),
+              {b.attr("axis", int64_t(1)), b.attr("block_size", int64_t(0)),
+               b.attr("output_dtype", onnxTypeCode(element)), b.attr("saturate", int64_t(1))}));
   return true;
 }
 
@@ -36,7 +35,8 @@ bool areThere(const Custom &c, ArrayRef<unsigned> operands) {
 }
 
 bool binary(const Custom &c, OnnxBuilder &b, StringRef name) {
-  return areThere(c, {0, 1, 3, 4, 6}) && finish(c, b, b.binary(name, real(c, b, 0), real(c, b, 3)), 6);
+  return areThere(c, {0, 1, 3, 4, 6}) &&
+         finish(c, b, b.binary(name, real(c, b, 0), real(c, b, 3)), 6);
 }
 bool add(const Custom &c, OnnxBuilder &b) { return binary(c, b, "Add"); }
 bool mul(const Custom &c, OnnxBuilder &b) { return binary(c, b, "Mul"); }
@@ -83,8 +83,10 @@ bool where(const Custom &c, OnnxBuilder &b) {
   auto type = dyn_cast<RankedTensorType>(c.op->getResult(0).getType());
   if (!type)
     return c.refuse("its result has no type");
-  return finish(c, b, b.op("Where", {c.in(0), real(c, b, 1), real(c, b, 4)},
-                           type.clone(b.builder.getF32Type())), 7);
+  return finish(
+      c, b,
+      b.op("Where", {c.in(0), real(c, b, 1), real(c, b, 4)}, type.clone(b.builder.getF32Type())),
+      7);
 }
 
 bool reduceMean(const Custom &c, OnnxBuilder &b) {
@@ -112,9 +114,10 @@ bool gemm(const Custom &c, OnnxBuilder &b) {
     bias = b.binary("Mul", b.cast(c.in(6), f32), steps);
     bias = b.binary("Mul", bias, b.scalar(f32, alpha));
   }
-  Value y = b.op("Gemm", {real(c, b, 0), real(c, b, 3), bias}, type.clone(f32),
-                 {b.attr("alpha", alpha), b.attr("beta", 1.0),
-                  b.attr("transA", c.number("transA", 0)), b.attr("transB", c.number("transB", 0))});
+  Value y =
+      b.op("Gemm", {real(c, b, 0), real(c, b, 3), bias}, type.clone(f32),
+           {b.attr("alpha", alpha), b.attr("beta", 1.0), b.attr("transA", c.number("transA", 0)),
+            b.attr("transB", c.number("transB", 0))});
   if (c.in(7))
     return finish(c, b, y, 7);
   c.replace(0, y);

@@ -6,8 +6,8 @@ using namespace mlir;
 
 namespace moec::prepare {
 
-bool rotated(const Custom &c, OnnxBuilder &b, Value x, Value cos, Value sin,
-             const Rotary &options, Value &result) {
+bool rotated(const Custom &c, OnnxBuilder &b, Value x, Value cos, Value sin, const Rotary &options,
+             Value &result) {
   auto done = rotary(b, x, cos, sin, options);
   if (!done)
     return c.refuse("the width of its heads is unknown");
@@ -58,9 +58,8 @@ bool readRotary(const Custom &c, Rotary &options) {
 bool rotaryEmbedding(const Custom &c, OnnxBuilder &b) {
   Rotary options;
   Value x = c.in(0), positions = c.in(1), y;
-  if (!readRotary(c, options) ||
-      !rotated(c, b, x, cacheRows(b, c.in(2), positions, x), cacheRows(b, c.in(3), positions, x),
-               options, y))
+  if (!readRotary(c, options) || !rotated(c, b, x, cacheRows(b, c.in(2), positions, x),
+                                          cacheRows(b, c.in(3), positions, x), options, y))
     return false;
   c.replace(0, y);
   return true;
@@ -81,8 +80,8 @@ bool streamsOf(const Custom &c, int64_t half, SmallVectorImpl<int64_t> &streams)
   bool interleaved = c.number("mrope_layout", 0) == 1;
   for (int64_t stream : {1, 2})
     for (int64_t i = 0; i < section[stream]; ++i) {
-      int64_t column = interleaved ? stream + 3 * i
-                                   : section[0] + (stream == 2 ? section[1] : 0) + i;
+      int64_t column =
+          interleaved ? stream + 3 * i : section[0] + (stream == 2 ? section[1] : 0) + i;
       if (column < half)
         streams[column] = stream;
     }

@@ -19,8 +19,8 @@ Value topK(OnnxBuilder &b, Value x, int64_t k, Value &ids) {
   OperationState state(b.loc, "onnx.TopK");
   state.addOperands({x, b.ints(k)});
   state.addTypes({idType.clone(type.getElementType()), idType});
-  state.addAttributes({b.attr("axis", int64_t(-1)), b.attr("largest", int64_t(1)),
-                       b.attr("sorted", int64_t(1))});
+  state.addAttributes(
+      {b.attr("axis", int64_t(-1)), b.attr("largest", int64_t(1)), b.attr("sorted", int64_t(1))});
   Operation *op = b.builder.create(state);
   ids = op->getResult(1);
   return op->getResult(0);
@@ -51,7 +51,8 @@ Value inBestGroups(const Custom &c, OnnxBuilder &b, Value scores, int64_t expert
   Value wide = b.op("Expand", {mask, b.ints({1, 1, size})},
                     RankedTensorType::get({rankedType(scores).getDimSize(0), groups, size},
                                           b.builder.getF32Type()));
-  Value visible = b.binary("Greater", b.reshape(wide, {0, experts}), b.scalar(b.builder.getF32Type(), 0));
+  Value visible =
+      b.binary("Greater", b.reshape(wide, {0, experts}), b.scalar(b.builder.getF32Type(), 0));
   return b.op("Where", {visible, scores, b.scalar(b.builder.getF32Type(), -kInfinity)},
               scores.getType());
 }
@@ -78,8 +79,8 @@ bool groupRouter(const Custom &c, OnnxBuilder &b) {
     return true;
   Value ids;
   topK(b, inBestGroups(c, b, scores, experts), k, ids);
-  Value chosen = b.op("GatherElements", {s, ids}, rankedType(ids).clone(f32),
-                      b.attr("axis", int64_t(1)));
+  Value chosen =
+      b.op("GatherElements", {s, ids}, rankedType(ids).clone(f32), b.attr("axis", int64_t(1)));
   Value logs = b.op("Clip", {chosen, b.scalar(f32, 1e-20), b.none()}, chosen.getType());
   Value probs = scattered(b, s, c.real("router_sentinel", -10000.0), ids, b.unary("Log", logs));
   c.replace(0, b.cast(probs, element));

@@ -24,8 +24,8 @@ bool Custom::hasNone(ArrayRef<unsigned> inputs, ArrayRef<unsigned> outputs) cons
 bool Custom::areFloats(ArrayRef<unsigned> inputs) const {
   for (unsigned i : inputs)
     if (!isFloatTensor(in(i)))
-      return refuse("input " + Twine(i) + (in(i) ? " is no tensor of floats of known rank"
-                                                 : " is missing"));
+      return refuse("input " + Twine(i) +
+                    (in(i) ? " is no tensor of floats of known rank" : " is missing"));
   return true;
 }
 

@@ -17,11 +17,23 @@ struct Formula {
 
 // Attributes of later versions of the operators may change what a node computes.
 bool knowsAttributes(const FusedNode &node, std::string &why) {
-  static const llvm::StringSet<> known = {
-      "activation_type", "k", "normalize_routing_weights", "use_sparse_mixer", "swiglu_fusion",
-      "swiglu_limit", "activation_alpha", "activation_beta", "expert_weight_bits",
-      "fc1_expert_weight_bits", "fc2_expert_weight_bits", "fc3_expert_weight_bits", "block_size",
-      "quant_type", "weights_prepacked", "accuracy_level", "swiglu_limit_after_activation"};
+  static const llvm::StringSet<> known = {"activation_type",
+                                          "k",
+                                          "normalize_routing_weights",
+                                          "use_sparse_mixer",
+                                          "swiglu_fusion",
+                                          "swiglu_limit",
+                                          "activation_alpha",
+                                          "activation_beta",
+                                          "expert_weight_bits",
+                                          "fc1_expert_weight_bits",
+                                          "fc2_expert_weight_bits",
+                                          "fc3_expert_weight_bits",
+                                          "block_size",
+                                          "quant_type",
+                                          "weights_prepacked",
+                                          "accuracy_level",
+                                          "swiglu_limit_after_activation"};
   if (node.attributes)
     for (NamedAttribute attribute : node.attributes)
       if (auto number = dyn_cast<IntegerAttr>(attribute.getValue());
@@ -96,8 +108,7 @@ bool shapeOf(const FusedNode &node, const Packing &packing, BankShape &shape, st
   int64_t each = shape.experts * shape.hidden;
   shape.inter = each > 0 ? numbers / each : 0;
   // The kernels read [E, N, K] whatever order of N and K a shape declares.
-  bool ok = shape.inter > 0 && shape.inter * each == numbers &&
-            fc1.getDimSize(0) == shape.experts;
+  bool ok = shape.inter > 0 && shape.inter * each == numbers && fc1.getDimSize(0) == shape.experts;
   if (!ok)
     why = "the shapes of experts and router do not fit together";
   return ok;
@@ -155,15 +166,15 @@ bool partsOf(const FusedNode &node, const Packing &packing, const Formula &formu
 
 // Whether a parameter is no weight, but all have the sizes of the layer.
 bool isComputed(const FusedNode &node, const Formula &formula, const BankShape &shape,
-               WeightSteps &steps) {
+                WeightSteps &steps) {
   bool computed = false;
   int64_t rows = formula.fused ? 2 * shape.inter : shape.inter;
   const int64_t matrices[] = {rows * shape.hidden, shape.hidden * shape.inter,
                               shape.inter * shape.hidden};
   const int64_t biases[] = {rows, shape.hidden, shape.inter};
   for (int p : {1, 2, 3})
-    for (auto [operand, size] : {std::pair{node.matrix(p), matrices[p - 1]},
-                                 {node.bias(p), biases[p - 1]}}) {
+    for (auto [operand, size] :
+         {std::pair{node.matrix(p), matrices[p - 1]}, {node.bias(p), biases[p - 1]}}) {
       if (!operand)
         continue;
       auto type = ranked(operand);
@@ -191,8 +202,8 @@ bool raiseFusedMoE(Operation *op, BankBuilder &banks, WeightSteps &steps, Semant
   BankShape shape;
   BankBuilder::Parts parts;
   auto packing = packingOf(node, why);
-  if (!packing || !knowsAttributes(node, why) || !formulaOf(node, formula, why) || !shapeOf(node, *packing, shape, why) ||
-      !checkRouter(node, shape.experts, why))
+  if (!packing || !knowsAttributes(node, why) || !formulaOf(node, formula, why) ||
+      !shapeOf(node, *packing, shape, why) || !checkRouter(node, shape.experts, why))
     return false;
   bool computed = !node.quantised && isComputed(node, formula, shape, steps);
   if (!computed && !partsOf(node, *packing, formula, shape, steps, parts, why))

@@ -11,7 +11,7 @@ using Semantics = MoESemantics;
 
 bool isFusedMoE(mlir::Operation *op);
 // Replaces the node; false leaves it, with the reason in `why`.
-bool raiseFusedMoE(mlir::Operation *op, BankBuilder &banks, WeightSteps &steps,
-                   Semantics semantics, std::string &why);
+bool raiseFusedMoE(mlir::Operation *op, BankBuilder &banks, WeightSteps &steps, Semantics semantics,
+                   std::string &why);
 
 } // namespace moec::raise

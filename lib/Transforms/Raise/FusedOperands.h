@@ -24,9 +24,7 @@ struct FusedNode {
   mlir::Value bias(int p) const { return in(quantised ? 3 * p + 1 : 2 * p + 1); }
   mlir::Value scales(int p) const { return quantised ? in(3 * p) : mlir::Value(); }
   mlir::Value zeros(int p) const { return quantised ? in(10 + p) : mlir::Value(); }
-  mlir::Value globalScale(int p) const {
-    return quantised && p < 3 ? in(14 + p) : mlir::Value();
-  }
+  mlir::Value globalScale(int p) const { return quantised && p < 3 ? in(14 + p) : mlir::Value(); }
   mlir::Value routerWeights() const { return quantised ? in(14) : mlir::Value(); }
 
   mlir::Attribute attr(llvm::StringRef name) const {

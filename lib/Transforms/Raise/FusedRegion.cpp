@@ -126,8 +126,9 @@ Value regionExperts(const FusedNode &node, OnnxBuilder &b, const Ffn &ffn, bool 
   inner.create(yield);
   OpBuilder outer(context);
   outer.setInsertionPoint(module.getBody(), llvm::find_if(*module.getBody(), [](Operation &op) {
-    return op.getName().getStringRef() != "moe.weights" && op.getName().getStringRef() != "moe.bank";
-  }));
+                            return op.getName().getStringRef() != "moe.weights" &&
+                                   op.getName().getStringRef() != "moe.bank";
+                          }));
   outer.create(state);
   return createExperts(b, FlatSymbolRefAttr::get(context, name), x, routed.ids, routed.weights,
                        body.contexts, x.getType());

@@ -55,8 +55,8 @@ std::pair<Value, Value> mixed(OnnxBuilder &b, Value z, Value open) {
   Value factor = b.op("Max", {b.unary("Abs", z), largest}, z.getType());
   Value distance = b.op("Div", {b.op("Sub", {largest, z}, z.getType()), factor}, z.getType());
   Value far = b.binary("Greater", distance, b.scalar(f32, kTwiceJitter));
-  Value near = where(b, far, b.scalar(f32, -std::numeric_limits<double>::infinity()), open,
-                     z.getType());
+  Value near =
+      where(b, far, b.scalar(f32, -std::numeric_limits<double>::infinity()), open, z.getType());
   Value weight = b.op("GatherElements", {b.softmax(near, -1), id}, column.clone(f32),
                       {b.attr("axis", int64_t(1))});
   return {id, weight};
@@ -141,8 +141,8 @@ bool checkRouter(const FusedNode &node, int64_t experts, std::string &why) {
   else if (z.getDimSize(1) != experts)
     why = "the shapes of experts and router do not fit together";
   else if (k < 1 || k > experts)
-    why = "k = " + std::to_string(k) + " is out of range for " + std::to_string(experts) +
-          " experts";
+    why =
+        "k = " + std::to_string(k) + " is out of range for " + std::to_string(experts) + " experts";
   else if (usesSparseMixer(node) && k != 2)
     why = "the sparse mixer chooses two experts, not k = " + std::to_string(k);
   else if (usesSparseMixer(node) && node.routerWeights())

@@ -16,9 +16,7 @@ using Ints64 = SmallVector<int64_t>;
 int64_t elementsOf(Value v) { return cast<RankedTensorType>(v.getType()).getNumElements(); }
 Type elementOf(Value v) { return cast<RankedTensorType>(v.getType()).getElementType(); }
 
-std::string projection(int p, StringRef what) {
-  return ("fc" + Twine(p) + "_" + what).str();
-}
+std::string projection(int p, StringRef what) { return ("fc" + Twine(p) + "_" + what).str(); }
 
 // One projection: its operands as weights, and the reason when one does not fit.
 class Projected {
@@ -61,8 +59,8 @@ private:
     std::string wanted;
     for (int64_t d : shape)
       wanted += (wanted.empty() ? "[" : ", ") + std::to_string(d);
-    why = projection(p, what) + " has " + std::to_string(elementsOf(v)) +
-          " elements where " + wanted + "] are needed";
+    why = projection(p, what) + " has " + std::to_string(elementsOf(v)) + " elements where " +
+          wanted + "] are needed";
     return {};
   }
 
@@ -129,8 +127,8 @@ private:
     Type f32 = Float32Type::get(context), four = Float4E2M1FNType::get(context);
     bool nvfp4 = packing.kind == Packing::nvfp4;
     bool byDepth = nvfp4 && node.number("weights_prepacked", -1) == 1;
-    Type scaleType = nvfp4 ? Type(Float8E4M3FNType::get(context))
-                           : Type(Float8E8M0FNUType::get(context));
+    Type scaleType =
+        nvfp4 ? Type(Float8E4M3FNType::get(context)) : Type(Float8E8M0FNUType::get(context));
     if (depth % block != 0 || (!byDepth && rows % 2 != 0)) {
       why = "a matrix of " + std::to_string(rows) + " x " + std::to_string(depth) +
             " has no whole number of blocks of " + std::to_string(block);
@@ -184,8 +182,7 @@ bool isRaw(const FusedNode &node, std::string &why) {
   if (prepacked == 0 || node.semantics == Semantics::ortCpu ||
       (!given && node.semantics == Semantics::schema))
     return true;
-  why = "weights_prepacked = " + std::to_string(prepacked) +
-        (given ? "" : " (its default)") +
+  why = "weights_prepacked = " + std::to_string(prepacked) + (given ? "" : " (its default)") +
         ", the layout of one execution provider, is unsupported: export the model with "
         "weights_prepacked = 0" +
         (prepacked == -1 ? ", or say --moe-semantics=ort-cpu if the bytes are in plain order" : "");

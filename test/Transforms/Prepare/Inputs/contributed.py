@@ -191,7 +191,7 @@ def linear(seed, *, rule="gated_delta", batch=2, length=5, q=2, heads=4, dk=4, d
     c.add("state", c.normal(batch, heads, dk, dv) if past else None, dims=["B", heads, dk, dv])
     width = heads * dk if wide else heads
     c.add("decay", -np.abs(c.normal(batch, length, width)) if "gated" in rule else None, dims=["B", "T", width])
-    c.add("beta", 1 / (1 + np.exp(-c.normal(batch, length, heads))) if "delta" in rule else None, dims=["B", "T", heads])
+    c.add("beta", sigmoid(c.normal(batch, length, heads)) if "delta" in rule else None, dims=["B", "T", heads])
     while not c.names[-1]:
         c.names.pop()
     c.attributes.update(q_num_heads=q, kv_num_heads=heads, update_rule=rule)
@@ -548,7 +548,8 @@ def check(name, case, folder, arguments):
         (data / f"input_{i}.pb").write_bytes(numpy_helper.from_array(v, n).SerializeToString())
     for i, (n, v) in enumerate(zip(names, want)):
         (data / f"output_{i}.pb").write_bytes(numpy_helper.from_array(v, n).SerializeToString())
-    command = ["moec", "verify", str(folder / name / "model.onnx"), "--data", str(data), "--no-onnxruntime", "--no-locate"]
+    command = ["moec", "verify", str(folder / name / "model.onnx"), "--data", str(data), "--no-onnxruntime",
+               "--no-locate"]
     if case.semantics:
         command += ["--moe-semantics", case.semantics]
     if arguments.no_reference:
