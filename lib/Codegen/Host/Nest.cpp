@@ -192,6 +192,14 @@ static bool hasBackwards(const Plan &plan) {
   });
 }
 
+/// Dense, and not known to be constant: an operand of the nest.
+static Tensor inPlainMemory(Emitter &e, const Tensor &source) {
+  Tensor t = e.dense(source);
+  t.splat.reset();
+  t.ints.reset();
+  return t;
+}
+
 static void writeReduce(NestWriter &w, llvm::StringRef kind) {
   DType type = w.plan.operands[0].storage;
   V out = w.memref(0);
@@ -222,7 +230,7 @@ void Emitter::reduce(llvm::StringRef kind, const Tensor &source, const std::vect
       plan.operands[0].strides[i] = i64(0);
   addBody(*this, plan, source);
   if (plan.operands.size() == 1 || hasBackwards(plan)) {
-    reduce(kind, dense(source), reduced, destination);
+    reduce(kind, inPlainMemory(*this, source), reduced, destination);
     return;
   }
   coalesce(*this, plan);
@@ -315,7 +323,7 @@ void Emitter::softmax(const Tensor &source, bool log, const Tensor &destination)
   addOperand(*this, plan, expand(row, source.dims));
   addBody(*this, plan, source);
   if (plan.operands.size() == 2 || hasBackwards(plan)) {
-    softmax(dense(source), log, destination);
+    softmax(inPlainMemory(*this, source), log, destination);
     return;
   }
   coalesce(*this, plan, /*pinned=*/1);

@@ -137,6 +137,35 @@ TEST(Pools, AllKinds) {
         {.name = std::string("onnx.") + name, .inputs = {wave({2, 3, 4, 2})}, .tolerance = 1e-5});
 }
 
+TEST(Pools, OtherElementTypes) {
+  for (auto [type, tolerance] : {std::pair("f16", 2e-3), {"bf16", 2e-2}, {"f64", 1e-12}}) {
+    for (const char *name : {"AveragePool", "LpPool"})
+      expectSame({.name = std::string("onnx.") + name,
+                  .attributes = "{kernel_shape = array<i64: 2, 2>, pads = array<i64: 1, 0, 0, 1>}",
+                  .inputs = {wave({1, 2, 4, 3}, type)},
+                  .results = {type},
+                  .tolerance = tolerance});
+    expectSame({.name = "onnx.GlobalAveragePool",
+                .inputs = {wave({1, 2, 4, 3}, type)},
+                .results = {type},
+                .tolerance = tolerance});
+    expectSame({.name = "onnx.LRN",
+                .attributes = "{size = 3 : i64}",
+                .inputs = {wave({1, 4, 2, 2}, type)},
+                .results = {type},
+                .tolerance = tolerance});
+    expectSame({.name = "onnx.InstanceNormalization",
+                .inputs = {wave({2, 3, 4}, type), wave({3}, type), wave({3}, type)},
+                .results = {type},
+                .tolerance = 2 * tolerance});
+    expectSame({.name = "onnx.ConvTranspose",
+                .attributes = "{strides = array<i64: 2>}",
+                .inputs = {wave({1, 2, 4}, type), wave({2, 3, 3}, type), absent()},
+                .results = {type},
+                .tolerance = tolerance});
+  }
+}
+
 TEST(Pools, PositionsOfMaxima) {
   for (int order : {0, 1})
     expectSame({.name = "onnx.MaxPool",
@@ -164,6 +193,19 @@ TEST(Pools, SumsBackIntoImages) {
               .attributes = "{pads = array<i64: 0, 1, 0, 1>, strides = array<i64: 1, 2>}",
               .inputs = {wave({2, 12, 8}), i64({5, 3}), i64({2, 3})},
               .constants = {1, 2}});
+}
+
+TEST(Normalisations, ConstantsOfOneElement) { // in the nest they have to be read from memory
+  Numbers one = f32({1, 1}, {3}), number = i64({1}, {4});
+  for (const char *name : {"ReduceMax", "ReduceSum"}) {
+    expectSame(
+        {.name = std::string("onnx.") + name, .inputs = {one, i64({1})}, .constants = {0, 1}});
+    expectSame({.name = std::string("onnx.") + name,
+                .inputs = {number, i64({0})},
+                .results = {"i64"},
+                .constants = {0, 1}});
+  }
+  expectSame({.name = "onnx.Softmax", .inputs = {one}, .constants = {0}});
 }
 
 TEST(Normalisations, LearnedScales) {

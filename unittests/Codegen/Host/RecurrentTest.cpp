@@ -154,6 +154,43 @@ TEST(Resampling, Resize) {
               .constants = {2}});
 }
 
+TEST(Resampling, OtherElementTypes) {
+  for (auto [type, tolerance] : {std::pair("f16", 2e-3), {"bf16", 2e-2}, {"f64", 1e-12}}) {
+    expectSame({.name = "onnx.Resize",
+                .attributes = "{mode = \"linear\"}",
+                .inputs = {wave({3, 4}, type), absent(), absent(), i64({5, 2})},
+                .results = {type},
+                .constants = {3},
+                .tolerance = tolerance});
+    expectSame({.name = "onnx.GridSample",
+                .inputs = {wave({1, 2, 3, 3}, type), wave({1, 2, 2, 2}, type)},
+                .results = {type},
+                .tolerance = tolerance});
+    expectSame({.name = "onnx.Det",
+                .inputs = {wave({2, 2}, type)},
+                .results = {type},
+                .tolerance = tolerance});
+    expectSame({.name = "onnx.DFT",
+                .inputs = {wave({1, 5, 1}, type), absent(), absent()},
+                .results = {type},
+                .tolerance = tolerance});
+  }
+  for (auto [type, tolerance] : {std::pair("f16", 2e-3), {"bf16", 2e-2}}) {
+    expectSame({.name = "onnx.CausalConvWithState",
+                .attributes = "{activation = \"silu\"}",
+                .inputs = {wave({1, 2, 3}, type), wave({2, 1, 3}, type), wave({2}, type), absent()},
+                .results = {type, type},
+                .tolerance = tolerance});
+    expectSame(
+        {.name = "onnx.LinearAttention",
+         .attributes = "{q_num_heads = 2 : i64, kv_num_heads = 2 : i64, update_rule = \"linear\"}",
+         .inputs = {wave({1, 3, 4}, type), wave({1, 3, 4}, type), wave({1, 3, 6}, type),
+                    wave({1, 2, 2, 3}), absent(), absent()},
+         .results = {type, "f32"}, // the state may have another type
+         .tolerance = tolerance});
+  }
+}
+
 TEST(Resampling, Grids) {
   for (const char *mode : {"nearest", "linear", "cubic"})
     for (const char *padding : {"zeros", "border", "reflection"})
