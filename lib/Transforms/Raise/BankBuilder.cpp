@@ -25,6 +25,10 @@ std::optional<std::pair<int64_t, int64_t>> sizes(const Projection &p, size_t exp
   int64_t c = type.getDimSize(type.getRank() - 1);
   if (!p.linear->nk)
     std::swap(r, c);
+  if (set.kind == WeightSet::Rows)
+    r = 1;
+  if (set.kind == WeightSet::Columns)
+    c = 1;
   if (p.size >= 0)
     r = p.size;
   return std::pair{r, c};
@@ -38,6 +42,8 @@ bool BankBuilder::checkSet(const WeightSet &set, int64_t experts,
     why = "the experts share one matrix";
     return false;
   }
+  if (set.kind == WeightSet::Rows || set.kind == WeightSet::Columns)
+    return true; // the product says that there is one for each expert
   if (set.kind == WeightSet::Stacked) {
     auto type = typeOf(set.items.front());
     int64_t n = type && type.getRank() > 0 ? type.getDimSize(0) : -1;
@@ -191,6 +197,14 @@ Value BankBuilder::matrix(const Projection &p, const BankShape &shape, int64_t i
   };
   if (set.kind == WeightSet::Stacked)
     return canonical(steps.of(set.items.front().value));
+  if (set.kind == WeightSet::Rows || set.kind == WeightSet::Columns) {
+    Value v = canonical(steps.of(set.items.front().value));
+    bool rows = set.kind == WeightSet::Rows;
+    if (!rows)
+      v = steps.transpose(v, {1, 0});
+    int64_t n = cast<ShapedType>(v.getType()).getDimSize(1);
+    return steps.reshape(v, {shape.experts, rows ? 1 : n, rows ? n : 1});
+  }
   // Slices 0..E-1 of one tensor are that tensor.
   Value base;
   SmallVector<Value> each;

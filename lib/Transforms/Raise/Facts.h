@@ -59,7 +59,8 @@ struct WeightItem {
   int64_t index = -1; // slice of axis 0, -1: the whole value
 };
 struct WeightSet {
-  enum Kind { Stacked, PerExpert, Single };
+  // Rows, Columns: expert e owns row or column e of the one matrix.
+  enum Kind { Stacked, PerExpert, Single, Rows, Columns };
   Kind kind = Single;
   llvm::SmallVector<WeightItem, 1> items;
 };

@@ -38,6 +38,16 @@ bool Analysis::isExpertLeaf(Value v, Value stack) {
   return e->kind == Expr::Leaf && (!stack || chosenFrom(stack)) && holdsParameters(v);
 }
 
+Expr *Analysis::asBody(Value v) {
+  Fact fact = get(v);
+  if (fact.expr->kind != Expr::Leaf || fact.expr->origin == v)
+    return fact.expr;
+  Expr *e = make(Expr::Leaf);
+  e->origin = v;
+  e->originLayout = fact.layout;
+  return e;
+}
+
 Analysis::Result Analysis::gatherElements(Operation *op) {
   Fact data = get(op->getOperand(0)), index = get(op->getOperand(1));
   auto type = ranked(op->getOperand(0));

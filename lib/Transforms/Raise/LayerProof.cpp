@@ -11,7 +11,7 @@ namespace {
 // The tensor [.., n] of an expression that has one value per token, where
 // `block` can read it.
 Value rowsOf(Expr *e, int64_t n, Block *block) {
-  bool visible = e->origin && e->origin.getParentBlock() == block;
+  bool visible = e->origin && isVisible(e->origin, block);
   auto type = visible ? ranked(e->origin) : RankedTensorType();
   if (n == 1 && type && isTokenRows(e->originLayout, 0))
     return e->origin; // [tokens], or with an axis of one
@@ -32,7 +32,7 @@ bool collectRows(Expr *e, int64_t n, Block *block, SmallVectorImpl<Value> &out) 
     }
   if (e->kind == Expr::Binary && e->name == "Mul")
     return collectRows(e->a, n, block, out) && collectRows(e->b, n, block, out);
-  if (e->kind == Expr::PlaceSum && e->origin.getParentBlock() == block) {
+  if (e->kind == Expr::PlaceSum && isVisible(e->origin, block)) {
     out.push_back(e->origin);
     return true;
   }
@@ -41,7 +41,7 @@ bool collectRows(Expr *e, int64_t n, Block *block, SmallVectorImpl<Value> &out) 
   // Dense weights that do not depend on the token: [experts].
   if (auto type = ranked(e->origin);
       type && type.getRank() == 1 && type.getDimSize(0) == n &&
-      e->origin.getParentBlock() == block) {
+      isVisible(e->origin, block)) {
     out.push_back(e->origin);
     return true;
   }
@@ -145,7 +145,7 @@ bool proveFfn(Analysis &analysis, BankBuilder &banks, Expr *candidate,
   }
   layer.x = rowsOf(layer.ffn.x, layer.shape.hidden, block);
   if (!layer.x) {
-    no.reason = layer.ffn.x->origin && layer.ffn.x->origin.getParentBlock() != block
+    no.reason = layer.ffn.x->origin && !isVisible(layer.ffn.x->origin, block)
                     ? "the experts' input is computed inside of a loop or branch"
                     : "the experts' input is not one row for each token";
     return false;
@@ -168,6 +168,23 @@ bool proveFfn(Analysis &analysis, BankBuilder &banks, Expr *candidate,
   return true;
 }
 
+// What the block sees of a combine: rows that stood as columns [..., H, 1] are
+// turned back.
+Value resultOf(Analysis &analysis, Expr *candidate) {
+  Value v = candidate->origin;
+  for (auto type = ranked(v); type && type.getRank() > 2 && type.getShape().back() == 1 &&
+                              v.hasOneUse();
+       type = ranked(v)) {
+    Operation *user = *v.user_begin();
+    if (!isOnnx(user, "Squeeze") && !isOnnx(user, "Reshape"))
+      break;
+    Fact next = analysis.get(user->getResult(0));
+    if (next.expr != candidate || next.layout.empty() || !isAtom(next.layout.back(), Atom::Any))
+      break;
+    v = user->getResult(0);
+  }
+  return v;
+}
 
 // Says no more than that the experts are no #moe.ffn.
 bool isGeneric(StringRef reason) {
@@ -181,20 +198,22 @@ bool isGeneric(StringRef reason) {
 std::optional<Layer> prove(Analysis &analysis, BankBuilder &banks,
                            Expr *candidate, Refusal &no) {
   Layer layer;
-  layer.result = candidate->origin;
+  layer.result = resultOf(analysis, candidate);
   no.at = layer.result.getDefiningOp();
   layer.routing = analysis.routing(candidate->ids);
   if (!layer.routing)
     return std::nullopt;
   if (candidate->kind == Expr::Terms && candidate->a)
     layer.base = candidate->a->origin;
-  if (layer.base && layer.base.getParentBlock() != layer.result.getParentBlock()) {
+  if (layer.base && !isVisible(layer.base, layer.result.getParentBlock())) {
     no.reason = "what the experts' results are added to is computed inside of a loop or branch";
     return std::nullopt;
   }
   Layer other = layer;
   Refusal second = no;
   if (!proveFfn(analysis, banks, candidate, layer, no)) {
+    if (StringRef(no.reason).contains("is given the parameters of"))
+      return std::nullopt; // also as a region
     if (!proveRegion(analysis, banks, candidate, other, second)) {
       if (!second.reason.empty() && isGeneric(no.reason))
         no = second;

@@ -87,6 +87,9 @@ Analysis::Result Analysis::linear(const Fact &x, const Fact &w,
       layout.push_back(x.layout[xr - 2]);
     layout.push_back(wn);
   }
+  if (!weightLeft)
+    if (Result sum = sumFeatures(x, set, axisN < axisK, layout))
+      return sum;
   Expr *e = withChildren(Expr::Linear, x.expr);
   e->weights = set;
   e->nk = axisN < axisK;

@@ -9,13 +9,20 @@ namespace moec::raise {
 namespace {
 
 // An expert's result without the factors that weigh it.
-Expr *splitBody(Expr *body, SmallVectorImpl<Expr *> &weights, double &scale) {
+Expr *splitBody(Expr *body, int64_t k, SmallVectorImpl<Expr *> &weights, double &scale) {
+  // One number for each slot or token, not for each feature.
+  auto weighs = [&](Expr *factor) {
+    auto type = factor->origin ? ranked(factor->origin) : RankedTensorType();
+    bool features = type && type.getRank() >= 2 && type.getShape().back() != 1 &&
+                    type.getShape().back() != k;
+    return factor->kind != Expr::Weight && factor->kind != Expr::Gathered && !features;
+  };
   while (body->kind == Expr::Binary && body->expertLinear &&
          (body->name == "Mul" || body->name == "Div")) {
     bool left = body->a->expertLinear, right = body->b->expertLinear;
     Expr *factor = left ? body->b : body->a;
     bool number = factor->kind == Expr::Splat && factor->nums[0] != 0;
-    if (left == right || (body->name == "Div" && (!left || !number)))
+    if (left == right || (!number && !weighs(factor)) || (body->name == "Div" && (!left || !number)))
       break;
     if (number)
       scale = body->name == "Mul" ? scale * factor->nums[0] : scale / factor->nums[0];
@@ -57,7 +64,7 @@ bool bodiesOf(const Routing &r, Expr *candidate, Layer &layer,
     SmallVector<Expr *> weights;
     if (t.weight)
       weights.push_back(t.weight);
-    bodies.push_back(splitBody(t.body, weights, scale)->origin);
+    bodies.push_back(splitBody(t.body, r.k, weights, scale)->origin);
     if (e == 0) {
       firstScale = scale;
       layer.ffn.scale *= scale;
@@ -117,7 +124,7 @@ std::optional<RegionBody> regionOf(Analysis &analysis, BankBuilder &banks, Expr 
   }
   if (!body)
     return std::nullopt;
-  body = splitBody(body, layer.ffn.weights, layer.ffn.scale);
+  body = splitBody(body, r.k, layer.ffn.weights, layer.ffn.scale);
   auto region = matchStacked(body, r.experts, stacked.reason);
   if (!region && (no.reason.empty() || candidate->kind == Expr::AllTerms))
     no = stacked;
@@ -138,7 +145,7 @@ bool proveRegion(Analysis &analysis, BankBuilder &banks, Expr *candidate,
   layer.x = region->sources.front().value;
   Block *block = layer.result.getParentBlock();
   for (Source &source : layer.region->sources) {
-    if (source.value.getParentBlock() != block) {
+    if (!isVisible(source.value, block)) {
       no.reason = "the experts' input is computed inside of a loop or branch";
       return false;
     }

@@ -64,11 +64,11 @@ Analysis::Result Analysis::pickedBy(Operation *op, const Fact &cond, const Fact 
     consumed_.insert(b.expr);
   } else if ((rest->expertLinear || isExpertLeaf(op->getOperand(2))) && !rest->ids &&
              r->experts == 2) {
-    sum->terms.push_back({1 - expert, b.expr, splat(1), op});
+    sum->terms.push_back({1 - expert, asBody(op->getOperand(2)), splat(1), op});
   } else if (!zero) {
     return std::nullopt;
   }
-  sum->terms.push_back({expert, a.expr, splat(1), op});
+  sum->terms.push_back({expert, asBody(op->getOperand(1)), splat(1), op});
   return Fact{sum, *layout};
 }
 

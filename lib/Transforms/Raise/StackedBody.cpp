@@ -113,7 +113,8 @@ private:
   int64_t linear(Expr *e, int depth) {
     auto type = itemType(e);
     bool stacked = e->weights.kind == WeightSet::Stacked;
-    if (!type || type.getRank() < 2 || !type.hasStaticShape() ||
+    bool parts = e->weights.kind == WeightSet::Rows || e->weights.kind == WeightSet::Columns;
+    if (!type || type.getRank() < 2 || !type.hasStaticShape() || parts ||
         (stacked && (type.getRank() != 3 || type.getDimSize(0) != experts)) ||
         (e->weights.kind == WeightSet::PerExpert &&
          (static_cast<int64_t>(e->weights.items.size()) != experts ||

@@ -255,7 +255,7 @@ module {
 
 // -----
 
-// The experts share one matrix.
+// What all experts read is no obstacle: a region reads it by its name.
 module {
   moe.weights @weights {
     %w0 = moe.weight.load "w.bin" at 0 : tensor<8x2xf32>
@@ -274,7 +274,7 @@ module {
     %v1 = onnx.Softmax(%v0) {axis = -1 : i64}
         : (tensor<?x2xf32>) -> tensor<?x2xf32>
     %k = onnx.Constant {value = dense<2> : tensor<1xi64>} : () -> tensor<1xi64>
-    // expected-remark @below {{refused because the experts share one matrix}}
+    // expected-remark @below {{raised 2 experts, top 2, as @layer0}}
     %v2, %v3 = onnx.TopK(%v1, %k) {axis = -1 : i64, largest = 1 : i64, sorted = 1 : i64}
         : (tensor<?x2xf32>, tensor<1xi64>) -> (tensor<?x2xf32>, tensor<?x2xi64>)
     %last = onnx.Constant {value = dense<-1> : tensor<1xi64>} : () -> tensor<1xi64>
@@ -779,7 +779,7 @@ module {
 
 // -----
 
-// The experts are different functions.
+// Experts of different functions are kinds of their own.
 module {
   moe.weights @weights {
     %w0 = moe.weight.load "w.bin" at 0 : tensor<8x2xf32>
@@ -800,7 +800,7 @@ module {
     %v1 = onnx.Softmax(%v0) {axis = -1 : i64}
         : (tensor<?x2xf32>) -> tensor<?x2xf32>
     %k = onnx.Constant {value = dense<2> : tensor<1xi64>} : () -> tensor<1xi64>
-    // expected-remark @below {{the experts compute different functions}}
+    // expected-remark @below {{raised 2 experts, top 2, as @layer0}}
     %v2, %v3 = onnx.TopK(%v1, %k) {axis = -1 : i64, largest = 1 : i64, sorted = 1 : i64}
         : (tensor<?x2xf32>, tensor<1xi64>) -> (tensor<?x2xf32>, tensor<?x2xi64>)
     %last = onnx.Constant {value = dense<-1> : tensor<1xi64>} : () -> tensor<1xi64>
