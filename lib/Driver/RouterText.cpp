@@ -105,7 +105,7 @@ std::string selectText(moe::SelectOp select) {
     text += topText(k, static_cast<int64_t>(select.getGroups().value_or(1)),
                     static_cast<int64_t>(select.getGroupK().value_or(1)),
                     select.getGroupScore() == "top2");
-  return text + (select.getCount() ? ", k at run time" : "") + ", weights by tensor code";
+  return text + (select.getCount() ? ", k at run time" : "");
 }
 
 std::string chooserText(mlir::Operation *op) {
@@ -116,20 +116,26 @@ std::string chooserText(mlir::Operation *op) {
   return "";
 }
 
-// A router behind arithmetic on its ids.
-mlir::Operation *chooserBehind(mlir::Operation *op) {
+// Where ids come from that are not a router's own.
+std::string sourceText(mlir::Operation *op) {
+  std::string found = "ids by " + op->getName().stripDialect().str();
   llvm::SmallVector<mlir::Operation *> todo{op};
   for (size_t i = 0; i < todo.size() && i < 16; ++i) {
-    if (!chooserText(todo[i]).empty())
-      return todo[i];
+    if (std::string text = chooserText(todo[i]); !text.empty())
+      return found + " (" + text + ")";
+    if (nameOf(todo[i]) == "onnx.Gather" || nameOf(todo[i]) == "onnx.GatherND")
+      return "ids from a table";
     for (mlir::Value operand : todo[i]->getOperands()) {
       auto type = llvm::dyn_cast<mlir::RankedTensorType>(operand.getType());
-      if (type && type.getElementType().isInteger())
-        if (mlir::Operation *def = behindViews(operand))
-          todo.push_back(def);
+      if (!type || !type.getElementType().isInteger() || type.getElementType().isInteger(1))
+        continue;
+      if (mlir::Operation *def = behindViews(operand))
+        todo.push_back(def);
+      else
+        return "given ids";
     }
   }
-  return nullptr;
+  return found;
 }
 
 } // namespace
@@ -147,14 +153,10 @@ std::string moec::routerText(mlir::Value ids, mlir::Value weights) {
   if (!op)
     return "given ids";
   std::string text = chooserText(op);
-  if (text.empty()) {
-    text = "ids by " + op->getName().stripDialect().str();
-    if (mlir::Operation *chooser = chooserBehind(op))
-      text += " (" + chooserText(chooser) + ")";
-    return text;
-  }
+  if (text.empty())
+    return sourceText(op);
   mlir::Operation *by = weights ? behindViews(weights) : nullptr;
-  if (by != op && !llvm::isa<moe::SelectOp>(op))
+  if (by != op)
     text += by ? ", weights by " + by->getName().stripDialect().str() : ", given weights";
   return text;
 }

@@ -25,23 +25,6 @@ int indicator(const Expr *e) {
 
 } // namespace
 
-// Integers by expert id, such as a renumbering of experts.
-Analysis::Result Analysis::tableOfIds(const Fact &data, const Fact &index) {
-  auto numbers = constNumbers(data.expr->origin);
-  if (!numbers || data.layout.size() != 1)
-    return std::nullopt;
-  Expr *e = make(Expr::IdTable);
-  e->ids = index.expr->ids;
-  e->perSlot = true;
-  auto size = static_cast<double>(numbers->size());
-  for (double i : index.expr->nums) {
-    if (i < -size || i >= size)
-      return std::nullopt;
-    e->nums.push_back((*numbers)[static_cast<size_t>(i < 0 ? i + size : i)]);
-  }
-  return Fact{e, index.layout};
-}
-
 // Parameters of the expert that each slot chose.
 Analysis::Result Analysis::gatherWeights(Operation *op, const Fact &data,
                                          const Fact &index,
