@@ -125,7 +125,9 @@ std::string sourceText(mlir::Operation *op) {
       return found + " (" + text + ")";
     if (nameOf(todo[i]) == "onnx.Gather" || nameOf(todo[i]) == "onnx.GatherND")
       return "ids from a table";
-    for (mlir::Value operand : todo[i]->getOperands()) {
+    bool sized = nameOf(todo[i]) == "onnx.Expand" || nameOf(todo[i]) == "onnx.Slice";
+    mlir::OperandRange operands = todo[i]->getOperands();
+    for (mlir::Value operand : sized ? operands.take_front(1) : operands) {
       auto type = llvm::dyn_cast<mlir::RankedTensorType>(operand.getType());
       if (!type || !type.getElementType().isInteger() || type.getElementType().isInteger(1))
         continue;
