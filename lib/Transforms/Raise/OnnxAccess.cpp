@@ -8,6 +8,10 @@ namespace moec::raise {
 
 bool isOnnx(Operation *op, StringRef name) { return onnxName(op) == name; }
 
+bool isVisible(Value v, Block *block) {
+  return v.getParentRegion()->isAncestor(block->getParent());
+}
+
 bool isAbsent(Value v) { return !v || isa<NoneType>(v.getType()); }
 
 int64_t intAttr(Operation *op, StringRef name, int64_t otherwise) {

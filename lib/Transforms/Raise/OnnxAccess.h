@@ -25,6 +25,8 @@ std::optional<Ints> evalInts(mlir::Value v, int depth = 0);
 std::optional<llvm::SmallVector<int64_t>> evalAllInts(mlir::Value v);
 std::optional<int64_t> evalInt(mlir::Value v);
 mlir::RankedTensorType ranked(mlir::Value v);
+/// Whether the ops of a block can read a value: it is of this block or of one around it.
+bool isVisible(mlir::Value v, mlir::Block *block);
 bool isWeight(mlir::Value v); // moe.weight.use or a constant
 // 'node "name" (Op)' as diagnostics call it.
 std::string describe(mlir::Operation *op);
