@@ -201,6 +201,25 @@ TEST(RaiseSelection, GivenIds) {
   m.check(y, "given", {idsOf({3, 2}, {0, 3, -1, 2, 1, -4}), randomArray({3, 2}, m.g.random)}, {3});
 }
 
+// Ids that are compared with those of experts: others name none.
+TEST(RaiseSelection, GivenIdsInMasks) {
+  Graph m(9, 3);
+  GraphText &g = m.g;
+  Typed ids = g.argument(tensor({-1, 2}, "i64")), weights = g.argument(tensor({-1, 2}));
+  Typed sum;
+  for (int64_t e = 0; e < 3; ++e) {
+    Typed hit = g.one("Equal", {ids, g.scalar(e)}, tensor({-1, 2}, "i1"));
+    Typed one = g.one("Cast", {hit}, tensor({-1, 2}), "to = 1 : i64");
+    Typed each = g.one("Mul", {one, weights}, tensor({-1, 2}));
+    Typed w = g.one("ReduceSum", {each, g.ints({-1})}, tensor({-1, 1}), "keepdims = 1 : i64");
+    Typed h = g.one("MatMul", {m.x, g.weight({kHidden, kInter})}, tensor({-1, kInter}));
+    Typed y = g.one("MatMul", {m.same("Relu", h), g.weight({kInter, kHidden})}, m.x.type);
+    Typed term = g.one("Mul", {y, w}, m.x.type);
+    sum = e == 0 ? term : g.one("Add", {sum, term}, m.x.type);
+  }
+  m.check(sum, "given", {idsOf({4, 2}, {0, 2, -1, 1, 3, 1, 2, 2}), randomArray({4, 2}, g.random)}, {4});
+}
+
 // The second best only, with weight 1.
 TEST(RaiseSelection, OneRankOfATopK) {
   Graph m(5, 4);
