@@ -1,5 +1,6 @@
-// Convolutions: windows as a matrix times the weights by bgemm; depthwise ones and other element
-// types as one reduction over the windows.
+// Convolutions: windows as a matrix times the weights, by the runtime; depthwise ones and other
+// element types as one reduction over the windows.
+#include "Lists.h"
 #include "Window.h"
 #include "moec/Codegen/KernelSpec/KernelSpec.h"
 
@@ -30,49 +31,44 @@ static Tensor splitAxis(Emitter &e, Tensor t, size_t axis, Value *groups, Value 
   return t;
 }
 
-/// The window's taps of x as [N, groups, in * taps, positions].
-static Tensor columns(Emitter &e, const Window &win, const Operands &o) {
-  Value *taps = e.product(win.kernel), *positions = e.product(win.out);
-  Tensor windows = windowsOf(e, win, o.x);
-  Values dims{o.batch, o.groups, e.mul(taps, o.in), positions};
-  if (known(taps) == 1) {
-    bool whole = true; // the input itself
-    for (size_t i = 0; i < win.axes(); ++i)
-      whole &= known(win.strides[i]) == 1 && win.out[i] == o.x.dims[i + 3];
-    if (whole && e.contiguous(windows)) {
-      windows.dims = dims;
-      windows.strides = e.rowMajor(dims);
-      return windows;
-    }
-  }
-  Tensor out = e.allocate(windows.dtype, windows.dims);
-  e.store(windows, out);
-  out.dims = dims;
-  out.strides = e.rowMajor(dims);
-  return out;
+/// Whether the windows are the input itself: one tap, every element.
+static bool isPlain(Emitter &e, const Window &win, const Operands &o) {
+  bool plain = known(e.product(win.kernel)) == 1;
+  for (size_t i = 0; i < win.axes(); ++i)
+    plain &= known(win.strides[i]) == 1 && win.out[i] == o.x.dims[i + 3];
+  return plain;
 }
 
-/// [N, groups, out, positions] in f32.
+/// [N, groups, out, positions] in f32; x and w are contiguous.
 static Tensor convGemm(Emitter &e, const Window &win, const Operands &o) {
-  Tensor cols = columns(e, win, o);
-  Value *k = cols.dims[2], *positions = cols.dims[3];
+  Value *positions = e.product(win.out);
   Tensor out = e.allocate(DType::F32, {o.batch, o.groups, o.out, positions});
-  unsigned slot = e.kernelSlot(moec::bgemmSpec().text());
+  Value *slot = e.i32(static_cast<int32_t>(e.kernelSlot(moec::bgemmSpec().text())));
+  if (!isPlain(e, win, o)) {
+    Values geometry(o.x.dims.begin() + 3, o.x.dims.end());
+    for (const Values *list : {&win.kernel, &win.strides, &win.dilations, &win.out})
+      geometry.insert(geometry.end(), list->begin(), list->end());
+    e.call("op_conv", {slot, stackList(e, {o.batch, o.groups, o.in, o.out}),
+                       e.i64(static_cast<int64_t>(win.axes())), stackList(e, geometry), o.x.data,
+                       o.w.data, out.data});
+    return out;
+  }
   Value *zero = e.i64(0), *one = e.i64(1), *matrix = e.mul(o.out, positions);
-  e.call("bgemm", {e.i32(static_cast<int32_t>(slot)),
+  Value *plane = e.mul(o.in, positions);
+  e.call("bgemm", {slot,
                    o.batch,
                    o.groups,
                    o.out,
                    positions,
-                   k,
+                   o.in,
                    o.w.data,
                    zero,
-                   e.mul(o.out, k),
-                   k,
+                   e.mul(o.out, o.in),
+                   o.in,
                    one,
-                   cols.data,
-                   cols.strides[0],
-                   cols.strides[1],
+                   o.x.data,
+                   e.mul(plane, o.groups),
+                   plane,
                    positions,
                    one,
                    out.data,
@@ -121,6 +117,8 @@ static mlir::FailureOr<Tensor> convolve(Emitter &e, mlir::Operation *op, const W
   DType type = x.dtype;
   bool gemm = type == DType::F32 && known(o.in) != 1;
   x = padFor(e, win, type == DType::F32 && !win.padded ? e.floats(x) : std::move(x), 0);
+  if (gemm && !e.contiguous(x))
+    x = e.dense(std::move(x));
   o.x = splitAxis(e, std::move(x), 1, o.groups, o.in);
   w = type == DType::F32 ? e.floats(w) : e.inMemory(std::move(w));
   if (gemm && !e.contiguous(w))

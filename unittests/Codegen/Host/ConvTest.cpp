@@ -40,6 +40,11 @@ TEST(Convolutions, OneTwoAndThreeAxes) {
   conv({1, 2, 6, 6}, {2, 2, 3, 3}, "{pads = array<i64: -1, 0, 0, -1>}"); // cuts
 }
 
+TEST(Convolutions, ManyTaps) { // positions in several blocks
+  conv({2, 400, 20, 21}, {3, 400, 3, 3},
+       "{strides = array<i64: 1, 1>, pads = array<i64: 1, 1, 1, 1>}", "f32", "onnx.Conv", 2e-4);
+}
+
 TEST(Convolutions, AutomaticPadding) {
   for (const char *mode : {"SAME_UPPER", "SAME_LOWER", "VALID"})
     conv({1, 2, 7, 6}, {3, 2, 4, 3},
