@@ -88,6 +88,9 @@ def DecomposeOnnx : Pass<"decompose-onnx"> {
     own; a label twice in one operand first becomes its diagonal, if its size is
     known; an axis of size one that broadcasts is dropped.
 
+    Experts that stand last, products `[tokens, H, E]` that gates `[tokens, 1, E]` weigh
+    and sum over the last axis (Keras' layers for many tasks), come first: `[E, tokens, H]`.
+
     `Attention` takes the form of the attention kernel: queries, keys and values
     of f32 or f16 with heads as an axis, `[batch, heads, length, size]`, the past
     joined to keys and values in front, a mask of four axes, no other options.
