@@ -227,6 +227,31 @@ TEST(Combine, WeightsBeforeTheLastLayer) {
   });
 }
 
+// One matrix [K, H, E] or [K, H * E] gives the features of all experts, experts
+// last; each gate weighs them and sums over the last axis.
+TEST(Combine, ExpertsThatStandLast) {
+  eachSeed(1, [](Graph &m) {
+    int64_t e = m.experts, h = m.inter;
+    Typed wide;
+    if (m.g.coin())
+      wide = m.g.one("Einsum", {m.x, m.g.weight({m.hidden, h, e})}, typed({-1, h, e}),
+                     "equation = \"td,dhe->the\"");
+    else
+      wide = m.g.one("Reshape",
+                     {m.g.one("MatMul", {m.x, m.g.weight({m.hidden, h * e})}, typed({-1, h * e})),
+                      m.g.ints({-1, h, e})},
+                     typed({-1, h, e}), "allowzero = 0 : i64");
+    Typed bias = m.g.coin() ? m.g.weight({e}) : m.g.weight({h, e});
+    wide = m.g.one("Add", {wide, bias}, wide.type);
+    wide = m.g.one(m.g.coin() ? "Relu" : "Tanh", {wide}, wide.type);
+    Typed gate = m.unsqueeze(m.softmax(m.logits()), 1, typed({-1, 1, e}));
+    if (m.g.coin())
+      gate = m.g.one("Concat", std::vector<Typed>(h, gate), wide.type, "axis = 1 : i64");
+    Typed all = m.g.one("Mul", {wide, gate}, wide.type);
+    return std::vector<Typed>{m.g.one("ReduceSum", {all, m.g.ints({2})}, typed({-1, h}), kDrop)};
+  });
+}
+
 // Slots sorted by expert, cut by Split, and added to their tokens.
 TEST(Combine, SortedSlotsCutBySplit) {
   eachSeed(1, [](Graph &m) {

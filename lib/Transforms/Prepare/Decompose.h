@@ -31,6 +31,9 @@ mlir::Value swish(OnnxBuilder &b, mlir::Value x, double alpha);
 // not known, the operands are not numbers, or a diagonal's size is not known.
 bool einsum(mlir::Operation *op, OnnxBuilder &b);
 
+// Experts of one matrix [K, H, E] that gates sum over their last axis come first.
+void expertsFirst(mlir::Operation *root);
+
 // NegativeLogLikelihoodLoss and SoftmaxCrossEntropyLoss; false when the ranks
 // are not known or do not fit.
 bool negativeLogLikelihood(mlir::Operation *op, OnnxBuilder &b);

@@ -186,6 +186,7 @@ struct DecomposeOnnx : impl::DecomposeOnnxBase<DecomposeOnnx> {
       op->erase();
       ++numDecomposed;
     }
+    prepare::expertsFirst(getOperation());
   }
 };
 
