@@ -264,6 +264,8 @@ void moec::toDoubles(Type from, const char *in, double *out, int64_t count) {
 }
 
 void moec::unpackElements(Type type, const char *packed, int64_t first, int64_t count, char *out) {
+  if (count == 0) // of nothing there is no address
+    return;
   int64_t bits = storageBits(type);
   if (bits >= 8) {
     const char *from = packed + first * (bits / 8);
