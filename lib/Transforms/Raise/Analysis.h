@@ -233,6 +233,7 @@ private:
   Result sumAll(mlir::Operation *op, const Fact &in);
   Result sumTerms(mlir::Operation *op, const Fact &a, const Fact &b);
   std::optional<Term> asLeafTerm(Expr *expr, mlir::Operation *op, mlir::Value &ids);
+  Expr *without(Expr *product, Expr *factor);
   Expr *onlySlotMask(Expr *expr, llvm::ArrayRef<Expr *> factors);
   // `ids` becomes the routing of the term's weight.
   std::optional<Term> asTerm(Expr *expr, mlir::Operation *op, mlir::Value &ids);

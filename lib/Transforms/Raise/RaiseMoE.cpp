@@ -112,6 +112,7 @@ private:
       topks.insert(selected.getDefiningOp());
     }
     eraseDeadOps(block, topks);
+    eraseForeign(found.layers);
     for (auto &[ids, selected] : emission.selects)
       finishSelect(ids, selected);
     eraseDeadOps(block);
@@ -320,6 +321,18 @@ private:
       w = b.binary("Mul", w, b.scalar(rankedType(w).getElementType(),
                                       layer.ffn.scale));
     return w;
+  }
+
+  // Operators of other domains count as having effects; those of experts were
+  // proven to have none.
+  static void eraseForeign(ArrayRef<Layer> layers) {
+    llvm::SetVector<Operation *> foreign;
+    for (const Layer &layer : layers)
+      if (layer.region)
+        foreign.insert(layer.region->foreign.begin(), layer.region->foreign.end());
+    for (Operation *op : llvm::reverse(foreign))
+      if (op->use_empty())
+        op->erase();
   }
 
   static Value ffnResult(OnnxBuilder &b, const Layer &layer, FlatSymbolRefAttr bank, Value x,

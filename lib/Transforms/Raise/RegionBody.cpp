@@ -315,6 +315,8 @@ private:
       recipe.key = recipeKey(analysis, recipe);
     }
     out.inside.assign(all.begin(), all.end());
+    llvm::copy_if(all, std::back_inserter(out.foreign),
+                  [](Operation *op) { return isOnnx(op, "custom"); });
     if (const Recipe *other = sameFormula(analysis, out)) {
       at = Value(other->result).getDefiningOp();
       why = "the experts read more than one source of tokens";

@@ -37,6 +37,7 @@ struct RegionBody {
   bool coupled = false;
   bool given = false; // the graph gives an expert only the tokens that chose it
   llvm::SmallVector<mlir::Operation *> inside; // all operations that go
+  llvm::SmallVector<mlir::Operation *> foreign; // those of other domains
 
   // Experts that the graph computes side by side (StackedBody.h): what each
   // gives, [N, stackedWidth]. There are no recipes then.

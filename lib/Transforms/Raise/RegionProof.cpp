@@ -12,6 +12,8 @@ namespace {
 Expr *splitBody(Expr *body, int64_t k, SmallVectorImpl<Expr *> &weights, double &scale) {
   // One number for each slot or token, not for each feature.
   auto weighs = [&](Expr *factor) {
+    if (factor->kind == Expr::DenseW || factor->kind == Expr::Masked || factor->kind == Expr::Column)
+      return true;
     auto type = factor->origin ? ranked(factor->origin) : RankedTensorType();
     bool features = type && type.getRank() >= 2 && type.getShape().back() != 1 &&
                     type.getShape().back() != k;

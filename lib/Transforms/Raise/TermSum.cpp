@@ -91,6 +91,20 @@ std::optional<Term> Analysis::asLeafTerm(Expr *expr, Operation *op, Value &ids) 
 }
 
 // What one expert adds to every token: its result times its masked weight.
+// A product without one of its factors.
+Expr *Analysis::without(Expr *product, Expr *factor) {
+  if (product == factor || product->kind != Expr::Binary || product->name != "Mul")
+    return product == factor ? nullptr : product;
+  Expr *a = without(product->a, factor), *b = without(product->b, factor);
+  if (a == product->a && b == product->b)
+    return product;
+  if (!a || !b)
+    return a ? a : b;
+  Expr *rest = withChildren(Expr::Binary, a, b);
+  rest->name = "Mul";
+  return rest;
+}
+
 // With one slot for each token its mask needs no sum: the mask among factors.
 Expr *Analysis::onlySlotMask(Expr *expr, ArrayRef<Expr *> factors) {
   const Routing *r = routing(expr->ids);
@@ -110,9 +124,10 @@ std::optional<Term> Analysis::asTerm(Expr *expr, Operation *op, Value &ids) {
     return asLeafTerm(expr, op, ids);
   SmallVector<Expr *> product;
   factors(expr, product);
+  SmallVector<Expr *> written = product;
   pullWeights(*this, product);
   Term term{-1, nullptr, nullptr, op};
-  Expr *column = nullptr, *mask = onlySlotMask(expr, product);
+  Expr *column = nullptr, *mask = onlySlotMask(expr, product), *by = nullptr;
   for (Expr *f : product) {
     if (mask && !f->expertLinear) {
       term.expert = indicated(mask);
@@ -130,6 +145,7 @@ std::optional<Term> Analysis::asTerm(Expr *expr, Operation *op, Value &ids) {
       term.expert = f->expert;
       term.weight = f->kind == Expr::Column ? f->a : f->b;
       column = f->kind == Expr::Column ? f : nullptr;
+      by = f;
     } else if (term.body) {
       term.body = withChildren(Expr::Binary, term.body, f);
       term.body->name = "Mul";
@@ -137,6 +153,8 @@ std::optional<Term> Analysis::asTerm(Expr *expr, Operation *op, Value &ids) {
       term.body = f;
     }
   }
+  if (by && product == written) // as the graph has it, where it has it
+    term.body = without(expr, by);
   if (!term.weight || !term.body || !term.body->expertLinear)
     return std::nullopt;
   if (column && expr->ids)
