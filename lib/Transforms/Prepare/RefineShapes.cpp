@@ -21,11 +21,11 @@ struct RefineShapes : impl::RefineShapesBase<RefineShapes> {
         continue;
       prepare::SymbolicSizes sizes;
       // In order: what is found early ends the search for what comes later.
-      for (Operation &op : func.front())
-        if (op.getName().getStringRef().starts_with("onnx.") &&
-            op.getNumRegions() == 0)
-          for (Value result : op.getResults())
+      func.walk<WalkOrder::PreOrder>([&](Operation *op) {
+        if (op->getName().getStringRef().starts_with("onnx.") && op->getNumRegions() == 0)
+          for (Value result : op->getResults())
             refine(result, sizes);
+      });
     }
   }
 
