@@ -115,7 +115,8 @@ static mlir::FailureOr<Tensor> convolve(Emitter &e, mlir::Operation *op, const W
   Values dims{x.dims[0], w.dims[0]};
   dims.insert(dims.end(), win.out.begin(), win.out.end());
   DType type = x.dtype;
-  bool gemm = type == DType::F32 && known(o.in) != 1;
+  bool depthwise = known(o.in) == 1 && known(o.out).value_or(1) <= 8;
+  bool gemm = type == DType::F32 && !depthwise;
   x = padFor(e, win, type == DType::F32 && !win.padded ? e.floats(x) : std::move(x), 0);
   if (gemm && !e.contiguous(x))
     x = e.dense(std::move(x));

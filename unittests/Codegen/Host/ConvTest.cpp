@@ -55,6 +55,7 @@ TEST(Convolutions, Groups) {
   conv({2, 4, 8}, {4, 1, 4}, "{group = 4 : i64, pads = array<i64: 3, 0>}"); // depthwise
   conv({2, 4, 8}, {8, 1, 3}, "{group = 4 : i64, dilations = array<i64: 2>}");
   conv({1, 4, 5, 5}, {6, 2, 2, 2}, "{group = 2 : i64}");
+  conv({2, 1, 5, 5}, {12, 1, 3, 3}, ""); // one channel, but a product
 }
 
 TEST(Convolutions, OtherElementTypes) {
