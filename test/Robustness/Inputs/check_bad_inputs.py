@@ -75,6 +75,8 @@ def check(kind, folder):
     elif stderr:
         faults.append("not silent")
     faults += further(kind, model, stderr, prefix=kind.prefix)
+    if not faults:
+        shutil.rmtree(folder / kind.id)
     return kind, faults, stderr
 
 

@@ -64,12 +64,12 @@ class Family:
         self.rng = np.random.default_rng([seed, *name.encode()])
         pick = self.rng.integers
         experts, kinds = int(pick(2, 7)), L.routers_of(name)
-        self.layer = L.random_layer(self.rng, experts, int(pick(3, 40)), int(pick(2, 20)), int(pick(1, min(experts, 3) + 1)),
-                                    kinds[pick(len(kinds))], bool(pick(2)))
+        hidden, inner, k = int(pick(3, 40)), int(pick(2, 20)), int(pick(1, min(experts, 3) + 1))
+        kind, gated = kinds[pick(len(kinds))], bool(pick(2))
+        self.layer = L.random_layer(self.rng, experts, hidden, inner, k, kind, gated)
         self.graph, self.outputs, self.related = L.Graph(), [], []  # related: (output, output, exact)
         self.emit = L.EMIT[name]
         self.build()
-        hidden = self.layer.router.shape[0]
         infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, ["n", hidden]) for o in self.outputs]
         x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", hidden])
         self.model = self.graph.model([x], infos)
@@ -77,8 +77,9 @@ class Family:
 
     def describe(self):
         l = self.layer
-        return (f"{self.name}, seed {self.seed}: {l.experts} experts, k {l.k}, hidden {l.router.shape[0]}, inner "
-                f"{l.up.shape[1]}, {l.kind}{', gated' if l.gate is not None else ''}")
+        return (f"{self.name}, seed {self.seed}: {l.experts} experts, k {l.k}, hidden "
+                f"{l.router.shape[0]}, inner {l.up.shape[1]}, {l.kind}"
+                + (", gated" if l.gate is not None else ""))
 
     def output(self, name, value):
         self.graph.nodes.append(helper.make_node("Identity", [value], [name], name=name))
@@ -187,7 +188,8 @@ class Check:
                 bad &= ~(np.abs(a - b) <= NEAR * (1 + np.abs(b)))
         if bad.any():
             with np.errstate(invalid="ignore"):
-                self.faults.append(f"{what}: {bad.sum()} of {bad.size} numbers differ, by up to {np.nanmax(np.abs(a - b)):.3g}")
+                worst = np.nanmax(np.abs(a - b))
+            self.faults.append(f"{what}: {bad.sum()} of {bad.size} numbers differ, by up to {worst:.3g}")
 
     def all(self):
         f, x = self.family, self.family.x
@@ -226,7 +228,8 @@ class Check:
         for name in self.family.outputs:
             kept = self.clear[order]
             self.same(f"{name}, repeated rows", again[name][kept], base[name][order][kept])
-            self.same(f"{name}, joined batches", np.concatenate([p[name] for p in parts]), base[name], rows=self.clear)
+            joined = np.concatenate([p[name] for p in parts])
+            self.same(f"{name}, joined batches", joined, base[name], rows=self.clear)
 
     def special(self, best):
         x = self.family.x.copy()
@@ -273,7 +276,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--family", nargs="*", choices=L.FAMILIES, default=L.FAMILIES)
     args = parser.parse_args()
-    families = [Family(name, seed) for seed in range(args.seed, args.seed + args.rounds) for name in args.family]
+    seeds = range(args.seed, args.seed + args.rounds)
+    families = [Family(name, seed) for seed in seeds for name in args.family]
     failed = near = 0
 
     def work(family):
@@ -292,7 +296,8 @@ def main():
             print("".join(f"    {f}\n" for f in check.faults[:12]), end="", flush=True)
     faults = ties(args.folder, args.seed)
     print("".join(f"FAILED {f}\n" for f in faults), end="")
-    print(f"{len(families)} layers, seeds from {args.seed}: {failed} failed, {near} of {len(families) * TOKENS} rows were near ties")
+    print(f"{len(families)} layers, seeds from {args.seed}: {failed} failed, {near} of "
+          f"{len(families) * TOKENS} rows were near ties")
     return 1 if failed or faults or not families else 0
 
 

@@ -40,9 +40,11 @@ def judge(what, got, stderr, folder, code):
 def between(folder):
     """The IR in between, as text: its weights are looked at when they are packed."""
     data = prepare(folder, SIDE)
-    subprocess.run(["moec", "compile", folder / "model.onnx", "--emit=moe", "-o", folder / "m.mlir"], check=True)
+    subprocess.run(["moec", "compile", folder / "model.onnx", "--emit=moe", "-o", folder / "m.mlir"],
+                   check=True)
     os.truncate(data, 100)
-    moec = subprocess.run(["moec", "compile", folder / "m.mlir", "-o", folder / "out/m.so"], capture_output=True, text=True)
+    moec = subprocess.run(["moec", "compile", folder / "m.mlir", "-o", folder / "out/m.so"],
+                          capture_output=True, text=True)
     return judge("before it is packed", moec.returncode, moec.stderr, folder, code=1)
 
 

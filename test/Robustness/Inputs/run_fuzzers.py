@@ -11,7 +11,8 @@ import sys
 from kinds import KINDS
 
 LARGE = {"13", "18a", "18b", "18c", "46", "47"}
-NAMES = [b"w", b"d/w", b"d/e/w", b"./w", b"d//e/./w", b"..", b"../s", b"d/../w", b"h", b"l", b"d/l/w", b"p", b"d", b"", b"/etc/passwd"]
+NAMES = [b"w", b"d/w", b"d/e/w", b"./w", b"d//e/./w", b"..", b"../s", b"d/../w", b"h", b"l", b"d/l/w", b"p",
+         b"d", b"", b"/etc/passwd"]
 
 
 def models(folder):
@@ -51,9 +52,9 @@ def main():
         seeds(corpus)
         found.mkdir()
         run = subprocess.run(
-            [args.bin / f"{name}Fuzzer", corpus, f"-artifact_prefix={found}/", f"-max_total_time={args.seconds}",
-             f"-seed={args.seed}", f"-max_len={longest}", "-timeout=20", "-rss_limit_mb=3000", "-print_final_stats=1",
-             "-detect_leaks=0", "-verbosity=1"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            [args.bin / f"{name}Fuzzer", corpus, f"-artifact_prefix={found}/", f"-seed={args.seed}",
+             f"-max_total_time={args.seconds}", f"-max_len={longest}", "-timeout=20", "-rss_limit_mb=3000",
+             "-print_final_stats=1", "-detect_leaks=0", "-verbosity=1"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             errors="replace")
         lines = run.stderr.splitlines()
         print(f"{name}Fuzzer, seed {args.seed}:", *(l for l in lines if "number_of_executed_units" in l))

@@ -48,8 +48,9 @@ def main():
     seeds(args.folder)
     first, faults, stop = 0, 0, time.time() + args.seconds
     while first < args.count and time.time() < stop:
-        run = subprocess.run([args.program, args.folder, str(args.seed), str(args.count - first),
-                              str(max(1, int(stop - time.time()))), str(first)], capture_output=True, text=True, errors="replace")
+        words = [args.seed, args.count - first, max(1, int(stop - time.time())), first]
+        run = subprocess.run([args.program, args.folder, *map(str, words)], capture_output=True, text=True,
+                             errors="replace")
         print(run.stdout, end="", flush=True)
         if run.returncode == 0:
             break
@@ -57,10 +58,10 @@ def main():
         if run.returncode == 1:  # internal errors, all listed
             break
         number = int((args.folder / "mutant.number").read_text())
-        shutil.copy(args.folder / "mutant.bin", args.folder / f"crash-{args.seed}-{number}.onnx")
+        kept = args.folder / f"crash-{args.seed}-{number}.onnx"
+        shutil.copy(args.folder / "mutant.bin", kept)
         stack = [l for l in run.stderr.splitlines() if re.search(r"Assertion|moec::|ERROR|runtime error", l)]
-        print(f"mutant {number} of seed {args.seed} ends with {run.returncode}: {args.folder}/crash-{args.seed}-{number}.onnx",
-              *stack[:6], sep="\n    ", flush=True)
+        print(f"mutant {number} of seed {args.seed} ends with {run.returncode}: {kept}", *stack[:6], sep="\n    ", flush=True)
         first = number + 1
     return 1 if faults else 0
 

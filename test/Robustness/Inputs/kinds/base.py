@@ -1,7 +1,7 @@
 """What the lists of bad inputs share: the registry, and builders of small models.
 
 A kind is a function that writes one model into a folder. `@bad` and `@legal` say what must become
-of it; see README.md of this folder's parent for how they are run.
+of it; check_bad_inputs.py runs them.
 """
 import dataclasses
 import pathlib

@@ -140,8 +140,9 @@ def _(folder):
 @legal(96, "weights that overlap in the file")
 def _(folder):
     data_file(folder, count=24)
-    save(folder, [node("MatMul", ["x", "w"], "a"), node("MatMul", ["a", "v"], "y", "two")], [value("x", "n", 4)],
-         [value("y", "n", 4)], [external("w", "w.bin", [4, 4]), external("v", "w.bin", [4, 4], offset=32)])
+    save(folder, [node("MatMul", ["x", "w"], "a"), node("MatMul", ["a", "v"], "y", "two")],
+         [value("x", "n", 4)], [value("y", "n", 4)],
+         [external("w", "w.bin", [4, 4]), external("v", "w.bin", [4, 4], offset=32)])
 
 
 @legal(97, "offset that is not a multiple of the element's size")

@@ -80,7 +80,8 @@ def _(folder):
 
 @legal(40, "names that become equal as symbols")
 def _(folder):
-    names = ["a.b", "a/b", "a_b", "a b", "a:b", "A_B", "a.b.0", "a\nb", "a\tb", "main", "weights", "moert_descriptor"]
+    names = ["a.b", "a/b", "a_b", "a b", "a:b", "A_B", "a.b.0", "a\nb", "a\tb", "main", "weights",
+             "moert_descriptor"]
     nodes, last = [], "x"
     for i, name in enumerate(names):
         nodes.append(node("Add" if i % 2 else "Mul", [last, name], f"v.{i}", name))
@@ -98,7 +99,8 @@ def nested(depth):
 
     def choose(level, then):
         """The If of a level as a node; then: the bytes of a graph."""
-        proto = node("If", ["c"], "y" if level == 0 else f"o.{level}", f"If.{level}", else_branch=leaf("Sub", level))
+        proto = node("If", ["c"], "y" if level == 0 else f"o.{level}", f"If.{level}",
+                     else_branch=leaf("Sub", level))
         branch = field(1, b"then_branch") + field(6, then) + b"\xa0\x01\x05"  # type: GRAPH
         return proto.SerializeToString() + field(5, branch)
 
@@ -190,7 +192,8 @@ def _(folder):
 
 @bad("44c", "functions that call each other 10,000 deep", UNSUPPORTED, "200 deep")
 def _(folder):
-    chain = [function(f"f{i}" if i else "f", [node(f"f{i + 1}", ["p"], "q", domain="local")]) for i in range(10_000)]
+    chain = [function(f"f{i}" if i else "f", [node(f"f{i + 1}", ["p"], "q", domain="local")])
+             for i in range(10_000)]
     write(folder, calls([*chain, function("f10000", [node("Relu", ["p"], "q")])]))
 
 

@@ -8,7 +8,7 @@ from .base import *
 ONE = 'node "one" (MoE)'
 
 
-def moe(experts=4, k=2, router_experts=None, up=(16, 8), down=(8, 16), down_experts=None, op="MoE", **attributes):
+def moe(experts=4, k=2, router_experts=None, up=(16, 8), down=(8, 16), down_experts=None, **attributes):
     """com.microsoft.MoE of hidden size 8 and inner size 16 whose parts may not fit."""
     e = experts
     inputs = ["x", "logits", "up", "", "down"]
@@ -18,7 +18,7 @@ def moe(experts=4, k=2, router_experts=None, up=(16, 8), down=(8, 16), down_expe
     else:
         weights.append(random("down", down_experts or e, *down))
     nodes = [node("MatMul", ["x", "router"], "logits", "router"),
-             node(op, inputs, "y", "one", domain="com.microsoft", k=k,
+             node("MoE", inputs, "y", "one", domain="com.microsoft", k=k,
                   **{"activation_type": "silu", **attributes})]
     return model(nodes, [value("x", "n", 8)], [value("y", "n", 8)], weights, domains=["com.microsoft"])
 
@@ -241,7 +241,8 @@ def _(folder):
 
 
 for _letter, _kind in zip("abcd", L.ROUTERS):
-    @legal(f"121{_letter}" if _kind != "sigmoid" else 122, f"router \"{_kind}\" (must not be taken for another)")
+    @legal(f"121{_letter}" if _kind != "sigmoid" else 122,
+           f"router \"{_kind}\" (must not be taken for another)")
     def _(folder, kind=_kind):
         write(folder, layer_model("gathered", layer(kind=kind)))
 

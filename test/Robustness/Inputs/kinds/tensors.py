@@ -114,7 +114,8 @@ def _(folder):
 
 @legal("76c", "intermediate value declared wrongly (inferred anew)")
 def _(folder):
-    proto = model([node("Relu", ["x"], "a"), node("Neg", ["a"], "y")], [value("x", "n", 4)], [value("y", "n", 4)])
+    proto = model([node("Relu", ["x"], "a"), node("Neg", ["a"], "y")], [value("x", "n", 4)],
+                  [value("y", "n", 4)])
     proto.graph.value_info.append(value("a", 17, 3, 2))
     write(folder, proto)
 
