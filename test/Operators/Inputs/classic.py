@@ -25,7 +25,7 @@ F32, I64 = TensorProto.FLOAT, TensorProto.INT64
 x, y = [("x", F32, ["n", 4])], [("y", F32, ["n", 4])]
 write("scaler", "Scaler", x, y, offset=numbers(4), scale=numbers(4))
 write("imputer", "Imputer", x, y, imputed_value_floats=numbers(4), replaced_value_float=0.0)
-for norm in ("MAX", "L1", "L2"):
+for norm in ("MAX", "L2"):
     write("normalizer-" + norm.lower(), "Normalizer", x, y, norm=norm)
 write("labels", "LabelEncoder", [("x", I64, ["n", 3])], [("y", F32, ["n", 3])],
       keys_int64s=[1, 4, 2], values_floats=[0.5, -1.5, 3.0], default_float=9.0)
@@ -35,7 +35,7 @@ write("linear", "LinearRegressor", x, [("y", F32, ["n", 2])], coefficients=numbe
 write("classifier", "LinearClassifier", x, [("y", I64, ["n"]), ("z", F32, ["n", 3])],
       coefficients=numbers(12), intercepts=numbers(3), classlabels_ints=[5, 7, 9],
       post_transform="SOFTMAX", multi_class=1)
-for kernel in ("LINEAR", "POLY", "RBF", "SIGMOID"):
+for kernel in ("POLY", "RBF"):
     write("svm-" + kernel.lower(), "SVMRegressor", x, [("y", F32, ["n", 1])], kernel_type=kernel,
           kernel_params=[0.5, 0.25, 2.0], n_supports=5, support_vectors=numbers(20),
           coefficients=numbers(5), rho=[0.5])
@@ -55,11 +55,11 @@ def leaves(what, ids, weights):
             what + "_ids": ids, what + "_weights": weights}
 
 
-for aggregate in ("SUM", "AVERAGE", "MIN", "MAX"):
+for aggregate in ("AVERAGE", "MIN"):
     write("trees-" + aggregate.lower(), "TreeEnsembleRegressor", x, [("y", F32, ["n", 2])], n_targets=2,
           aggregate_function=aggregate, **nodes(), **leaves("target", [0, 1, 0, 1, 0], numbers(5)))
 both = [("y", I64, ["n"]), ("z", F32, ["n", 2])]
-for post in ("NONE", "LOGISTIC", "SOFTMAX"):
+for post in ("LOGISTIC", "SOFTMAX"):
     write("classes-" + post.lower(), "TreeEnsembleClassifier", x, both[:1] + [("z", F32, ["n", 3])],
           classlabels_int64s=[3, 5, 8], post_transform=post, **nodes(),
           **leaves("class", [0, 1, 2, 1, 0], [0.5, 0.25, 0.1, 0.4, 0.3]))
