@@ -1,5 +1,6 @@
 // Values of inner graphs get names of their own where another graph has the name too. ONNX lets
-// sibling graphs share names, but the library's inference keeps what it knows of values by name alone.
+// sibling graphs share names, but the library's inference keeps what it knows of values by name
+// alone.
 #include "Context.h"
 
 #include "llvm/ADT/StringMap.h"

@@ -70,9 +70,7 @@ void at(Call &c) {
   c.set(0, elements[position(c, 1, size, size)]);
 }
 
-void length(Call &c) {
-  c.set(0, ints({static_cast<int64_t>(listIn(c, 0).size())}).reshaped({}));
-}
+void length(Call &c) { c.set(0, ints({static_cast<int64_t>(listIn(c, 0).size())}).reshaped({})); }
 
 void concatFrom(Call &c) {
   const List &elements = listIn(c, 0);

@@ -128,8 +128,7 @@ void *moert_sequence_erase(moert_ctx *ctx, void *handle, int32_t consume, int64_
   s = for_change(ctx, s, consume);
   release_element(ctx, s->at[position]);
   --s->count;
-  memmove(s->at + position, s->at + position + 1,
-          (size_t)(s->count - position) * sizeof *s->at);
+  memmove(s->at + position, s->at + position + 1, (size_t)(s->count - position) * sizeof *s->at);
   return s;
 }
 

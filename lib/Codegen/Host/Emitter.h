@@ -36,14 +36,15 @@ public:
   std::vector<std::pair<mlir::Operation *, std::string>> errors; ///< in program order
   llvm::StringMap<mlir::Value> binds;                            ///< weights by name
   llvm::StringMap<mlir::Operation *> banks;                      ///< moe.bank by name
-  unsigned depth = 0; ///< of open Scopes
-  llvm::DenseSet<llvm::Value *> joinedIntegers; ///< elements of tensors: as a size they may be 0 or -1
+  unsigned depth = 0;                                            ///< of open Scopes
+  llvm::DenseSet<llvm::Value *>
+      joinedIntegers; ///< elements of tensors: as a size they may be 0 or -1
 
   /// Lowers a region of one block at the builder's place; the operands of its terminator. Set by
   /// the walk.
   std::function<mlir::FailureOr<std::vector<Tensor>>(mlir::Region &, std::vector<Tensor>)> region;
-  /// Lowers what follows the op in @main once for each path, with the op's results on it. False when
-  /// that cannot be done here. Set by the walk.
+  /// Lowers what follows the op in @main once for each path, with the op's results on it. False
+  /// when that cannot be done here. Set by the walk.
   std::function<bool(mlir::Operation *, std::vector<Ending> &)> fork;
 
   // Types and constants.
@@ -97,8 +98,8 @@ public:
   bool passOn(const Tensor &tensor);
   /// Adds to the end of a list that nobody else has; memory that only the tensor owns goes with it.
   void append(const Tensor &list, Tensor tensor);
-  /// The elements along an axis: concatenated (0), stacked (1) or stacked backwards (2). `empty` is the
-  /// result without elements, and tells type and rank.
+  /// The elements along an axis: concatenated (0), stacked (1) or stacked backwards (2). `empty` is
+  /// the result without elements, and tells type and rank.
   Tensor joined(const Tensor &list, size_t axis, int form, const Tensor &empty);
 
   // Results.
@@ -108,8 +109,8 @@ public:
   Tensor iota(Values dims, size_t axis);   ///< i64: the index along `axis`
   Tensor scalar(DType type, double value); ///< a constant of rank 0
   Values broadcast(llvm::ArrayRef<Values> shapes);
-  Tensor expand(Tensor view, const Values &dims); ///< stride 0 where it broadcasts
-  Tensor reshape(const Tensor &tensor, Values dims);     ///< same element count, checked by the caller
+  Tensor expand(Tensor view, const Values &dims);    ///< stride 0 where it broadcasts
+  Tensor reshape(const Tensor &tensor, Values dims); ///< same element count, checked by the caller
   /// Known sizes of the result's type take the place of computed ones (checked at run time).
   Values refine(Values dims, unsigned result = 0);
 
@@ -188,6 +189,7 @@ void addSignal(Handlers &handlers);
 void addStateful(Handlers &handlers);
 void addMoe(Handlers &handlers);
 void addControlFlow(Handlers &handlers);
+void addLoops(Handlers &handlers); ///< called by addControlFlow
 void addSequences(Handlers &handlers);
 void addSoft(Handlers &handlers);
 void addSelect(Handlers &handlers);

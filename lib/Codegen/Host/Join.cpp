@@ -103,9 +103,8 @@ void Leaving::release() {
 /// Whether the tensor's memory belongs to nobody else, of this scope.
 static bool owns(Emitter &e, const Tensor &t, long uses) {
   return t.buffer && t.buffer.use_count() == uses && t.buffer->memory &&
-         t.buffer->depth == e.depth && llvm::all_of(t.buffer->keeps, [&](const auto &kept) {
-           return kept->depth < e.depth;
-         });
+         t.buffer->depth == e.depth &&
+         llvm::all_of(t.buffer->keeps, [&](const auto &kept) { return kept->depth < e.depth; });
 }
 
 static void pass(const Tensor &t, Leaving &out) {

@@ -1,5 +1,5 @@
-// Where paths of moe_main meet: the end of an If, the head of a loop. The values of all paths take one
-// form, whose parts are phis.
+// Where paths of moe_main meet: the end of an If, the head of a loop. The values of all paths take
+// one form, whose parts are phis.
 #pragma once
 #include "Emitter.h"
 
@@ -23,7 +23,8 @@ inline constexpr const char *kDifferentRanks = "of different ranks";
 bool widen(Form &form, const Form &other, std::string &why);
 bool same(const Form &a, const Form &b);
 
-/// The tensor as `formOf` and `Leaving` expect it: computed, contiguous, of the sizes that `type` knows.
+/// The tensor as `formOf` and `Leaving` expect it: computed, contiguous, of the sizes that `type`
+/// knows.
 Tensor settled(Emitter &e, Tensor tensor, mlir::Type type);
 
 /// A value at the end of a path.
@@ -36,8 +37,8 @@ struct Leaving {
   void release();
 };
 
-/// Memory that only the tensor owns passes on; of an outer scope it is kept, with `inside` otherwise
-/// copied (it belongs to the path).
+/// Memory that only the tensor owns passes on; of an outer scope it is kept, with `inside`
+/// otherwise copied (it belongs to the path).
 Leaving leave(Emitter &e, const Form &form, const Tensor &tensor, bool inside);
 /// The types of a form's parts.
 std::vector<llvm::Type *> partTypes(Emitter &e, const Form &form);

@@ -127,8 +127,7 @@ static mlir::FailureOr<Bank> packBank(Emitter &e, moec::moe::BankOp bank, int64_
 }
 
 /// For each expert a number in memory; null when all are the expected ones.
-static Value *table(Emitter &e, moec::moe::BankOp bank,
-                    llvm::function_ref<int64_t(int64_t)> number,
+static Value *table(Emitter &e, moec::moe::BankOp bank, llvm::function_ref<int64_t(int64_t)> number,
                     llvm::function_ref<int64_t(int64_t)> expected) {
   Values numbers;
   bool same = true;
@@ -150,8 +149,9 @@ static Value *slabTable(Emitter &e, moec::moe::BankOp bank) {
 }
 
 static Value *widthTable(Emitter &e, moec::moe::BankOp bank) {
-  return table(e, bank, [&](int64_t i) { return bank.getWidth(i); },
-               [&](int64_t) { return static_cast<int64_t>(bank.getInter()); });
+  return table(
+      e, bank, [&](int64_t i) { return bank.getWidth(i); },
+      [&](int64_t) { return static_cast<int64_t>(bank.getInter()); });
 }
 
 mlir::FailureOr<Routing> moec::host::routingOf(Emitter &e, moec::moe::ExpertsOp layer,

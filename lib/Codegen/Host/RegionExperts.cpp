@@ -1,5 +1,5 @@
-// Experts whose formula is a region: slots are sorted by expert, each used expert runs once over the
-// rows of its tokens, and the rows of results are summed up by token.
+// Experts whose formula is a region: slots are sorted by expert, each used expert runs once over
+// the rows of its tokens, and the rows of results are summed up by token.
 #include "Join.h"
 #include "Moe.h"
 

@@ -1,5 +1,5 @@
-// Sequences of tensors. One whose elements are known one by one exists at compile time only; one that
-// loops and branches build is an object of the runtime, immutable while others hold it.
+// Sequences of tensors. One whose elements are known one by one exists at compile time only; one
+// that loops and branches build is an object of the runtime, immutable while others hold it.
 #include "Emitter.h"
 #include "moec/Dialect/Onnx/Onnx.h"
 
@@ -57,8 +57,8 @@ Tensor Emitter::joined(const Tensor &list, size_t axis, int form, const Tensor &
   out.dtype = out.storage = empty.dtype;
   out.data = b.CreateLoad(b.getPtrTy(), slot);
   for (size_t i = 0; i < empty.rank(); ++i)
-    out.dims.push_back(b.CreateLoad(
-        b.getInt64Ty(), b.CreateConstInBoundsGEP1_64(b.getInt64Ty(), slot, i + 1)));
+    out.dims.push_back(
+        b.CreateLoad(b.getInt64Ty(), b.CreateConstInBoundsGEP1_64(b.getInt64Ty(), slot, i + 1)));
   out.strides = rowMajor(out.dims);
   out.buffer = std::make_shared<Buffer>(*this, out.data);
   return out;
@@ -116,7 +116,8 @@ static std::optional<size_t> place(Value *position, size_t size) {
   return k ? normalAxis(*k, size) : std::nullopt;
 }
 
-/// A list that a call changes: in place where nobody else has it (`consumed`), else it makes a copy.
+/// A list that a call changes: in place where nobody else has it (`consumed`), else it makes a
+/// copy.
 static Tensor forChange(Emitter &e, Tensor list, Value *&consumed) {
   Tensor t = e.runtimeSequence(list);
   list = Tensor();
@@ -139,8 +140,8 @@ static mlir::LogicalResult insert(Emitter &e, mlir::Operation *, Tensors &args, 
   if (element.expr)
     element = e.inMemory(std::move(element));
   size_t size = s.elements ? s.elements->size() : kMaxElements;
-  auto at = !*position || known(*position) == static_cast<int64_t>(size) ? size
-                                                                         : place(*position, size);
+  auto at =
+      !*position || known(*position) == static_cast<int64_t>(size) ? size : place(*position, size);
   if (size < kMaxElements && at) {
     s.elements->insert(s.elements->begin() + static_cast<int64_t>(*at), std::move(element));
     results.push_back(listed(type, std::move(*s.elements)));
@@ -325,9 +326,8 @@ static mlir::LogicalResult split(Emitter &e, mlir::Operation *op, Tensors &args,
     sizes = e.denseAs(std::move(sizes), DType::I64);
     given = e.view(sizes);
   }
-  Value *handle =
-      e.call("sequence_split", {e.view(t), e.i64(static_cast<int64_t>(*axis)), given,
-                                e.i32(squeeze), e.cstring(e.nodeName())});
+  Value *handle = e.call("sequence_split", {e.view(t), e.i64(static_cast<int64_t>(*axis)), given,
+                                            e.i32(squeeze), e.cstring(e.nodeName())});
   results.push_back(object(e, handle, t.dtype, rank, false));
   return mlir::success();
 }

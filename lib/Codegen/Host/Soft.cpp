@@ -59,8 +59,7 @@ static Tensor applyFfn(Emitter &e, moe::FfnAttr ffn, const Ffn &p, const Tensor 
   }
   if (ffn.getUpOffset() != 0)
     up = e.lazy("Add", DType::F32, {std::move(up), e.scalar(DType::F32, ffn.getUpOffset())});
-  Tensor product =
-      e.lazy("Mul", DType::F32, {activated(e, ffn, std::move(gate)), std::move(up)});
+  Tensor product = e.lazy("Mul", DType::F32, {activated(e, ffn, std::move(gate)), std::move(up)});
   return project(e, e.inMemory(std::move(product)), p.down, p.downBias);
 }
 
@@ -199,7 +198,8 @@ static mlir::LogicalResult mergeWeights(Emitter &e, mlir::Operation *op, Tensors
   empty.dims.assign(rank, e.i64(-1));
   Tensor out = e.joined(list, 0, 0, empty);
   out.dims = e.refine(std::move(out.dims));
-  out.dims[0] = e.checkEqual(out.dims[0], x.dims[0], "an expert does not give a row for each token");
+  out.dims[0] =
+      e.checkEqual(out.dims[0], x.dims[0], "an expert does not give a row for each token");
   out.strides = e.rowMajor(out.dims);
   results.push_back(std::move(out));
   return mlir::success();

@@ -40,7 +40,7 @@ enum class DType : int {
 std::optional<DType> dtypeOf(mlir::Type elementType);
 int64_t byteSize(DType type);
 bool isFloat(DType type);
-bool isUnsigned(DType type); ///< also Bool
+bool isUnsigned(DType type);    ///< also Bool
 bool isNarrowFloat(DType type); ///< of 8 or 4 bits
 /// Bits of an integer of less than a byte; else 0.
 unsigned narrowWidth(DType type);

@@ -147,8 +147,7 @@ void Walk::lower(mlir::Operation *op) {
     (void)e.error("the first input is missing");
   } else if (!unknown) {
     enterRegions(op);
-    done = mlir::succeeded(
-        allHandlers().lookup(handlerName(op))(e, op, args, results));
+    done = mlir::succeeded(allHandlers().lookup(handlerName(op))(e, op, args, results));
   }
   args.clear();
   if (forked) // it and all that follows is done

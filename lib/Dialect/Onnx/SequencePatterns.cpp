@@ -29,16 +29,14 @@ Value constant(PatternRewriter &rewriter, Location loc, ArrayRef<int64_t> values
   if (!scalar)
     shape.push_back(static_cast<int64_t>(values.size()));
   auto type = RankedTensorType::get(shape, rewriter.getI64Type());
-  return ConstantOp::create(
-             rewriter, loc, type, ValueRange{},
-             rewriter.getNamedAttr("value", DenseIntElementsAttr::get(type, values)))
+  return ConstantOp::create(rewriter, loc, type, ValueRange{},
+                            rewriter.getNamedAttr("value", DenseIntElementsAttr::get(type, values)))
       ->getResult(0);
 }
 
 Value retyped(PatternRewriter &rewriter, Location loc, Value value, Type type) {
-  return value.getType() == type
-             ? value
-             : IdentityOp::create(rewriter, loc, type, value)->getResult(0);
+  return value.getType() == type ? value
+                                 : IdentityOp::create(rewriter, loc, type, value)->getResult(0);
 }
 
 // The elements of a sequence that is built here.
@@ -69,8 +67,8 @@ struct ReadElement : OpRewritePattern<SequenceAtOp> {
     auto at = elements ? place(op->getOperand(1), size, size) : std::nullopt;
     if (!at)
       return failure();
-    rewriter.replaceOp(op, retyped(rewriter, op.getLoc(), (*elements)[*at],
-                                   op->getResult(0).getType()));
+    rewriter.replaceOp(
+        op, retyped(rewriter, op.getLoc(), (*elements)[*at], op->getResult(0).getType()));
     return success();
   }
 };
@@ -82,21 +80,23 @@ struct ReadLength : OpRewritePattern<SequenceLengthOp> {
     if (!elements)
       return failure();
     auto size = static_cast<int64_t>(elements->size());
-    rewriter.replaceOp(op, retyped(rewriter, op.getLoc(),
-                                   constant(rewriter, op.getLoc(), {size}, true),
-                                   op->getResult(0).getType()));
+    rewriter.replaceOp(op,
+                       retyped(rewriter, op.getLoc(), constant(rewriter, op.getLoc(), {size}, true),
+                               op->getResult(0).getType()));
     return success();
   }
 };
 
 // Insertions into, and erasures from, a sequence that is built here.
-template <typename Op> struct Edit : OpRewritePattern<Op> {
+template <typename Op>
+struct Edit : OpRewritePattern<Op> {
   using OpRewritePattern<Op>::OpRewritePattern;
   LogicalResult matchAndRewrite(Op op, PatternRewriter &rewriter) const override {
     constexpr bool inserts = std::is_same_v<Op, SequenceInsertOp>;
     auto elements = elementsOf(op->getOperand(0));
     auto size = elements ? static_cast<int64_t>(elements->size()) : 0;
-    auto at = elements ? place(op->getOperand(inserts ? 2 : 1), size, size + inserts) : std::nullopt;
+    auto at =
+        elements ? place(op->getOperand(inserts ? 2 : 1), size, size + inserts) : std::nullopt;
     if (!at || size >= kMaxParts || (!inserts && size < 2))
       return failure();
     SmallVector<Value> list(*elements);

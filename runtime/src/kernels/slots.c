@@ -55,8 +55,14 @@ void moert_combine_rows(moert_ctx *ctx, int64_t T, int64_t K, int64_t width,
                         int32_t apart, float *out) {
   if (T <= 0 || width <= 0)
     return;
-  combine_job job = {.T = T, .K = K, .width = width, .position = position, .weights = weights,
-                     .rows = rows, .apart = apart, .out = out};
+  combine_job job = {.T = T,
+                     .K = K,
+                     .width = width,
+                     .position = position,
+                     .weights = weights,
+                     .rows = rows,
+                     .apart = apart,
+                     .out = out};
   double terms = (double)T * (double)K * (double)width;
   int64_t tasks = moert_min(moert_tasks_worth(ctx, 2 * terms, 8 * terms), T);
   job.step = (T + tasks - 1) / tasks;

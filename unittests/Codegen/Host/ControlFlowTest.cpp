@@ -123,12 +123,14 @@ TEST(If, UnknownOperators) {
 }
 
 TEST(If, RanksThatBranchesDecide) {
-  // As exporters write squeeze of a dimension of unknown size. What follows has its own form on each
-  // path; two of them make four.
+  // As exporters write squeeze of a dimension of unknown size. What follows has its own form on
+  // each path; two of them make four.
   auto squeezed = [](const std::string &x, const std::string &r) {
     return "%c" + r + " = onnx.Equal(%d, %one) : (tensor<i64>, tensor<i64>) -> tensor<i1>\n%" + r +
-           " = onnx.If(%c" + r + ") ({\n%s = onnx.Squeeze(%" + x + ", %axis) : (tensor<*xf32>, tensor<1xi64>) -> tensor<*xf32>\n" +
-           "onnx.yield(%s) : (tensor<*xf32>) -> ()\n}, {\nonnx.yield(%" + x + ") : (tensor<*xf32>) -> ()\n}) : (tensor<i1>) -> tensor<*xf32>\n";
+           " = onnx.If(%c" + r + ") ({\n%s = onnx.Squeeze(%" + x +
+           ", %axis) : (tensor<*xf32>, tensor<1xi64>) -> tensor<*xf32>\n" +
+           "onnx.yield(%s) : (tensor<*xf32>) -> ()\n}, {\nonnx.yield(%" + x +
+           ") : (tensor<*xf32>) -> ()\n}) : (tensor<i1>) -> tensor<*xf32>\n";
   };
   std::string ir = R"(
     func.func @main(%a: tensor<3x?x2xf32>, %n: tensor<1xi64>) -> (tensor<?xf32>, tensor<3x?x2xf32>, tensor<?xi64>) {
@@ -138,10 +140,12 @@ TEST(If, RanksThatBranchesDecide) {
       %d = onnx.Gather(%sh, %one) : (tensor<3xi64>, tensor<i64>) -> tensor<i64>
       %e = onnx.Exp(%a) : (tensor<3x?x2xf32>) -> tensor<3x?x2xf32>
       %b = onnx.Identity(%e) : (tensor<3x?x2xf32>) -> tensor<*xf32>
-)" + squeezed("b", "p") + R"(
+)" + squeezed("b", "p") +
+                   R"(
       %q = onnx.Neg(%p) : (tensor<*xf32>) -> tensor<*xf32>
       %u = onnx.Unsqueeze(%q, %axis) : (tensor<*xf32>, tensor<1xi64>) -> tensor<*xf32>
-)" + squeezed("u", "v") + R"(
+)" + squeezed("u", "v") +
+                   R"(
       %w = onnx.Reshape(%v, %n) : (tensor<*xf32>, tensor<1xi64>) -> tensor<?xf32>
       %l = onnx.Shape(%v) : (tensor<*xf32>) -> tensor<?xi64>
       return %w, %e, %l : tensor<?xf32>, tensor<3x?x2xf32>, tensor<?xi64>

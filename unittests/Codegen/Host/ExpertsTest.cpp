@@ -186,7 +186,8 @@ std::string ffnBank(const std::string &rest, bool biased = false) {
 }
 
 TEST(FfnExperts, WithoutParameters) {
-  std::string ir = ffnBank(R"(slabs([2, -1, 0, -1]) storage(["dense", "zero", "dense", "identity"]))");
+  std::string ir =
+      ffnBank(R"(slabs([2, -1, 0, -1]) storage(["dense", "zero", "dense", "identity"]))");
   for (const char *combine : {"sum", "none"}) {
     std::string result = combine == std::string("sum") ? "tensor<?x8xf32>" : "tensor<?x2x8xf32>";
     std::string all = ir + routed("b", combine, result);

@@ -54,9 +54,7 @@ private:
   std::string small(Scope &s, int bound) {
     return op("Mod", pick(s.ints) + ", %c" + std::to_string(bound), two(kInt), kInt);
   }
-  std::string flag(Scope &s) {
-    return op("Equal", small(s, 2) + ", %c0", two(kInt), kBool);
-  }
+  std::string flag(Scope &s) { return op("Equal", small(s, 2) + ", %c0", two(kInt), kBool); }
   std::string sum(const std::string &x, bool keep) {
     return op("ReduceSum", x + ", %v0", std::string(kTensor) + ", tensor<1xi64>",
               keep ? "tensor<1x4xf32>" : "tensor<4xf32>",
@@ -76,24 +74,26 @@ private:
       s.tensors.push_back(op(below(2) ? "Neg" : "Tanh", x, kTensor, kTensor));
       break;
     case 1:
-      s.tensors.push_back(op("Concat", x + ", " + pick(s.tensors), two(kTensor), kTensor,
-                             "{axis = 0 : i64}"));
+      s.tensors.push_back(
+          op("Concat", x + ", " + pick(s.tensors), two(kTensor), kTensor, "{axis = 0 : i64}"));
       s.tensors.back() = cut(s.tensors.back());
       break;
     case 2: {
       std::string row = sum(pick(s.tensors), true);
       std::string t = op("Tanh", row, "tensor<1x4xf32>", "tensor<1x4xf32>");
-      s.tensors.push_back(op("Add", x + ", " + t, std::string(kTensor) + ", tensor<1x4xf32>", kTensor));
+      s.tensors.push_back(
+          op("Add", x + ", " + t, std::string(kTensor) + ", tensor<1x4xf32>", kTensor));
       break;
     }
     case 3: // all but the first row
-      s.tensors.push_back(op("Slice", x + ", %v1, %v6, %v0, %v1",
-                             std::string(kTensor) +
-                                 ", tensor<1xi64>, tensor<1xi64>, tensor<1xi64>, tensor<1xi64>",
-                             kTensor));
+      s.tensors.push_back(
+          op("Slice", x + ", %v1, %v6, %v0, %v1",
+             std::string(kTensor) + ", tensor<1xi64>, tensor<1xi64>, tensor<1xi64>, tensor<1xi64>",
+             kTensor));
       break;
     case 4:
-      s.tensors.push_back(op("CumSum", x + ", %c0", std::string(kTensor) + ", tensor<i64>", kTensor));
+      s.tensors.push_back(
+          op("CumSum", x + ", %c0", std::string(kTensor) + ", tensor<i64>", kTensor));
       s.tensors.back() = op("Tanh", s.tensors.back(), kTensor, kTensor);
       break;
     default:
@@ -104,8 +104,8 @@ private:
   void list(Scope &s) {
     std::string type = kList;
     if (s.lists.empty() || below(4) == 0)
-      s.lists.push_back(op("SequenceConstruct", pick(s.tensors) + ", " + pick(s.tensors),
-                           two(kTensor), type));
+      s.lists.push_back(
+          op("SequenceConstruct", pick(s.tensors) + ", " + pick(s.tensors), two(kTensor), type));
     std::string l = pick(s.lists);
     if (below(2)) {
       bool end = below(2);
@@ -149,8 +149,8 @@ private:
     std::string trips = small(s, 3), r = fresh(), i = fresh(), go = fresh();
     std::string a = fresh(), b = fresh(), n = fresh(), carried = two(kTensor) + ", " + kInt;
     text += r + ":4 = onnx.Loop(" + trips + ", %none, " + pick(s.tensors) + ", " + pick(s.tensors) +
-            ", " + pick(s.ints) + ") ({\n^bb0(" + i + ": tensor<i64>, " + go + ": tensor<i1>, " + a +
-            ": " + kTensor + ", " + b + ": " + kTensor + ", " + n + ": tensor<i64>):\n";
+            ", " + pick(s.ints) + ") ({\n^bb0(" + i + ": tensor<i64>, " + go + ": tensor<i1>, " +
+            a + ": " + kTensor + ", " + b + ": " + kTensor + ", " + n + ": tensor<i64>):\n";
     Scope inner = s;
     inner.tensors.insert(inner.tensors.end(), {a, b});
     inner.ints.insert(inner.ints.end(), {i, n});

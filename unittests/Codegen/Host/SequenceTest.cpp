@@ -69,23 +69,27 @@ TEST(Sequence, Edits) {
 TEST(Sequence, StacksAndSplits) {
   for (const char *sizes : {"%k", "%p", "%list", "%none"})
     for (const char *axis : {"0", "1"}) {
-      std::string type = sizes == std::string("%list") ? "tensor<2xi64>"
-                         : sizes == std::string("%none") ? "none" : "tensor<i64>";
+      std::string type = sizes == std::string("%list")   ? "tensor<2xi64>"
+                         : sizes == std::string("%none") ? "none"
+                                                         : "tensor<i64>";
       std::string element = "tensor<?x?xf32>", seq = "!onnx.sequence<" + element + ">";
-      std::string body = constant("k", 2) + constant("zero", 0) +
-                         "%list = onnx.Constant {value = dense<" +
-                         (axis == std::string("0") ? "[2, 4]" : "[1, 3]") +
-                         "> : tensor<2xi64>} : () -> tensor<2xi64>\n"
-                         "%s = onnx.SplitToSequence(%x, " + sizes + ") {axis = " + axis +
-                         " : i64} : (tensor<?x4xf32>, " + type + ") -> " + seq +
-                         "\n%f = onnx.SequenceAt(%s, %zero) : (" + seq + ", tensor<i64>) -> " + element +
-                         "\n%c = onnx.ConcatFromSequence(%s) {axis = " + axis + " : i64} : (" + seq +
-                         ") -> " + element + "\n%l = onnx.SequenceLength(%s) : (" + seq +
-                         ") -> tensor<i64>\n%e = onnx.SequenceConstruct(%f, %f) : (" + element + ", " +
-                         element + ") -> " + seq + "\n%j = onnx.ConcatFromSequence(%e) {axis = -1 : i64, "
-                         "new_axis = 1 : i64} : (" + seq + ") -> tensor<?x?x?xf32>\n"
-                         "return %f, %c, %l, %j : " + element + ", " + element +
-                         ", tensor<i64>, tensor<?x?x?xf32>";
+      std::string body =
+          constant("k", 2) + constant("zero", 0) + "%list = onnx.Constant {value = dense<" +
+          (axis == std::string("0") ? "[2, 4]" : "[1, 3]") +
+          "> : tensor<2xi64>} : () -> tensor<2xi64>\n"
+          "%s = onnx.SplitToSequence(%x, " +
+          sizes + ") {axis = " + axis + " : i64} : (tensor<?x4xf32>, " + type + ") -> " + seq +
+          "\n%f = onnx.SequenceAt(%s, %zero) : (" + seq + ", tensor<i64>) -> " + element +
+          "\n%c = onnx.ConcatFromSequence(%s) {axis = " + axis + " : i64} : (" + seq + ") -> " +
+          element + "\n%l = onnx.SequenceLength(%s) : (" + seq +
+          ") -> tensor<i64>\n%e = onnx.SequenceConstruct(%f, %f) : (" + element + ", " + element +
+          ") -> " + seq +
+          "\n%j = onnx.ConcatFromSequence(%e) {axis = -1 : i64, "
+          "new_axis = 1 : i64} : (" +
+          seq +
+          ") -> tensor<?x?x?xf32>\n"
+          "return %f, %c, %l, %j : " +
+          element + ", " + element + ", tensor<i64>, tensor<?x?x?xf32>";
       expectSameModule(module(body, element + ", " + element + ", tensor<i64>, tensor<?x?x?xf32>"),
                        {iota({6, 4}), iota({1, 4}), scalar(3)});
     }
@@ -93,11 +97,15 @@ TEST(Sequence, StacksAndSplits) {
 
 TEST(Sequence, SplitWithoutTheAxis) {
   std::string seq = "!onnx.sequence<tensor<4xf32>>";
-  std::string body = "%s = onnx.SplitToSequence(%x, %none) {axis = 0 : i64, keepdims = 0 : i64} : "
-                     "(tensor<?x4xf32>, none) -> " + seq + "\n%f = onnx.SequenceAt(%s, %p) : (" + seq +
-                     ", tensor<i64>) -> tensor<4xf32>\n%c = onnx.ConcatFromSequence(%s) {axis = 0 : "
-                     "i64, new_axis = 1 : i64} : (" + seq + ") -> tensor<?x4xf32>\n"
-                     "return %f, %c : tensor<4xf32>, tensor<?x4xf32>";
+  std::string body =
+      "%s = onnx.SplitToSequence(%x, %none) {axis = 0 : i64, keepdims = 0 : i64} : "
+      "(tensor<?x4xf32>, none) -> " +
+      seq + "\n%f = onnx.SequenceAt(%s, %p) : (" + seq +
+      ", tensor<i64>) -> tensor<4xf32>\n%c = onnx.ConcatFromSequence(%s) {axis = 0 : "
+      "i64, new_axis = 1 : i64} : (" +
+      seq +
+      ") -> tensor<?x4xf32>\n"
+      "return %f, %c : tensor<4xf32>, tensor<?x4xf32>";
   expectSameModule(module(body, "tensor<4xf32>, tensor<?x4xf32>"), kInputs);
 }
 
@@ -134,7 +142,8 @@ TEST(Sequence, ThroughLoopsAndBranches) {
   }
   std::vector<Numbers> inputs = kInputs;
   inputs[2] = scalar(0);
-  Outcome out = runCompiled(module(body, "tensor<?x4xf32>, tensor<?x4xf32>, tensor<?xi64>"), inputs);
+  Outcome out =
+      runCompiled(module(body, "tensor<?x4xf32>, tensor<?x4xf32>, tensor<?xi64>"), inputs);
   EXPECT_NE(out.error.find("empty sequence"), std::string::npos) << out.error;
 }
 
