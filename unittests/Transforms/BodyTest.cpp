@@ -203,6 +203,18 @@ TEST(Body, MixedTokensAreRefused) {
   });
 }
 
+// Parts of a token under weights are no experts.
+TEST(Body, PartsWithoutParametersAreRefused) {
+  eachSeed(0, "onnx.Slice", [](Graph &m) {
+    Typed x = m.input({-1, m.hidden});
+    Typed wide = m.unary("Tanh", m.linear(x, m.hidden, m.experts * 3));
+    return m.weighed(m.weights(x), typed({-1, 3}), [&](int64_t e) {
+      return m.g.one("Slice", {wide, m.g.ints({3 * e}), m.g.ints({3 * e + 3}), m.g.ints({1}),
+                               m.g.ints({1})}, typed({-1, 3}));
+    });
+  });
+}
+
 // One formula over different tensors.
 TEST(Body, SeveralSourcesAreRefused) {
   eachSeed(0, "onnx.Tanh", [](Graph &m) {

@@ -281,6 +281,16 @@ private:
       why = "the experts read " + std::to_string(out.sources.size()) + " tensors";
       return false;
     }
+    // Parts of a tensor under weights are no experts.
+    int64_t own = llvm::count_if(out.experts, [](const Recipe &recipe) {
+      return !recipe.parameters.empty() || llvm::any_of(recipe.ops, [](Operation *op) {
+        return isOnnx(op, "custom");
+      });
+    });
+    if (own < 2) {
+      why = "the experts have no parameters";
+      return false;
+    }
     unsigned tokens = most - readers.begin();
     std::swap(out.sources[0], out.sources[tokens]);
     RankedTensorType type = out.sources[0].type;

@@ -9,7 +9,7 @@
 // CHECK: onnx.Clip(%[[H]]
 // CHECK: }, {
 // CHECK: func.func @main
-// CHECK: moe.experts @layer0(%{{.*}}, %{{.*}}) : (tensor<?x4xf32>, tensor<?x3xf32>) -> tensor<?x2xf32>
+// CHECK: moe.experts @layer0(%{{.*}}, %{{.*}}){{.*}} : (tensor<?x4xf32>, tensor<?x3xf32>) -> tensor<?x2xf32>
 // CHECK-NOT: onnx.Clip
 module {
   moe.weights @weights {
