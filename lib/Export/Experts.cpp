@@ -110,6 +110,28 @@ Value Lowering::region(Build &b, moe::BankOp bank, int64_t id, Value x, const Co
   return map.lookupOrDefault(block.getTerminator()->getOperand(0));
 }
 
+// Rows [N, ...] whose other axes are known as vectors [N, n]: sorts and cuts move vectors, what a
+// row looks like concerns the experts alone. Others stay.
+static Value asVectors(Build &b, Value v) {
+  auto type = rankedType(v);
+  int64_t n = 1;
+  for (int64_t d : type.getShape().drop_front(std::min<int64_t>(1, type.getRank())))
+    n = ShapedType::isDynamic(d) || n < 0 ? -1 : n * d;
+  if (type.getRank() <= 2 || n <= 0)
+    return v;
+  return b.reshape(v, b.ints({0, n}), b.type({type.getDimSize(0), n}, type.getElementType()));
+}
+
+// The same back, to rows of the type.
+static Value asRows(Build &b, Value v, RankedTensorType like) {
+  SmallVector<int64_t> dims(like.getShape()), target(dims);
+  if (rankedType(v).getRank() == like.getRank())
+    return v;
+  dims[0] = rankedType(v).getDimSize(0);
+  target[0] = 0;
+  return b.reshape(v, b.ints(target), b.type(dims, like.getElementType()));
+}
+
 Value Lowering::expert(Build &b, moe::BankOp bank, int64_t id, Value x, const Contexts &contexts) {
   b.part = ("experts." + Twine(id)).str();
   StringRef storage = bank.getExpertStorage(id);
@@ -155,13 +177,14 @@ Value Lowering::sorted(Build &b, moe::BankOp bank, Value x, const Contexts &cont
   Type i64 = b.builder.getI64Type();
   int64_t experts = bank.getExperts();
   int64_t k = rankedType(routing.ids).getDimSize(1);
+  RankedTensorType tokens = rankedType(x), given;
   Value ids = routing.ids;
   if (routing.empty)
     ids = b.where(b.compare("Less", ids, b.number(i64, 0)), b.number(i64, experts), ids);
   Value flat = b.reshape(ids, {-1}), number = b.shape(flat);
   Value order = b.topK(flat, number, ShapedType::kDynamic, /*largest=*/false).second;
   Value token = k == 1 ? order : b.binary("Div", order, b.number(i64, k));
-  Value rows = b.gather(x, token, 0);
+  Value rows = b.gather(asVectors(b, x), token, 0);
   Contexts beside = contexts.map([&](Value v) { return b.gather(v, token, 0); });
   int64_t groups = experts + (routing.empty ? 1 : 0);
   Value counts = countSlots(b, flat, number, groups);
@@ -173,7 +196,9 @@ Value Lowering::sorted(Build &b, moe::BankOp bank, Value x, const Contexts &cont
       return groups == 1 ? v : b.slice(v, e ? end[e - 1] : b.ints(0), end[e], 0);
     };
     if (e < experts) {
-      results.push_back(expert(b, bank, e, cut(rows), beside.map(cut)));
+      Value y = expert(b, bank, e, asRows(b, cut(rows), tokens), beside.map(cut));
+      given = rankedType(y);
+      results.push_back(asVectors(b, y));
     } else { // empty slots: rows of zeros like an expert's results
       Value count = b.slice(b.shape(cut(order)), b.ints(0), b.ints(1), 0);
       Value like = results.front();
@@ -190,20 +215,83 @@ Value Lowering::sorted(Build &b, moe::BankOp bank, Value x, const Contexts &cont
   type = type.isF64() ? type : b.builder.getF32Type();
   y = b.cast(splitSlots(b, y, k), type);
   y = b.binary("Mul", y, alignWeights(b, b.cast(routing.weights, type), y));
-  return sum ? b.reduce("ReduceSum", y, 1, false) : y;
+  given = given.clone(type);
+  if (sum)
+    return asRows(b, b.reduce("ReduceSum", y, 1, false), given);
+  SmallVector<int64_t> dims(given.getShape());
+  dims.insert(dims.begin() + 1, k);
+  return asRows(b, y, given.clone(dims));
+}
+
+// One expert after the other: the slots that chose it, its rows, their sum at their tokens. The
+// form that is read where rows of one expert depend on each other.
+Value Lowering::looped(Build &b, moe::BankOp bank, Value x, const Contexts &contexts,
+                       const Routing &routing) {
+  Type i64 = b.builder.getI64Type();
+  Value weights = routing.weights, sum;
+  Type type = wider(elementOf(weights), b.builder.getF32Type());
+  for (int64_t e = 0; e < static_cast<int64_t>(bank.getExperts()); ++e) {
+    Value chose = b.compare("Equal", routing.ids, b.number(i64, static_cast<double>(e)));
+    Value hits = b.op("NonZero", chose, b.type({2, ShapedType::kDynamic}, i64));
+    Value token = b.gather(hits, b.index(0), 0), slot = b.gather(hits, b.index(1), 0);
+    auto rows = [&](Value v) { return b.gather(v, token, 0); };
+    Value y = b.cast(expert(b, bank, e, rows(x), contexts.map(rows)), type);
+    Value at = b.unsqueeze(token, 1);
+    Value pair = b.concat({at, b.unsqueeze(slot, 1)}, 1);
+    Value w = b.op("GatherND", {weights, pair}, b.type({ShapedType::kDynamic}, elementOf(weights)),
+                   b.attr("batch_dims", 0));
+    w = b.unsqueeze(b.cast(w, type), 1);
+    y = b.binary("Mul", y, alignWeights(b, w, y));
+    if (!sum) {
+      SmallVector<int64_t> dims(rankedType(y).getShape());
+      dims[0] = rankedType(x).getDimSize(0);
+      Value number = b.slice(b.shape(x), b.ints(0), b.ints(1), 0);
+      Value each = b.slice(b.shape(y), b.ints(1), b.ints(static_cast<int64_t>(dims.size())), 0);
+      if (llvm::none_of(ArrayRef(dims).drop_front(), ShapedType::isDynamic))
+        each = b.ints(ArrayRef(dims).drop_front());
+      sum = b.zeros(b.concat({number, each}, 0), b.type(dims, type));
+    }
+    sum = b.op("ScatterND", {sum, at, y}, sum.getType(), b.attr("reduction", "add"));
+  }
+  return sum;
+}
+
+// Weights [T, E] of the slots, which are all full.
+static Value spread(Build &b, const Routing &routing, int64_t experts) {
+  Value number = b.slice(b.shape(routing.ids), b.ints(0), b.ints(1), 0);
+  auto type = b.type({rankedType(routing.ids).getDimSize(0), experts}, elementOf(routing.weights));
+  Value zeros = b.zeros(b.concat({number, b.ints(experts)}, 0), type);
+  return b.op("ScatterElements", {zeros, routing.ids, routing.weights}, type,
+              {b.attr("axis", 1), b.attr("reduction", "add")});
+}
+
+// 1 everywhere.
+static bool isOne(Value v) {
+  Operation *op = v.getDefiningOp();
+  if (op && op->getName().getStringRef() == "onnx.Expand")
+    return isOne(op->getOperand(0));
+  auto value = op ? op->getAttrOfType<DenseElementsAttr>("value") : DenseElementsAttr();
+  return value && value.isSplat() && isa<FloatType>(value.getElementType()) &&
+         value.getSplatValue<APFloat>().isExactlyValue(1);
 }
 
 Value Lowering::dense(Build &b, moe::BankOp bank, Value x, const Contexts &contexts, Value weights,
                       bool sum) {
-  SmallVector<Value> column = b.unitParts(weights, 1), terms;
+  bool one = isOne(weights);
+  SmallVector<Value> column, terms;
+  if (!one)
+    column = b.unitParts(weights, 1);
   Value total;
   for (int64_t e = 0; e < static_cast<int64_t>(bank.getExperts()); ++e) {
     Value y = expert(b, bank, e, x, contexts);
     Type type = wider(elementOf(y), elementOf(weights));
     type = type.isF64() ? type : b.builder.getF32Type();
-    Value w = b.cast(column[e], type);
-    w = rankedType(y).getRank() < 2 ? b.reshape(w, {-1}) : alignWeights(b, w, y);
-    y = b.binary("Mul", b.cast(y, type), w);
+    y = b.cast(y, type);
+    if (!one) {
+      Value w = b.cast(column[e], type);
+      w = rankedType(y).getRank() < 2 ? b.reshape(w, {-1}) : alignWeights(b, w, y);
+      y = b.binary("Mul", y, w);
+    }
     if (sum)
       total = total ? b.binary("Add", total, y) : y;
     else
@@ -227,7 +315,17 @@ bool Lowering::experts(moe::ExpertsOp op) {
       op.emitOpError("is unsupported by export: the number of slots is not static");
       return false;
     }
-    result = sorted(b, bank, x, contexts, routingOf(b, op.getIds(), op.getWeights()), sum);
+    Routing routing = routingOf(b, op.getIds(), op.getWeights());
+    ArrayRef<int64_t> row = rankedType(x).getShape().drop_front();
+    bool coupled = bank->hasAttr("coupled");
+    // Rows of sizes that only the inputs say are read where all experts get them.
+    if (sum && row.size() > 1 && llvm::any_of(row, ShapedType::isDynamic) && !coupled &&
+        !routing.empty)
+      result = dense(b, bank, x, contexts, spread(b, routing, bank.getExperts()), sum);
+    else if (coupled && sum)
+      result = looped(b, bank, x, contexts, routing);
+    else
+      result = sorted(b, bank, x, contexts, routing, sum);
   } else if (op.getWeights()) {
     result = dense(b, bank, x, contexts, op.getWeights(), sum);
   } else {

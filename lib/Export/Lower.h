@@ -58,6 +58,8 @@ private:
   bool experts(moe::ExpertsOp op);
   mlir::Value sorted(Build &b, moe::BankOp bank, mlir::Value x, const Contexts &contexts,
                      const Routing &routing, bool sum);
+  mlir::Value looped(Build &b, moe::BankOp bank, mlir::Value x, const Contexts &contexts,
+                     const Routing &routing);
   mlir::Value dense(Build &b, moe::BankOp bank, mlir::Value x, const Contexts &contexts,
                     mlir::Value weights, bool sum);
   /// Expert `id` applied to rows [n, ...].

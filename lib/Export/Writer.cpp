@@ -9,6 +9,8 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "onnx/defs/schema.h"
 
+#include <limits>
+
 using namespace mlir;
 using namespace moec;
 using namespace moec::onnx_export;
@@ -262,6 +264,16 @@ void Writer::define(Operation *op, ::onnx::NodeProto &out) {
     out.mutable_output()->RemoveLast();
 }
 
+// The version of another domain that has the operator as it is now; 1 where the ONNX library does
+// not know it.
+static int domainVersion(const std::string &domain, const std::string &name) {
+  const ::onnx::OpSchema *schema =
+      ::onnx::OpSchemaRegistry::Schema(name, std::numeric_limits<int>::max(), domain);
+  if (schema && schema->Deprecated())
+    schema = ::onnx::OpSchemaRegistry::Schema(name, schema->SinceVersion() - 1, domain);
+  return schema ? schema->SinceVersion() : 1;
+}
+
 bool Writer::node(Operation *op, ::onnx::GraphProto &graph) {
   bool custom = op->getName().getStringRef() == "onnx.custom";
   ::onnx::NodeProto &out = *graph.add_node();
@@ -271,7 +283,8 @@ bool Writer::node(Operation *op, ::onnx::GraphProto &graph) {
   out.set_name(unique(name.empty() ? out.op_type() : name, nodes));
   if (custom && !op->getAttrOfType<StringAttr>("domain").empty()) {
     out.set_domain(op->getAttrOfType<StringAttr>("domain").str());
-    domains[out.domain()] = 1;
+    int64_t &version = domains[out.domain()];
+    version = std::max<int64_t>(version, domainVersion(out.domain(), out.op_type()));
   }
   for (Value operand : op->getOperands())
     out.add_input(isa<NoneType>(operand.getType()) ? std::string() : names.lookup(operand));

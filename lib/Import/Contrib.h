@@ -30,6 +30,6 @@ using Inference = void (*)(::onnx::InferenceContext &);
 Inference inferenceOf(const std::string &domain, const std::string &op);
 
 /// Whether the shapes of this operator are inferred.
-bool isInferred(const std::string &domain, const std::string &op);
+bool isInferred(const std::string &domain, const std::string &op, int64_t version);
 
 } // namespace moec::onnx_import

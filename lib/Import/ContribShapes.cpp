@@ -387,7 +387,11 @@ Inference moec::onnx_import::inferenceOf(const std::string &domain, const std::s
   return it == table.end() ? unknown : it->second;
 }
 
-bool moec::onnx_import::isInferred(const std::string &domain, const std::string &op) {
-  return inferenceOf(domain, op) != unknown ||
-         onnx::OpSchemaRegistry::Instance()->GetSchema(op, INT_MAX, domain);
+bool moec::onnx_import::isInferred(const std::string &domain, const std::string &op,
+                                   int64_t version) {
+  if (inferenceOf(domain, op) != unknown)
+    return true;
+  const onnx::OpSchema *schema =
+      onnx::OpSchemaRegistry::Schema(op, static_cast<int>(version), domain);
+  return schema && schema->has_type_and_shape_inference_function();
 }

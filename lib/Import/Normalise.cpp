@@ -344,6 +344,14 @@ private:
                                     : readElements(context, tensor, why).has_value();
   }
 
+  // The version of a domain that the file asks for.
+  int64_t versionOf(const std::string &domain) const {
+    for (const onnx::OperatorSetIdProto &opset : model.opset_import())
+      if (opset.domain() == domain)
+        return opset.version();
+    return 1;
+  }
+
   // What the file says about intermediate values may be stale or wrong, so shapes are inferred
   // anew. Only for operators that nobody knows the file's word is taken.
   void restoreDeclared(onnx::GraphProto &graph) {
@@ -352,7 +360,7 @@ private:
       byName[info.name()] = &info;
     for (onnx::NodeProto &node : *graph.mutable_node()) {
       if (node.domain().empty() || node.domain() == kWeightDomain ||
-          isInferred(node.domain(), node.op_type()))
+          isInferred(node.domain(), node.op_type(), versionOf(node.domain())))
         continue;
       bool all = true;
       for (const std::string &output : node.output()) {
