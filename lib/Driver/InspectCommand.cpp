@@ -66,11 +66,12 @@ void printText(const InspectFlags &flags, const ModelInfo &info) {
   for (const ValueInfo &v : info.signature.outputs)
     os << "  output  " << describe(v) << "\n";
   if (!info.layers.empty())
-    os << llvm::formatv("\n  {0,-14}{1,8}{2,5}{3,8}{4,8}{5,12}  {6,-20}{7}\n", "layer", "experts",
-                        "k", "hidden", "inter", "parameters", "expert", "router");
+    os << llvm::formatv("\n  {0,-14}{1,8}{2,5}{3,8}{4,8}{5,12}  {6,-20}{7,-18}{8}\n", "layer",
+                        "experts", "k", "hidden", "inter", "parameters", "expert", "pattern", "router");
   for (const LayerInfo &l : info.layers)
-    os << llvm::formatv("  {0,-14}{1,8}{2,5}{3,8}{4,8}{5,12}  {6,-20}{7}\n", l.bank, l.experts, l.k,
-                        l.hidden, l.inter, size(l.parameterBytes), expertText(l), routerText(l));
+    os << llvm::formatv("  {0,-14}{1,8}{2,5}{3,8}{4,8}{5,12}  {6,-20}{7,-18}{8}\n", l.bank, l.experts,
+                        l.k, l.hidden, l.inter, size(l.parameterBytes), expertText(l),
+                        l.pattern.empty() ? "-" : l.pattern, routerText(l));
   if (!info.notRaised.empty())
     os << "\nnot raised:\n";
   for (const Message &m : info.notRaised)

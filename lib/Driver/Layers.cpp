@@ -1,6 +1,7 @@
 #include "Layers.h"
 
 #include "moec/Dialect/MoE/MoE.h"
+#include "moec/Transforms/Raise/Passes.h"
 #include "moec/Weights/Weights.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -79,12 +80,21 @@ struct Describer {
   LayerInfo layer(mlir::Operation *experts) {
     LayerInfo info;
     info.node = nodeName(experts->getLoc());
+    if (auto pattern = experts->getAttrOfType<mlir::StringAttr>(patternAttr))
+      info.pattern = pattern.str();
     if (auto bank = experts->getAttrOfType<mlir::FlatSymbolRefAttr>("bank")) {
       info.bank = bank.getValue().str();
       if (mlir::Operation *op = banks.lookup(bank.getValue()))
         describeBank(op, info);
     }
-    auto op = mlir::cast<moe::ExpertsOp>(experts);
+    auto op = mlir::dyn_cast<moe::ExpertsOp>(experts);
+    if (!op) { // moe.merge_weights
+      info.router = RouterInfo{};
+      info.router->kind = "merged parameters";
+      info.router->text = "one expert whose parameters are the experts' under weights";
+      info.k = info.experts;
+      return info;
+    }
     if (op.getIds()) {
       info.router = describeRouter(op.getIds());
       info.k = info.router->k;
@@ -95,6 +105,10 @@ struct Describer {
     }
     if (info.router)
       info.router->text = routerText(op.getIds(), op.getWeights());
+    if (auto kind = experts->getAttrOfType<mlir::StringAttr>(routerKindAttr); kind && info.router) {
+      info.router->kind = kind.str();
+      info.router->text = kind.str();
+    }
     return info;
   }
 
@@ -152,7 +166,7 @@ llvm::Expected<ModelInfo> moec::describeModel(const Model &model) {
       return;
     auto custom = op->getAttrOfType<mlir::StringAttr>("op_type");
     ++info.operators[custom ? custom.str() : name.str()];
-    if (name == "moe.experts")
+    if (name == "moe.experts" || name == "moe.merge_weights")
       info.layers.push_back(describer.layer(op));
   });
   for (const auto &bind : describer.binds) {
@@ -180,6 +194,8 @@ json moec::layersToJson(const ModelInfo &info) {
       j["limit"] = *l.limit;
     if (l.upOffset != 0)
       j["up_offset"] = l.upOffset;
+    if (!l.pattern.empty())
+      j["pattern"] = l.pattern;
     j["router"] = l.router ? routerToJson(*l.router) : json();
     layers.push_back(std::move(j));
   }

@@ -25,6 +25,7 @@ std::string routerText(mlir::Value ids, mlir::Value weights);
 /// One moe.experts op and its bank.
 struct LayerInfo {
   std::string node, bank, body; // body: "ffn" or "region"
+  std::string pattern;          // how the exporter wrote it; empty when nobody knows
   int64_t experts = 0, hidden = 0, inter = 0, k = 0;
   std::string activation;
   bool gated = false;

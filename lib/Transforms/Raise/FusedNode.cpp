@@ -1,6 +1,7 @@
 #include "FusedNode.h"
 #include "FusedOperands.h"
 #include "MoEOps.h"
+#include "Pattern.h"
 #include "llvm/ADT/StringSet.h"
 
 using namespace mlir;
@@ -225,6 +226,7 @@ bool raiseFusedMoE(Operation *op, BankBuilder &banks, WeightSteps &steps, Semant
     y = b.reshapeLike(y, b.shape(x, 0, xType.getRank()), type ? type : xType);
   else if (type && y.getType() != type)
     y = b.op("Identity", y, type);
+  markPattern(y, "fused node");
   op->getResult(0).replaceAllUsesWith(y);
   op->erase();
   return true;

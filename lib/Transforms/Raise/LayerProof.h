@@ -28,6 +28,7 @@ struct Layer {
   bool positive = false;
   mlir::Value base;   // added to the sum, or null
   mlir::Value result; // what the layer replaces
+  llvm::StringRef pattern; // how it was written, see Pattern.h
   llvm::SmallVector<Expr *, 4> stops; // what the layer reads
 };
 

@@ -5,7 +5,9 @@
 #include "RegionEmit.h"
 #include "InputWeights.h"
 #include "MoEOps.h"
+#include "Pattern.h"
 #include "Selection.h"
+#include "SoftSlots.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "moec/Transforms/Raise/Passes.h"
@@ -67,6 +69,11 @@ private:
     raiseFused(block, banks, steps, meaning);
     if (!nodesOnly) {
       numRaised += raiseMergedExperts(block, banks, steps, remarks);
+      for (auto raise : {raiseSoftSlots, raiseExpertChoice}) {
+        RaiseCount count = raise(block, banks, remarks);
+        numRaised += count.raised;
+        numRefused += count.refused;
+      }
       raiseBlock(block, banks);
     }
     for (Operation &op : block)
@@ -96,6 +103,8 @@ private:
     Found found = findLayers(block, banks);
     report(*found.analysis, found.layers, found.refused);
     Emission emission;
+    for (Layer &layer : found.layers)
+      layer.pattern = patternOf(*found.analysis, layer);
     // Regions are copies of what the graph still holds.
     for (Layer &layer : found.layers)
       if (layer.region)
@@ -382,13 +391,14 @@ private:
                            : ffnResult(b, layer, bank, x, ids, emission);
     if (layer.base)
       y = b.op("Add", {emission.now(layer.base), y}, type);
+    markPattern(y, layer.pattern);
     emission.replace(layer.result, y);
     ++numRaised;
     if (remarks)
       mlir::emitRemark(r.loc())
           << "moe-raise: raised " << layer.shape.experts << " experts, "
           << (r.dense ? "dense weights" : "top " + std::to_string(r.k)) << ", as "
-          << bank;
+          << bank << " from " << layer.pattern;
   }
 };
 

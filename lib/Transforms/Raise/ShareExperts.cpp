@@ -245,6 +245,8 @@ private:
     state.addAttribute("combine", builder.getStringAttr("none"));
     if (auto contexts = first.getContextsAttr())
       state.addAttribute("contexts", contexts);
+    if (Attribute pattern = first->getAttr(patternAttr))
+      state.addAttribute(patternAttr, pattern);
     Value all = builder.create(state)->getResult(0);
     for (moe::ExpertsOp op : group.ops) {
       auto own = banks.experts(bankOf(op));
