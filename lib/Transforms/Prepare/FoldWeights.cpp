@@ -339,8 +339,37 @@ struct FoldWeights : impl::FoldWeightsBase<FoldWeights> {
       ++numFolded;
       op->erase();
     }
+    dropUnits(module, steps);
     eraseDeadUses(module);
     numBindsErased += steps.eraseDead();
+  }
+
+  // A product's stack of matrices without leading axes of one, which broadcasting
+  // gives it anyway: [1, E, K, N] beside [.., .., M, K] is [E, K, N].
+  static void dropUnits(ModuleOp module, WeightSteps &steps) {
+    SmallVector<OpOperand *> found;
+    module.walk([&](Operation *op) {
+      if (op->getName().getStringRef() != "onnx.MatMul" || op->getNumOperands() != 2)
+        return;
+      for (unsigned i : {0u, 1u}) {
+        Operation *use = op->getOperand(i).getDefiningOp();
+        auto type = rankedType(op->getOperand(i)), other = rankedType(op->getOperand(1 - i));
+        if (use && use->getName().getStringRef() == "moe.weight.use" && type && other &&
+            type.hasStaticShape() && type.getRank() > 3 && type.getDimSize(0) == 1 &&
+            other.getRank() >= type.getRank())
+          found.push_back(&op->getOpOperand(i));
+      }
+    });
+    for (OpOperand *operand : found) {
+      Operation *op = operand->getOwner();
+      Ints dims(rankedType(operand->get()).getShape());
+      while (dims.size() > 3 && dims.front() == 1)
+        dims.erase(dims.begin());
+      std::string name = WeightSteps::nameOf(operand->get().getDefiningOp()).str();
+      OpBuilder builder(op);
+      auto symbol = steps.bind(steps.reshape(steps.of(operand->get()), dims), name);
+      operand->set(steps.use(builder, op->getLoc(), symbol));
+    }
   }
 
   // Uses and constants that only folded operations read.

@@ -199,6 +199,7 @@ Analysis::Result Analysis::dispatch(Operation *op) {
       {"ScatterND", &Analysis::scatterND},
       {"ScatterElements", &Analysis::scatterElements},
       {"ReduceSum", &Analysis::reduceSum},
+      {"ReduceMax", &Analysis::reduceMax},
   };
   auto it = table.find(n);
   if (it != table.end())

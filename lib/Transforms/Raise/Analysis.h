@@ -102,6 +102,10 @@ private:
   Result joinSlots(const Fact &a, const Fact &b);
   Result joinGathered(const Fact &a, const Fact &b);
 
+  // SlotTerms.cpp: loops over slots and experts.
+  bool addSlotTerms(mlir::Operation *op, const Fact &f, Expr *out);
+  Result sumSlotTerms(mlir::Operation *op, const Fact &a, const Fact &b);
+
   // SortedCombine.cpp: sorts by expert, counts and cuts.
   Result stableKey(mlir::Operation *op);
   Result joinCounts(llvm::ArrayRef<Fact> parts);
@@ -225,6 +229,7 @@ private:
   Result addHits(mlir::Operation *op, const Fact &data, const Fact &index,
                  const Fact &update, bool adds);
   Result reduceSum(mlir::Operation *op);
+  Result reduceMax(mlir::Operation *op);
   Result maskedWeight(const Fact &in, const Layout &rest);
   Result sumSlots(mlir::Operation *op, const Fact &in, const Layout &rest);
   // The sum of `in` along one axis, `summed`, which `rest` has no more.

@@ -154,6 +154,9 @@ Analysis::Result Analysis::combineFacts(StringRef n, const Fact &a, const Fact &
   if (n == "Add")
     if (Result terms = sumTerms(op, a, b))
       return terms;
+  if (n == "Add")
+    if (Result slots = sumSlotTerms(op, a, b))
+      return slots;
   // The mask of the only slot times its weight.
   for (const Fact *mask : {&a, &b}) {
     const Fact &w = mask == &a ? b : a;

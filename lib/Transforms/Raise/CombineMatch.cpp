@@ -308,6 +308,14 @@ Analysis::Result Analysis::reduceSum(Operation *op) {
   return axes->size() == 1 ? sumOver(op, in, summed[0], rest) : std::nullopt;
 }
 
+// Whether some slot chose an expert: no more than one did.
+Analysis::Result Analysis::reduceMax(Operation *op) {
+  Expr *e = get(op->getOperand(0)).expr;
+  const Routing *r = e->ids ? routing(e->ids) : nullptr;
+  bool mask = e->kind == Expr::OneHot || (e->kind == Expr::IdTable && indicated(e) >= 0);
+  return mask && r && (!r->external || r->k == 1) ? reduceSum(op) : std::nullopt;
+}
+
 Analysis::Result Analysis::sumOver(Operation *op, const Fact &in,
                                    const Dim &dim, const Layout &rest) {
   if (Result counted = countOrPlace(in, dim, rest))

@@ -159,6 +159,17 @@ std::optional<Fact> Analysis::acrossExperts(const Fact &weights, const Fact &bod
 // results [.., n, H].
 Analysis::Result Analysis::weightedSum(Operation *op, const Fact &a, const Fact &b) {
   size_t n = a.layout.size();
+  if (n >= 2 && b.layout.size() == n && a.expr->expertLinear && !b.expr->expertLinear &&
+      b.layout[n - 1].empty()) {
+    // Results [.., H, n] before weights [.., n, 1]: the same turned.
+    Fact weights = b, results = a;
+    std::swap(weights.layout[n - 2], weights.layout[n - 1]);
+    std::swap(results.layout[n - 2], results.layout[n - 1]);
+    Result sum = weightedSum(op, weights, results);
+    if (sum)
+      std::swap(sum->layout[n - 2], sum->layout[n - 1]);
+    return sum;
+  }
   if (n < 2 || b.layout.size() != n || !b.expr->expertLinear || !a.layout[n - 2].empty())
     return std::nullopt;
   const Dim &summed = b.layout[n - 2];

@@ -16,11 +16,22 @@ bool hasMatrix(ArrayRef<Operation *> ops) {
   });
 }
 
+bool hasParameters(ArrayRef<Operation *> ops) {
+  return llvm::any_of(ops, [](Operation *op) {
+    return llvm::any_of(op->getOperands(), [](Value v) {
+      return isWeight(v) && ranked(v) && ranked(v).hasStaticShape() &&
+             ranked(v).getNumElements() > 1;
+    });
+  });
+}
+
+// What comes before the common end is part of an expert where it has parameters.
 bool sameEnd(Analysis &analysis, const Recipe &a, const Recipe &b) {
   size_t most = std::min(a.ops.size(), b.ops.size());
   for (size_t n = most; n > 0; --n) {
     size_t x = a.ops.size() - n, y = b.ops.size() - n;
-    if (hasMatrix(ArrayRef(a.ops).take_front(x)) || hasMatrix(ArrayRef(b.ops).take_front(y)))
+    if (hasParameters(ArrayRef(a.ops).take_front(x)) ||
+        hasParameters(ArrayRef(b.ops).take_front(y)))
       return false;
     if (hasMatrix(ArrayRef(a.ops).drop_front(x)) &&
         recipeKey(analysis, a, x, false) == recipeKey(analysis, b, y, false))

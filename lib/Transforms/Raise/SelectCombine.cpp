@@ -138,7 +138,8 @@ Analysis::Result Analysis::joinSlots(const Fact &a, const Fact &b) {
       return std::nullopt;
     auto slot = joined ? std::optional(std::pair{own, int64_t(0)}) : slotOf(e->ids);
     Expr *w = e->terms.front().weight;
-    if (!slot || !w || (all && slot->first != all))
+    if (!slot || !w || (all && slot->first != all) ||
+        !llvm::all_of(e->terms, [&](const Term &t) { return t.weight && same(t.weight, w); }))
       return std::nullopt;
     Expr *tensor = joined ? w : w->kind == Expr::Column ? w->a : nullptr;
     if (!tensor || (weights && !same(weights, tensor)) ||

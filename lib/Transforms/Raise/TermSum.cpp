@@ -182,7 +182,8 @@ Analysis::Result Analysis::sumTerms(Operation *op, const Fact &a,
     ids = by;
   }
   const Routing *r = routing(ids);
-  if (!r || a.expr->apart || b.expr->apart)
+  if (!r || a.expr->apart || b.expr->apart || (a.expr->kind == Expr::Terms && !a.expr->args.empty()) ||
+      (b.expr->kind == Expr::Terms && !b.expr->args.empty()))
     return std::nullopt;
   Expr *sum = make(Expr::Terms);
   sum->ids = ids;

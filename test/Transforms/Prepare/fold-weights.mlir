@@ -186,3 +186,25 @@ module {
     return %a, %b, %c : tensor<4x8xf32>, tensor<4x8xf32>, tensor<4x8xf32>
   }
 }
+
+// -----
+
+// Leading axes of one say nothing in a product.
+//
+// CHECK: onnx.MatMul(%{{.*}}, %{{.*}}) : (tensor<2x1x?x4xf32>, tensor<3x4x5xf32>) -> tensor<2x3x?x5xf32>
+// Here they give the result its rank.
+// CHECK: onnx.MatMul(%{{.*}}, %{{.*}}) : (tensor<3x?x4xf32>, tensor<1x3x4x5xf32>) -> tensor<1x3x?x5xf32>
+module {
+  moe.weights @weights {
+    %w0 = moe.weight.load "w.bin" at 0 : tensor<3x4x5xf32>
+    moe.weight.bind @w %w0 : tensor<3x4x5xf32>
+  }
+  func.func @main(%x: tensor<2x1x?x4xf32>, %y: tensor<3x?x4xf32>) -> (tensor<2x3x?x5xf32>, tensor<1x3x?x5xf32>) {
+    %w = moe.weight.use @w : tensor<3x4x5xf32>
+    %zero = onnx.Constant {value = dense<0> : tensor<1xi64>} : () -> tensor<1xi64>
+    %u = onnx.Unsqueeze(%w, %zero) : (tensor<3x4x5xf32>, tensor<1xi64>) -> tensor<1x3x4x5xf32>
+    %a = onnx.MatMul(%x, %u) : (tensor<2x1x?x4xf32>, tensor<1x3x4x5xf32>) -> tensor<2x3x?x5xf32>
+    %b = onnx.MatMul(%y, %u) : (tensor<3x?x4xf32>, tensor<1x3x4x5xf32>) -> tensor<1x3x?x5xf32>
+    return %a, %b : tensor<2x3x?x5xf32>, tensor<1x3x?x5xf32>
+  }
+}
