@@ -54,7 +54,9 @@ llvm::Error exportModel(ExportFlags &flags) {
   auto model = Model::load(flags.model, flags.folder);
   if (!model)
     return model.takeError();
-  if (llvm::Error error = (*model)->optimise(flags.level, flags.semantics))
+  // Products of integers stay as they are: other programs have kernels for them.
+  if (llvm::Error error =
+          (*model)->optimise(flags.level, flags.semantics, /*decomposeQuantised=*/false))
     return error;
   flags.options.producerVersion = MOEC_VERSION;
   auto report = exportOnnx((*model)->module(), (*model)->folder(), flags.output, flags.options);

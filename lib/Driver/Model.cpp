@@ -131,7 +131,7 @@ llvm::Error Model::runPipeline(StringRef pipeline) {
   return llvm::Error::success();
 }
 
-llvm::Error Model::optimise(int level, StringRef semantics) {
+llvm::Error Model::optimise(int level, StringRef semantics, bool decomposeQuantised) {
   std::string pipeline = "canonicalize,cse,refine-shapes,decompose-contrib,decompose-ml,decompose-onnx,fold-weights";
   std::string meaning = ("semantics=" + semantics).str();
   if (level == 0)
@@ -141,7 +141,8 @@ llvm::Error Model::optimise(int level, StringRef semantics) {
                 (level > 1 ? "false" : "true") + "},fuse-gating,canonicalize,cse";
   if (level > 1)
     pipeline += ",fuse-attention,canonicalize,cse";
-  pipeline += ",decompose-quantised";
+  if (decomposeQuantised)
+    pipeline += ",decompose-quantised";
   if (level > 0)
     pipeline += ",fold-weights";
   return runPipeline(pipeline);

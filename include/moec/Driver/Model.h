@@ -39,8 +39,10 @@ public:
 
   /// Decomposes, folds weights and, unless `level` is 0, raises MoE layers and fuses their gating;
   /// from level 2 on also fuses attention. Level 0 raises com.microsoft.MoE and QMoE nodes only, which have no
-  /// other lowering. `semantics`: of these nodes (moec/Transforms/Raise/Semantics.h).
-  llvm::Error optimise(int level, llvm::StringRef semantics = "schema");
+  /// other lowering. `semantics`: of these nodes (moec/Transforms/Raise/Semantics.h). Without
+  /// `decomposeQuantised` products of integers stay operators of ONNX.
+  llvm::Error optimise(int level, llvm::StringRef semantics = "schema",
+                       bool decomposeQuantised = true);
 
   /// Runs a textual pass pipeline, such as "builtin.module(canonicalize)".
   llvm::Error runPipeline(llvm::StringRef pipeline);
