@@ -67,7 +67,8 @@ llvm::Error moec::optimiseModel(Model &model, int level, Progress &progress,
   if (llvm::Error error = model.optimise(level, semantics))
     return withReproducer(std::move(error), model);
   progress.end(llvm::formatv("{0} MoE layers, {1} routers fused",
-                             countOps(model.module(), "moe.experts"),
+                             countOps(model.module(), "moe.experts") +
+                                 countOps(model.module(), "moe.merge_weights"),
                              countOps(model.module(), "moe.route")));
   return llvm::Error::success();
 }

@@ -1,0 +1,286 @@
+// Experts that choose tokens: top-k over the tokens of scores, [E, T] or [T, E]; each
+// expert's tokens are gathered, its results weighted by the scores and added up where
+// the tokens came from.
+#include "MoEOps.h"
+#include "OwnRows.h"
+#include "SoftSlots.h"
+#include "mlir/IR/Diagnostics.h"
+#include "moec/Transforms/Raise/Passes.h"
+
+using namespace mlir;
+
+namespace moec::raise {
+
+namespace {
+
+bool isZero(Value v) {
+  Operation *op = v.getDefiningOp();
+  if (auto number = constSplat(v))
+    return *number == 0;
+  if (isOnnx(op, "ConstantOfShape")) {
+    auto value = op->getAttrOfType<DenseElementsAttr>("value");
+    return !value || (value.isSplat() && isa<FloatType>(value.getElementType()) &&
+                      value.getSplatValue<APFloat>().isZero());
+  }
+  return (isOnnx(op, "Expand") || isOnnx(op, "Reshape")) && isZero(op->getOperand(0));
+}
+
+class Matcher {
+public:
+  Matcher(Value result, BankBuilder &banks) : result(result), banks(banks) {}
+
+  bool match() {
+    if (!terms(result, 0) || parts.empty() || !topk || !x)
+      return false;
+    Expr *body = parts.size() == 1 ? whole() : walk.joined(sorted());
+    if (!body)
+      return false;
+    auto ffn = matchFfn(body, nullptr, walk.why);
+    if (!ffn)
+      return false;
+    if (ffn->x != tokens || ffn->weights.size() != 1 || ffn->weights[0] != values) {
+      walk.why = "the experts' results are not weighted by the scores of their tokens alone";
+      return false;
+    }
+    auto checked = banks.check(*ffn, experts, walk.why);
+    if (!checked || ranked(result) != ranked(x))
+      return false;
+    found = *ffn;
+    shape = *checked;
+    return true;
+  }
+
+  void emit(bool remarks) {
+    FlatSymbolRefAttr bank = banks.build(found, shape, result.getLoc());
+    OpBuilder builder(result.getDefiningOp());
+    OnnxBuilder b(builder, topk->getLoc());
+    Value turned = topk->getOperand(0), scores = turned; // [E, T] and [T, E]
+    if (byExpert)
+      scores = isOnnx(turned.getDefiningOp(), "Transpose") ? turned.getDefiningOp()->getOperand(0)
+                                                           : b.transpose(turned, {1, 0});
+    else
+      turned = b.transpose(scores, {1, 0});
+    Type element = ranked(scores).getElementType();
+    OperationState choose(b.loc, "moe.choose");
+    choose.addOperands(scores);
+    choose.addTypes({RankedTensorType::get({experts, capacity}, builder.getI32Type()),
+                     RankedTensorType::get({experts, capacity}, element)});
+    choose.addAttribute("capacity", builder.getI64IntegerAttr(capacity));
+    Operation *chosen = builder.create(choose);
+    Value zeros = b.op("Expand", {b.scalar(element, 0), b.shape(turned, 0, 2)}, turned.getType());
+    Value ids = b.cast(chosen->getResult(0), builder.getI64Type());
+    Value dense = b.op("ScatterElements", {zeros, ids, chosen->getResult(1)}, turned.getType(),
+                       {b.attr("axis", int64_t(1)), b.attr("reduction", StringRef("add"))});
+    dense = b.transpose(dense, {1, 0});
+    if (found.scale != 1)
+      dense = b.binary("Mul", dense, b.scalar(element, found.scale));
+    Value y = createExperts(b, bank, x, Value(), dense);
+    y.getDefiningOp()->setAttr(routerKindAttr, builder.getStringAttr("expert choice"));
+    result.replaceAllUsesWith(y);
+    if (remarks)
+      mlir::emitRemark(topk->getLoc())
+          << "moe-raise: raised " << experts << " experts that choose " << capacity
+          << " tokens each, as " << bank;
+  }
+
+  OwnRowsWalk walk{[this](Value v) { return source(v); }};
+  SmallVector<Operation *> combines; // the scatters and sums of the layer
+  Operation *topk = nullptr;
+  bool scattered = false; // rows of the experts' results, at least
+
+private:
+  std::optional<OwnRows> source(Value v) {
+    Operation *op = v.getDefiningOp();
+    StringRef n = onnxName(op);
+    if (n == "TopK")
+      return chosen(op, v);
+    if ((n != "Gather" && n != "GatherND") || ranked(op->getOperand(0)).getRank() != 2 ||
+        intAttr(op, n == "Gather" ? "axis" : "batch_dims", 0) != 0 || op->getOperand(0) == ids ||
+        isWeight(op->getOperand(0)))
+      return std::nullopt;
+    auto of = ranked(op->getOperand(0));
+    auto index = walk.at(op->getOperand(1));
+    if (!index || index->expr != idsExpr || (x && x != op->getOperand(0)) || of.isDynamicDim(1))
+      return std::nullopt;
+    if (n == "GatherND") {
+      auto type = ranked(op->getOperand(1));
+      if (type.getShape().back() != 1)
+        return std::nullopt;
+      index->axes.pop_back();
+    }
+    if (!x) {
+      x = op->getOperand(0);
+      tokens = walk.analysis.make(Expr::Leaf);
+      tokens->origin = x;
+    }
+    RowAxis features;
+    if (of.getDimSize(1) > 1)
+      features.push_back({RowAtom::Features, 1, of.getDimSize(1)});
+    index->axes.push_back(features);
+    index->expr = tokens;
+    return index;
+  }
+
+  // The ids or values of the top-k.
+  std::optional<OwnRows> chosen(Operation *op, Value v) {
+    auto scores = ranked(op->getOperand(0)), type = ranked(v);
+    auto k = evalInt(op->getOperand(1));
+    if ((topk && topk != op) || !scores || !type || scores.getRank() != 2 || !k || *k < 1 ||
+        intAttr(op, "largest", 1) != 1)
+      return std::nullopt;
+    int64_t axis = intAttr(op, "axis", -1);
+    axis += axis < 0 ? 2 : 0;
+    if (scores.isDynamicDim(1 - axis) || isa<IntegerType>(scores.getElementType()))
+      return std::nullopt;
+    if (!topk) {
+      topk = op;
+      byExpert = axis == 1;
+      experts = walk.experts = scores.getDimSize(1 - axis);
+      capacity = *k;
+      walk.places = experts * capacity;
+      ids = op->getResult(1);
+      for (auto [expr, i] : {std::pair{&values, 0}, {&idsExpr, 1}}) {
+        *expr = walk.analysis.make(Expr::Leaf);
+        (*expr)->origin = op->getResult(i);
+      }
+    }
+    OwnRows rows;
+    rows.axes.resize(2);
+    if (experts > 1)
+      rows.axes[1 - axis] = {{RowAtom::Places, capacity, experts}};
+    if (capacity > 1)
+      rows.axes[axis] = {{RowAtom::Places, 1, capacity}};
+    rows.expr = v == ids ? idsExpr : values;
+    return rows;
+  }
+
+  // Sums and scatters into zeros.
+  bool terms(Value v, int depth) {
+    Operation *op = v.getDefiningOp();
+    StringRef n = onnxName(op);
+    if (isZero(v))
+      return true;
+    auto type = ranked(v);
+    if (!type || type.getRank() != 2 || depth > 512)
+      return false;
+    combines.push_back(op);
+    if (n == "Add")
+      return terms(op->getOperand(0), depth + 1) && terms(op->getOperand(1), depth + 1);
+    return (n == "ScatterND" || n == "ScatterElements") && scatter(op, n, depth);
+  }
+
+  bool scatter(Operation *op, StringRef n, int depth) {
+    Value data = op->getOperand(0), index = op->getOperand(1);
+    auto type = ranked(op->getResult(0));
+    if (n == "ScatterElements") {
+      Operation *wide = index.getDefiningOp();
+      auto to = ranked(index);
+      int64_t axis = intAttr(op, "axis", 0);
+      if ((axis != 0 && axis != -2) || !isOnnx(wide, "Expand") || !to || to.getRank() != 2 ||
+          to.getDimSize(1) != type.getDimSize(1) || to.isDynamicDim(1))
+        return false;
+      index = wide->getOperand(0);
+      auto from = ranked(index);
+      if (!from || from.getRank() != 2 || from.getDimSize(1) != 1 || from.isDynamicDim(0) ||
+          from.getDimSize(0) != to.getDimSize(0))
+        return false;
+    }
+    auto where = walk.at(index), rows = walk.at(op->getOperand(2));
+    scattered |= where && topk && where->expr == idsExpr && rows && rows->expr->expertLinear;
+    if (!where || !rows || where->expr != idsExpr || where->axes.empty() ||
+        !where->axes.back().empty())
+      return false;
+    where->axes.pop_back();
+    if (rows->axes.empty() || ArrayRef(rows->axes).drop_back() != ArrayRef(where->axes) ||
+        rows->offset != where->offset)
+      return false;
+    // The tokens of one expert are different ones, those of all are not.
+    std::string reduction = strAttr(op, "reduction");
+    bool adds = reduction == "add", one = ofOneExpert(*where);
+    if (!adds && (!reduction.empty() && reduction != "none"))
+      return false;
+    if (!adds && (!one || !isZero(data))) {
+      walk.why = "the scatter does not add, so that a token keeps the result of one of the "
+                 "experts that chose it";
+      walk.failed = op;
+      return false;
+    }
+    parts.push_back(*rows);
+    return terms(data, depth + 1);
+  }
+
+  static int64_t rowsOf(const OwnRows &r) {
+    int64_t n = 1;
+    for (const RowAxis &axis : r.axes)
+      for (const RowAtom &atom : axis)
+        n *= atom.source == RowAtom::Places ? atom.size : 1;
+    return n;
+  }
+
+  bool ofOneExpert(const OwnRows &r) const {
+    int64_t last = r.offset;
+    for (const RowAxis &axis : r.axes)
+      for (const RowAtom &atom : axis)
+        last += (atom.size - 1) * atom.stride;
+    return r.offset / capacity == last / capacity;
+  }
+
+  Expr *whole() {
+    if (rowsOf(parts[0]) == walk.places && parts[0].offset == 0)
+      return parts[0].expr;
+    walk.why = "not every expert's results are added";
+    return nullptr;
+  }
+
+  ArrayRef<OwnRows> sorted() {
+    llvm::sort(parts, [](const OwnRows &a, const OwnRows &b) { return a.offset < b.offset; });
+    return parts;
+  }
+
+  Value result, ids, x;
+  BankBuilder &banks;
+  bool byExpert = false; // scores are [E, T]
+  int64_t experts = 0, capacity = 0;
+  Expr *tokens = nullptr, *values = nullptr, *idsExpr = nullptr;
+  std::vector<OwnRows> parts;
+  Ffn found;
+  BankShape shape;
+};
+
+} // namespace
+
+RaiseCount raiseExpertChoice(Block &block, BankBuilder &banks, bool remarks) {
+  RaiseCount count;
+  SmallVector<Operation *> ends;
+  bool any = false;
+  for (Operation &op : block) {
+    StringRef n = onnxName(&op);
+    any |= n == "TopK";
+    if (n == "ScatterND" || n == "ScatterElements" || n == "Add")
+      ends.push_back(&op);
+  }
+  if (!any)
+    return count;
+  llvm::DenseSet<Operation *> done, refused;
+  for (Operation *op : llvm::reverse(ends)) { // sums in front of their terms
+    if (done.contains(op))
+      continue;
+    Matcher matcher(op->getResult(0), banks);
+    if (matcher.match()) {
+      matcher.emit(remarks);
+      ++count.raised;
+      done.insert(matcher.combines.begin(), matcher.combines.end());
+    } else if (matcher.scattered && onnxName(op) != "Add" && refused.insert(matcher.topk).second) {
+      ++count.refused;
+      Operation *at = matcher.walk.failed ? matcher.walk.failed : op;
+      if (remarks)
+        matcher.topk->emitRemark() << "moe-raise: refused because " << matcher.walk.why << " at "
+                                   << describe(at);
+    }
+  }
+  if (count.raised)
+    eraseDeadOps(block);
+  return count;
+}
+
+} // namespace moec::raise
