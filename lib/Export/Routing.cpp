@@ -78,7 +78,9 @@ std::pair<Value, Value> Lowering::grouped(Build &b, Value scores, int64_t k, int
   Value ones =
       b.op("Expand", {b.number(element, 1), b.shape(chosen)}, rankedType(chosen).clone(element));
   Value mask = b.op("ScatterElements", {none, chosen, ones}, none.getType(), b.attr("axis", 1));
-  Value open = b.cast(b.unsqueeze(mask, 2), b.builder.getI1Type());
+  Value open = b.op("Expand", {b.unsqueeze(mask, 2), b.ints({1, 1, each})},
+                    rankedType(byGroup).clone(element)); // for each expert of the group
+  open = b.cast(open, b.builder.getI1Type());
   Value kept = b.where(open, byGroup, b.number(element, -kInfinity));
   return b.topK(b.reshape(kept, {-1, experts}), b.ints(k), k);
 }
