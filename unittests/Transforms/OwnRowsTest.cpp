@@ -91,10 +91,10 @@ void batch(Graph &m, bool stacks, bool swapped) {
   } else {
     std::vector<Typed> parts;
     for (int64_t i = 0; i < e; ++i) {
-      Typed mine = m.g.one("Slice",
-                           {slots, m.g.ints({i * p}), m.g.ints({(i + 1) * p}), m.g.ints({1}),
-                            m.g.ints({1})},
-                           typed({-1, p, h}));
+      Typed mine =
+          m.g.one("Slice",
+                  {slots, m.g.ints({i * p}), m.g.ints({(i + 1) * p}), m.g.ints({1}), m.g.ints({1})},
+                  typed({-1, p, h}));
       parts.push_back(m.single(mine, typed({-1, p, m.inter})));
     }
     if (swapped)
@@ -143,8 +143,7 @@ void choice(Graph &m, bool stacks, bool adds, bool byToken) {
   Typed z = m.g.one("MatMul", {m.x, m.g.weight({h, e}, 2)}, typed({-1, e}));
   Typed p = m.softmax(z, -1);
   std::vector<int64_t> top = byToken ? std::vector<int64_t>{c, e} : std::vector<int64_t>{e, c};
-  auto chosen = m.g.op("TopK",
-                       {byToken ? p : m.turned(p, "1, 0", typed({e, -1})), m.g.ints({c})},
+  auto chosen = m.g.op("TopK", {byToken ? p : m.turned(p, "1, 0", typed({e, -1})), m.g.ints({c})},
                        {typed(top), typed(top, "i64")},
                        std::string("largest = 1 : i64, sorted = 1 : i64, axis = ") +
                            (byToken ? "0" : "1") + " : i64");
@@ -163,8 +162,7 @@ void choice(Graph &m, bool stacks, bool adds, bool byToken) {
     Typed v = m.stacked(rows, typed({e, c, m.inter}));
     v = m.g.one("Mul", {unsqueeze(chosen[0], typed({e, c, 1})), v}, v.type);
     Typed ids = unsqueeze(chosen[1], typed({e, c, 1}, "i64"));
-    return m.check(m.g.one("ScatterND", {y, ids, v}, m.x.type, how), adds ? 1 : 0,
-                   {"moe.choose"});
+    return m.check(m.g.one("ScatterND", {y, ids, v}, m.x.type, how), adds ? 1 : 0, {"moe.choose"});
   }
   for (int64_t i = 0; i < e; ++i) {
     auto mine = [&](Typed v, const char *element) {

@@ -78,9 +78,8 @@ public:
     y.getDefiningOp()->setAttr(routerKindAttr, builder.getStringAttr("expert choice"));
     result.replaceAllUsesWith(y);
     if (remarks)
-      mlir::emitRemark(topk->getLoc())
-          << "moe-raise: raised " << experts << " experts that choose " << capacity
-          << " tokens each, as " << bank;
+      mlir::emitRemark(topk->getLoc()) << "moe-raise: raised " << experts << " experts that choose "
+                                       << capacity << " tokens each, as " << bank;
   }
 
   OwnRowsWalk walk{[this](Value v) { return source(v); }};
@@ -113,10 +112,7 @@ private:
       tokens = walk.analysis.make(Expr::Leaf);
       tokens->origin = x;
     }
-    RowAxis features;
-    if (of.getDimSize(1) > 1)
-      features.push_back({RowAtom::Features, 1, of.getDimSize(1)});
-    index->axes.push_back(features);
+    index->axes.push_back(features(of.getDimSize(1)));
     index->expr = tokens;
     return index;
   }
@@ -274,8 +270,8 @@ RaiseCount raiseExpertChoice(Block &block, BankBuilder &banks, bool remarks) {
       ++count.refused;
       Operation *at = matcher.walk.failed ? matcher.walk.failed : op;
       if (remarks)
-        matcher.topk->emitRemark() << "moe-raise: refused because " << matcher.walk.why << " at "
-                                   << describe(at);
+        matcher.topk->emitRemark()
+            << "moe-raise: refused because " << matcher.walk.why << " at " << describe(at);
     }
   }
   if (count.raised)

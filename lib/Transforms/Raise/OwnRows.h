@@ -29,6 +29,9 @@ struct OwnRows {
   Expr *expr = nullptr;
 };
 
+// An axis of all of `n` features, in order.
+RowAxis features(int64_t n);
+bool isFeatures(const RowAxis &axis);
 // All factors of the axes in order, neighbours that follow each other as one.
 RowAxis flatRows(llvm::ArrayRef<RowAxis> axes);
 
@@ -44,8 +47,8 @@ public:
   Expr *joined(llvm::ArrayRef<OwnRows> parts);
 
   Analysis analysis{Reading()};
-  int64_t places = 0;  // of all experts; set by the source
-  int64_t experts = 0; // 0: not known yet
+  int64_t places = 0;                // of all experts; set by the source
+  int64_t experts = 0;               // 0: not known yet
   mlir::Operation *failed = nullptr; // where the first walk from a source ended
   std::string why = "the experts' rows are rearranged in a way no known layer does";
 

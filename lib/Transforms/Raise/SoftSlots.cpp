@@ -26,8 +26,8 @@ Value logitsOf(Operation *softmax) {
 }
 
 struct Slots {
-  Value rows;          // [.., hidden]
-  Operation *softmax;  // over tokens
+  Value rows;         // [.., hidden]
+  Operation *softmax; // over tokens
   OwnRows at;
   SmallVector<int64_t> places; // sizes of the axes of slots, 1 of others
   int64_t count = 1, hidden = 0;
@@ -66,8 +66,7 @@ std::optional<Slots> slotsOf(Value v) {
       s.at.axes[i] = {{RowAtom::Batch + i, 1, ShapedType::isDynamic(size) ? -1 : size}};
     }
   }
-  if (s.hidden > 1)
-    s.at.axes[rank - 1] = {{RowAtom::Features, 1, s.hidden}};
+  s.at.axes[rank - 1] = features(s.hidden);
   return s;
 }
 
@@ -116,9 +115,9 @@ public:
     auto type = ranked(result);
     Value rows = ranked(source).getRank() == 2 ? source : b.reshape(source, {-1, slots->hidden});
     Value one = b.unsqueeze(b.scalar(type.getElementType(), found.scale), {0, 1});
-    Value weights = b.op("Expand", {one, b.concat({b.shape(rows, 0, 1), b.ints(1)}, 0)},
-                         RankedTensorType::get({ranked(rows).getDimSize(0), 1},
-                                               type.getElementType()));
+    Value weights =
+        b.op("Expand", {one, b.concat({b.shape(rows, 0, 1), b.ints(1)}, 0)},
+             RankedTensorType::get({ranked(rows).getDimSize(0), 1}, type.getElementType()));
     Value y = createExperts(b, bank, rows, ids(b, source), weights);
     y.getDefiningOp()->setAttr(routerKindAttr, builder.getStringAttr("soft slots"));
     if (y.getType() != type) {
@@ -155,9 +154,9 @@ private:
     for (int64_t i = 0; i < slots->count; ++i)
       each.push_back(i / (slots->count / shape.experts));
     auto type = RankedTensorType::get(slots->places, b.builder.getI32Type());
-    Value table = b.op("Constant", {}, type,
-                       {b.builder.getNamedAttr("value", DenseElementsAttr::get(
-                                                            type, ArrayRef(each)))});
+    Value table =
+        b.op("Constant", {}, type,
+             {b.builder.getNamedAttr("value", DenseElementsAttr::get(type, ArrayRef(each)))});
     auto of = ranked(source);
     Value all = b.op("Expand", {table, b.shape(source, 0, of.getRank() - 1)},
                      type.clone(of.getShape().drop_back()));
@@ -177,8 +176,8 @@ private:
     Operation *mixture = slots->rows.getDefiningOp();
     Operation *turned = mixture->getOperand(0).getDefiningOp();
     Value x = mixture->getOperand(1);
-    bool plain = isOnnx(turned, "Transpose") && turned->getOperand(0).getDefiningOp() ==
-                                                    slots->softmax;
+    bool plain =
+        isOnnx(turned, "Transpose") && turned->getOperand(0).getDefiningOp() == slots->softmax;
     if (!plain || ranked(x).getRank() != 2 || ranked(slots->rows).getRank() != 2 ||
         ranked(slots->softmax->getOperand(0)).getRank() != 2)
       return slots->rows;
