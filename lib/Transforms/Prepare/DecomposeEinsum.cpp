@@ -276,6 +276,15 @@ Product planProduct(Term left, Term right, StringRef result) {
   for (char c : result)
     if (!has(p.row, c) && !has(p.column, c))
       p.batch.push_back(c);
+  // Parameters, [experts, K, N], stay as they are: broadcasting gives them axes in front.
+  for (const Term *term : {&p.left, &p.right})
+    if (Operation *use = term->value.getDefiningOp();
+        use && use->getName().getStringRef() == "moe.weight.use") {
+      llvm::stable_sort(p.batch, [&](char a, char b) {
+        return !has(term->labels, a) && has(term->labels, b);
+      });
+      break;
+    }
   return p;
 }
 

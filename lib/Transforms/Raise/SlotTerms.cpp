@@ -20,6 +20,12 @@ static Expr *columnOf(Expr *e, int depth = 0) {
 // The terms of `f` by slot, each with its weight as a factor of its own.
 bool Analysis::addSlotTerms(Operation *op, const Fact &f, Expr *out) {
   Expr *e = f.expr;
+  // What the sum starts with.
+  if (e->kind == Expr::Terms && e->a) {
+    if (out->a)
+      return false;
+    out->a = e->a;
+  }
   if (e->kind == Expr::Terms && !e->args.empty()) {
     for (Expr *slot : e->args)
       if (!addSlotTerms(op, {slot, f.layout}, out))
@@ -29,7 +35,7 @@ bool Analysis::addSlotTerms(Operation *op, const Fact &f, Expr *out) {
   Value ids = e->ids;
   SmallVector<Term, 0> terms;
   if (e->kind == Expr::Terms) {
-    if (e->apart || e->a || !e->nums.empty())
+    if (e->apart || !e->nums.empty())
       return false;
     terms = e->terms;
   } else {
@@ -43,7 +49,8 @@ bool Analysis::addSlotTerms(Operation *op, const Fact &f, Expr *out) {
     return false;
   for (Term &t : terms) {
     bool one = t.weight && t.weight->kind == Expr::Splat && t.weight->nums[0] == 1;
-    Expr *column = one ? columnOf(t.body) : nullptr, *body = column ? without(t.body, column) : nullptr;
+    Expr *column = one ? columnOf(t.body) : nullptr;
+    Expr *body = column ? without(t.body, column) : nullptr;
     if (body) {
       t.weight = column;
       t.body = body;
@@ -88,6 +95,7 @@ Analysis::Result Analysis::sumSlotTerms(Operation *op, const Fact &a, const Fact
       return std::nullopt;
     joined = *next;
   }
+  joined.expr->a = sum->a;
   return joined;
 }
 

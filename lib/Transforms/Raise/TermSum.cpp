@@ -182,8 +182,8 @@ Analysis::Result Analysis::sumTerms(Operation *op, const Fact &a,
     ids = by;
   }
   const Routing *r = routing(ids);
-  if (!r || a.expr->apart || b.expr->apart || (a.expr->kind == Expr::Terms && !a.expr->args.empty()) ||
-      (b.expr->kind == Expr::Terms && !b.expr->args.empty()))
+  auto ofSlots = [](const Expr *e) { return e->kind == Expr::Terms && !e->args.empty(); };
+  if (!r || a.expr->apart || b.expr->apart || ofSlots(a.expr) || ofSlots(b.expr))
     return std::nullopt;
   Expr *sum = make(Expr::Terms);
   sum->ids = ids;

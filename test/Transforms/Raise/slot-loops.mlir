@@ -65,10 +65,11 @@ module {
 
 // -----
 
-// Experts outside.
+// Experts outside; the sum starts with the tokens.
 // CHECK-LABEL: func.func @main
 // CHECK-NOT: onnx.Where
-// CHECK: moe.experts @layer0
+// CHECK: %[[y:.+]] = moe.experts @layer0
+// CHECK: onnx.Add(%{{.*}}%[[y]]
 module {
   moe.weights @weights {
     %up0 = moe.weight.load "w.bin" at 0 : tensor<4x5xf32>
@@ -112,7 +113,8 @@ module {
     %m10 = onnx.Unsqueeze(%e10, %last) : (tensor<?xi1>, tensor<1xi64>) -> tensor<?x1xi1>
     %p10 = onnx.Mul(%w1, %y0) : (tensor<?x1xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
     %t10 = onnx.Where(%m10, %p10, %zero) : (tensor<?x1xi1>, tensor<?x4xf32>, tensor<f32>) -> tensor<?x4xf32>
-    %s10 = onnx.Add(%t00, %t10) : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
+    %s00 = onnx.Add(%x, %t00) : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
+    %s10 = onnx.Add(%s00, %t10) : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
     %e01 = onnx.Equal(%i0, %1) : (tensor<?xi64>, tensor<i64>) -> tensor<?xi1>
     %m01 = onnx.Unsqueeze(%e01, %last) : (tensor<?xi1>, tensor<1xi64>) -> tensor<?x1xi1>
     %p01 = onnx.Mul(%w0, %y1) : (tensor<?x1xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
