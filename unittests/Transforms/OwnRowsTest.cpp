@@ -40,8 +40,21 @@ struct Graph {
     return g.one("MatMul", {h, down}, rows.type);
   }
   Typed stacked(Typed rows, const std::string &in) {
+    if (g.coin())
+      return gated(rows, in);
     return ffn(rows, g.weight({experts, hidden, inter}), g.weight({experts, 1, inter}),
                g.weight({experts, inter, hidden}), in);
+  }
+  /// Gate and up in one matrix.
+  Typed gated(Typed rows, const std::string &in) {
+    std::string both = in;
+    both.replace(both.rfind('x', both.size() - 6) + 1, std::string::npos,
+                 std::to_string(2 * inter) + "xf32>");
+    Typed h = g.one("MatMul", {rows, g.weight({experts, hidden, 2 * inter})}, both);
+    auto parts = g.op("Split", {h, g.ints({inter, inter})}, {in, in}, "axis = -1 : i64");
+    Typed act = g.one("Mul", {parts[0], g.one("Sigmoid", {parts[0]}, in)}, in);
+    return g.one("MatMul", {g.one("Mul", {act, parts[1]}, in), g.weight({experts, inter, hidden})},
+                 rows.type);
   }
   Typed single(Typed rows, const std::string &in) {
     return ffn(rows, g.weight({hidden, inter}), g.weight({inter}), g.weight({inter, hidden}), in);

@@ -13,6 +13,28 @@ namespace moec::raise {
 
 namespace {
 
+// Whether the first number of a shape is the first of the shape of `of`.
+bool countsRows(Value shape, Value of) {
+  while (Operation *op = shape.getDefiningOp()) {
+    StringRef n = onnxName(op);
+    if (n == "Shape")
+      return op->getOperand(0) == of && intAttr(op, "start", 0) == 0;
+    if (n == "Slice") {
+      auto start = evalAllInts(op->getOperand(1));
+      if (!start || start->size() != 1 || start->front() != 0)
+        return false;
+    } else if (n == "Gather") {
+      if (evalInt(op->getOperand(1)) != 0)
+        return false;
+    } else if (n != "Concat" && n != "Unsqueeze" && n != "Squeeze" && n != "Reshape" &&
+               n != "Cast" && n != "Identity") {
+      return false;
+    }
+    shape = op->getOperand(0);
+  }
+  return false;
+}
+
 bool isZero(Value v) {
   Operation *op = v.getDefiningOp();
   if (auto number = constSplat(v))
@@ -43,8 +65,12 @@ public:
       return false;
     }
     auto checked = banks.check(*ffn, experts, walk.why);
-    if (!checked || ranked(result) != ranked(x))
+    if (!checked)
       return false;
+    if (ranked(result) != ranked(x) || !sumsAreOfTokens()) {
+      walk.why = "the sums may be of more or fewer rows than the tokens";
+      return false;
+    }
     found = *ffn;
     shape = *checked;
     return true;
@@ -154,8 +180,10 @@ private:
   bool terms(Value v, int depth) {
     Operation *op = v.getDefiningOp();
     StringRef n = onnxName(op);
-    if (isZero(v))
+    if (isZero(v)) {
+      zeros.push_back(v);
       return true;
+    }
     auto type = ranked(v);
     if (!type || type.getRank() != 2 || depth > 512)
       return false;
@@ -181,11 +209,13 @@ private:
           from.getDimSize(0) != to.getDimSize(0))
         return false;
     }
-    auto where = walk.at(index), rows = walk.at(op->getOperand(2));
-    scattered |= where && topk && where->expr == idsExpr && rows && rows->expr->expertLinear;
-    if (!where || !rows || where->expr != idsExpr || where->axes.empty() ||
-        !where->axes.back().empty())
+    auto where = walk.at(index);
+    if (!where || where->expr != idsExpr || where->axes.empty() || !where->axes.back().empty())
       return false;
+    auto rows = walk.at(op->getOperand(2));
+    if (!rows)
+      return false;
+    scattered |= rows->expr->expertLinear;
     where->axes.pop_back();
     if (rows->axes.empty() || ArrayRef(rows->axes).drop_back() != ArrayRef(where->axes) ||
         rows->offset != where->offset)
@@ -203,6 +233,21 @@ private:
     }
     parts.push_back(*rows);
     return terms(data, depth + 1);
+  }
+
+  // The zeros that results are added to have a row for each token; numbers that are
+  // added to all rows are zeros of any shape.
+  bool sumsAreOfTokens() {
+    return llvm::all_of(zeros, [&](Value v) {
+      auto type = ranked(v);
+      if (!type || type.getNumElements() == 1)
+        return true;
+      if (type.hasStaticShape())
+        return type == ranked(x);
+      Operation *op = v.getDefiningOp();
+      bool fills = isOnnx(op, "Expand") || isOnnx(op, "ConstantOfShape");
+      return fills && countsRows(op->getOperands().back(), x);
+    });
   }
 
   static int64_t rowsOf(const OwnRows &r) {
@@ -239,6 +284,7 @@ private:
   int64_t experts = 0, capacity = 0;
   Expr *tokens = nullptr, *values = nullptr, *idsExpr = nullptr;
   std::vector<OwnRows> parts;
+  SmallVector<Value> zeros;
   Ffn found;
   BankShape shape;
 };

@@ -32,6 +32,13 @@ def RaiseMoE : Pass<"raise-moe", "::mlir::ModuleOp"> {
     expert: a token's place is the number of tokens before it with the same choice,
     behind all that chose the expert first.
 
+    Three designs have proofs of their own. Experts over the slots of Soft MoE own
+    fixed rows: `moe.experts` gets the id of each row's owner, and the mixtures of
+    one sequence become `moe.soft_dispatch` and `moe.soft_combine`. Experts that
+    choose tokens by a top-k over the tokens, with their results added up, become
+    `moe.choose`, dense weights and `moe.experts`. Matrices that are sums of all
+    experts' under weights become `moe.merge_weights`.
+
     The weights' renormalisation stays onnx until `fuse-gating`. The nodes
     `com.microsoft.MoE` and `QMoE` (P0) are raised directly, quantised parameters
     as weights that are dequantised when the model is linked. Where the kernels of
