@@ -42,19 +42,19 @@ public:
   bool run(Operation *&at, std::string &why) {
     block = Value(bodies.front()).getParentBlock();
     for (Value v : bodies)
-      if (v.getParentBlock() != block || !v.getDefiningOp() || !ranked(v)) {
+      if (v.getParentBlock() != block || !ranked(v)) {
         why = "an expert's result is computed inside of a loop or branch";
         at = v.getDefiningOp();
         return false;
       }
     out.given = hits = hasHits(analysis.get(bodies.front()).layout);
     walk();
-    if (sequential) {
+    if (sequential && hits) {
       at = sequential;
       why = "an expert reads another expert's result";
       return false;
     }
-    return recipes(at, why) && proof(at, why);
+    return recipes(at, why) && copies(at, why) && proof(at, why);
   }
 
 private:
@@ -102,10 +102,10 @@ private:
       int id = distinct.insert({v, static_cast<int>(distinct.size())}).first->second;
       owner[v] = id;
     }
-    Operation *last = bodies.front().getDefiningOp();
+    Operation *last = nullptr;
     for (Value v : bodies)
-      if (last->isBeforeInBlock(v.getDefiningOp()))
-        last = v.getDefiningOp();
+      if (Operation *op = v.getDefiningOp(); op && (!last || last->isBeforeInBlock(op)))
+        last = op;
     bool alone = distinct.size() == 1;
     for (Operation *op = last; op; op = op->getPrevNode())
       visit(op, alone);
@@ -127,8 +127,11 @@ private:
     bool outside = hits && !result && llvm::none_of(op->getResults(), [&](Value v) {
       return ofHits(v);
     });
-    if (result && own == several)
+    if (result && own == several) {
       sequential = op;
+      if (!hits)
+        return; // the tokens themselves, perhaps
+    }
     if (!constantOp && (shared || given || outside || op->getNumRegions() != 0 ||
                         (alone && !hits)))
       return; // a source
@@ -218,6 +221,22 @@ private:
     return order(at, why);
   }
 
+  // An expert without operations gives back the tokens, which all read then.
+  bool copies(Operation *&at, std::string &why) {
+    bool any = !hits && llvm::any_of(out.experts, [&](const Recipe &recipe) {
+      return recipe.ops.empty() && (sequential || !recipe.result.getDefiningOp());
+    });
+    for (const Recipe &recipe : out.experts)
+      for (auto &[value, source] : recipe.sources)
+        if (any && source != 0 && out.sources[source].rowAxes > 0) {
+          at = sequential ? sequential : at;
+          why = sequential ? "an expert reads another expert's result"
+                           : "the experts read more than one source of tokens";
+          return false;
+        }
+    return true;
+  }
+
   bool inputs(Operation *op, Recipe &recipe, std::string &why) {
     for (OpOperand &operand : op->getOpOperands()) {
       Value v = operand.get();
@@ -272,7 +291,8 @@ private:
       for (auto &[value, source] : recipe.sources)
         readers[source] += out.sources[source].rowAxes > 0;
     auto most = std::max_element(readers.begin(), readers.end());
-    at = bodies.front().getDefiningOp();
+    for (Value v : bodies)
+      at = v.getDefiningOp() ? v.getDefiningOp() : at;
     if (most == readers.end() || *most == 0) {
       why = "the experts read no tokens";
       return false;

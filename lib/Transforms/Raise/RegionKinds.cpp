@@ -25,13 +25,14 @@ bool hasParameters(ArrayRef<Operation *> ops) {
   });
 }
 
-// What comes before the common end is part of an expert where it has parameters.
-bool sameEnd(Analysis &analysis, const Recipe &a, const Recipe &b) {
+// `apart`: what comes before the common end is a part of the expert where it has
+// parameters.
+bool sameEnd(Analysis &analysis, const Recipe &a, const Recipe &b, bool apart) {
   size_t most = std::min(a.ops.size(), b.ops.size());
+  auto ownFront = apart ? hasParameters : hasMatrix;
   for (size_t n = most; n > 0; --n) {
     size_t x = a.ops.size() - n, y = b.ops.size() - n;
-    if (hasParameters(ArrayRef(a.ops).take_front(x)) ||
-        hasParameters(ArrayRef(b.ops).take_front(y)))
+    if (ownFront(ArrayRef(a.ops).take_front(x)) || ownFront(ArrayRef(b.ops).take_front(y)))
       return false;
     if (hasMatrix(ArrayRef(a.ops).drop_front(x)) &&
         recipeKey(analysis, a, x, false) == recipeKey(analysis, b, y, false))
@@ -88,10 +89,19 @@ const Recipe *sameFormula(Analysis &analysis, const RegionBody &body) {
   for (const Recipe &recipe : body.experts)
     if (llvm::none_of(kinds, [&](const Recipe *k) { return k->key == recipe.key; }))
       kinds.push_back(&recipe);
+  auto other = [&](size_t i, bool apart) {
+    return llvm::any_of(ArrayRef(kinds).take_front(i), [&](const Recipe *k) {
+      return sameEnd(analysis, *kinds[i], *k, apart);
+    });
+  };
+  // Experts that differ anyway may have a norm of their own; one among equals that
+  // has one reads other tokens.
+  size_t formulas = 0;
   for (size_t i = 0; i < kinds.size(); ++i)
-    for (size_t j = 0; j < i; ++j)
-      if (sameEnd(analysis, *kinds[i], *kinds[j]))
-        return kinds[i];
+    formulas += !other(i, false);
+  for (size_t i = 0; i < kinds.size(); ++i)
+    if (other(i, formulas > 1))
+      return kinds[i];
   return nullptr;
 }
 
