@@ -280,6 +280,14 @@ FlatSymbolRefAttr BankBuilder::build(const Ffn &ffn, const BankShape &shape,
   if (ffn.gated) {
     parts.gate = matrix(ffn.gate, shape, 0);
     parts.gateBias = biasOf(ffn.gate, shape, shape.inter);
+    // Kernels know a bias of both or of none.
+    Value other = parts.gateBias ? parts.gateBias : parts.upBias;
+    for (Value *bias : {&parts.gateBias, &parts.upBias})
+      if (other && !*bias) {
+        auto type = cast<ShapedType>(other.getType());
+        *bias = steps.literal(DenseElementsAttr::get(
+            type, FloatAttr::get(type.getElementType(), 0.0).getValue()));
+      }
   }
   return build(parts, ffn, shape, loc);
 }

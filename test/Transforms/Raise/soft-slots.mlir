@@ -45,6 +45,9 @@ module {
 
 // -----
 
+// A gate's bias alone gets one of zeros beside it.
+// CHECK: moe.weight.literal {{.*}}dense<0.000000e+00> : tensor<2x5xf32>
+// CHECK: moe.bank @layer0 experts(2) hidden(4) inter(5) {{.*}} gate_bias(@layer0.gate_bias) up_bias(@layer0.up_bias)
 // CHECK-LABEL: func.func @main(%arg0: tensor<?x4xf32>
 // CHECK: %[[SLOTS:.*]] = moe.soft_dispatch %arg0, %arg1
 // CHECK: %[[Y:.*]] = moe.experts @layer0(%[[SLOTS]],
@@ -55,18 +58,27 @@ module {
     moe.weight.bind @u %0 : tensor<2x4x5xf32>
     %1 = moe.weight.load "w.bin" at 160 : tensor<2x5x4xf32>
     moe.weight.bind @d %1 : tensor<2x5x4xf32>
+    %2 = moe.weight.load "w.bin" at 320 : tensor<2x4x5xf32>
+    moe.weight.bind @g %2 : tensor<2x4x5xf32>
+    %3 = moe.weight.load "w.bin" at 480 : tensor<2x1x5xf32>
+    moe.weight.bind @b %3 : tensor<2x1x5xf32>
   }
   func.func @main(%x: tensor<?x4xf32>, %z: tensor<?x2xf32>) -> tensor<?x4xf32> {
     %u = moe.weight.use @u : tensor<2x4x5xf32>
     %d = moe.weight.use @d : tensor<2x5x4xf32>
+    %g = moe.weight.use @g : tensor<2x4x5xf32>
+    %b = moe.weight.use @b : tensor<2x1x5xf32>
     %axis = onnx.Constant {value = dense<1> : tensor<1xi64>} : () -> tensor<1xi64>
     %t = onnx.Softmax(%z) {axis = 0 : i64} : (tensor<?x2xf32>) -> tensor<?x2xf32>
     %tt = onnx.Transpose(%t) {perm = array<i64: 1, 0>} : (tensor<?x2xf32>) -> tensor<2x?xf32>
     %s = onnx.MatMul(%tt, %x) : (tensor<2x?xf32>, tensor<?x4xf32>) -> tensor<2x4xf32>
     %s3 = onnx.Unsqueeze(%s, %axis) : (tensor<2x4xf32>, tensor<1xi64>) -> tensor<2x1x4xf32>
     %h = onnx.MatMul(%s3, %u) : (tensor<2x1x4xf32>, tensor<2x4x5xf32>) -> tensor<2x1x5xf32>
-    %r = onnx.Relu(%h) : (tensor<2x1x5xf32>) -> tensor<2x1x5xf32>
-    %e = onnx.MatMul(%r, %d) : (tensor<2x1x5xf32>, tensor<2x5x4xf32>) -> tensor<2x1x4xf32>
+    %gx = onnx.MatMul(%s3, %g) : (tensor<2x1x4xf32>, tensor<2x4x5xf32>) -> tensor<2x1x5xf32>
+    %gb = onnx.Add(%gx, %b) : (tensor<2x1x5xf32>, tensor<2x1x5xf32>) -> tensor<2x1x5xf32>
+    %r = onnx.Relu(%gb) : (tensor<2x1x5xf32>) -> tensor<2x1x5xf32>
+    %rh = onnx.Mul(%r, %h) : (tensor<2x1x5xf32>, tensor<2x1x5xf32>) -> tensor<2x1x5xf32>
+    %e = onnx.MatMul(%rh, %d) : (tensor<2x1x5xf32>, tensor<2x5x4xf32>) -> tensor<2x1x4xf32>
     %e2 = onnx.Squeeze(%e, %axis) : (tensor<2x1x4xf32>, tensor<1xi64>) -> tensor<2x4xf32>
     %p = onnx.Softmax(%z) {axis = 1 : i64} : (tensor<?x2xf32>) -> tensor<?x2xf32>
     %y = onnx.MatMul(%p, %e2) : (tensor<?x2xf32>, tensor<2x4xf32>) -> tensor<?x4xf32>
