@@ -25,7 +25,11 @@ static const char *strangeChoice(Value weights, Operation *&at) {
     int64_t axis = intAttr(op, "axis", -1);
     if (type && axis != -1 && axis != type.getRank() - 1)
       return "the top-k chooses tokens, not experts";
-    return evalInt(op->getOperand(1)) ? nullptr : "the top-k count is not a constant";
+    Value count = op->getOperand(1);
+    if (Operation *least = count.getDefiningOp(); isOnnx(least, "Min"))
+      for (Value v : least->getOperands()) // or fewer where there are not so many
+        count = evalInt(v) ? v : count;
+    return evalInt(count) ? nullptr : "the top-k count is not a constant";
   }
   return nullptr;
 }

@@ -139,7 +139,10 @@ Analysis::Result Analysis::transposeOp(Operation *op) {
   auto layout = transpose(in.layout, perm);
   if (!layout)
     return std::nullopt;
-  return Fact{in.expr, *layout};
+  // Weights scattered to [experts, tokens] are a value for each token and expert once turned.
+  bool turned = in.expr->kind == Expr::Leaf && perm.size() == 2 && perm.front() == 1 &&
+                isOnnx(op->getOperand(0).getDefiningOp(), "ScatterElements");
+  return turned ? std::nullopt : Result(Fact{in.expr, *layout});
 }
 
 // Expand and ConstantOfShape. A unit dimension that grows becomes an axis the

@@ -49,8 +49,8 @@ def mismatch(case, model):
 
 
 def router(given):
-    # Weights that no router gives are called after the operator that computes them.
-    foreign = {"kind": "weights"} if given["kind"][:1].isupper() else {}
+    # Weights that no router of tokens gives are called after what computes them.
+    foreign = {} if given["kind"] in ("route", "select") else {"kind": "weights"}
     return {k: given.get(k) for k in ROUTER} | foreign
 
 
