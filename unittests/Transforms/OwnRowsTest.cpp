@@ -203,6 +203,37 @@ TEST(OwnRows, ChosenTokensOneExpertAtATime) {
 TEST(OwnRows, ChosenTokensWithoutReduction) {
   eachSeed([](Graph &m) { choice(m, false, false, m.g.coin()); });
 }
+// Tokens are picked and results added up by products with one-hot rows.
+TEST(OwnRows, ChosenTokensByOneHotRows) {
+  eachSeed([](Graph &m) {
+    int64_t e = m.experts, c = m.each, h = m.hidden, t = m.g.between(std::max<int64_t>(c, 2), 7);
+    m.x = m.g.argument(typed({t, h}));
+    m.sizes = {t, h};
+    Typed p = m.softmax(m.g.one("MatMul", {m.x, m.g.weight({h, e}, 2)}, typed({t, e})), -1);
+    auto chosen = m.g.op("TopK", {m.turned(p, "1, 0", typed({e, t})), m.g.ints({c})},
+                         {typed({e, c}), typed({e, c}, "i64")},
+                         "largest = 1 : i64, sorted = 1 : i64, axis = 1 : i64");
+    auto unsqueeze = [&](Typed v, int64_t axis, const std::string &type) {
+      return m.g.one("Unsqueeze", {v, m.g.ints({axis})}, type);
+    };
+    std::vector<int64_t> all;
+    for (int64_t i = 0; i < t; ++i)
+      all.push_back(i);
+    Typed same =
+        m.g.one("Equal", {unsqueeze(chosen[1], -1, typed({e, c, 1}, "i64")), m.g.ints(all)},
+                typed({e, c, t}, "i1"));
+    Typed hot = m.g.one("Cast", {same}, typed({e, c, t}), "to = 1 : i64");
+    Typed v = m.stacked(m.g.one("MatMul", {hot, m.x}, typed({e, c, h})), typed({e, c, m.inter}));
+    hot = m.turned(hot, "2, 0, 1", typed({t, e, c}));
+    bool early = m.g.coin();
+    if (early)
+      hot = m.g.one("Mul", {hot, unsqueeze(chosen[0], 0, typed({1, e, c}))}, hot.type);
+    else
+      v = m.g.one("Mul", {v, unsqueeze(chosen[0], -1, typed({e, c, 1}))}, v.type);
+    Typed y = m.g.one("MatMul", {m.reshape(hot, {t, e * c}), m.reshape(v, {e * c, h})}, m.x.type);
+    m.check(y, 1, {"moe.choose"});
+  });
+}
 TEST(OwnRows, TokensThatOverwriteAreRefused) {
   eachSeed([](Graph &m) { choice(m, true, false, m.g.coin()); });
 }

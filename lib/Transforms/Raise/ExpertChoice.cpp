@@ -13,40 +13,6 @@ namespace moec::raise {
 
 namespace {
 
-// Whether the first number of a shape is the first of the shape of `of`.
-bool countsRows(Value shape, Value of) {
-  while (Operation *op = shape.getDefiningOp()) {
-    StringRef n = onnxName(op);
-    if (n == "Shape")
-      return op->getOperand(0) == of && intAttr(op, "start", 0) == 0;
-    if (n == "Slice") {
-      auto start = evalAllInts(op->getOperand(1));
-      if (!start || start->size() != 1 || start->front() != 0)
-        return false;
-    } else if (n == "Gather") {
-      if (evalInt(op->getOperand(1)) != 0)
-        return false;
-    } else if (n != "Concat" && n != "Unsqueeze" && n != "Squeeze" && n != "Reshape" &&
-               n != "Cast" && n != "Identity") {
-      return false;
-    }
-    shape = op->getOperand(0);
-  }
-  return false;
-}
-
-bool isZero(Value v) {
-  Operation *op = v.getDefiningOp();
-  if (auto number = constSplat(v))
-    return *number == 0;
-  if (isOnnx(op, "ConstantOfShape")) {
-    auto value = op->getAttrOfType<DenseElementsAttr>("value");
-    return !value || (value.isSplat() && isa<FloatType>(value.getElementType()) &&
-                      value.getSplatValue<APFloat>().isZero());
-  }
-  return (isOnnx(op, "Expand") || isOnnx(op, "Reshape")) && isZero(op->getOperand(0));
-}
-
 class Matcher {
 public:
   Matcher(Value result, BankBuilder &banks) : result(result), banks(banks) {}
@@ -60,7 +26,9 @@ public:
     auto ffn = matchFfn(body, nullptr, walk.why);
     if (!ffn)
       return false;
-    if (ffn->x != tokens || ffn->weights.size() != 1 || ffn->weights[0] != values) {
+    bool once =
+        weighed ? ffn->weights.empty() : ffn->weights.size() == 1 && ffn->weights[0] == values;
+    if (ffn->x != tokens || !once) {
       walk.why = "the experts' results are not weighted by the scores of their tokens alone";
       return false;
     }
@@ -82,8 +50,7 @@ public:
     OnnxBuilder b(builder, topk->getLoc());
     Value turned = topk->getOperand(0), scores = turned; // [E, T] and [T, E]
     if (byExpert)
-      scores = isOnnx(turned.getDefiningOp(), "Transpose") ? turned.getDefiningOp()->getOperand(0)
-                                                           : b.transpose(turned, {1, 0});
+      scores = b.transpose(turned, {1, 0});
     else
       turned = b.transpose(scores, {1, 0});
     Type element = ranked(scores).getElementType();
@@ -119,13 +86,15 @@ private:
     StringRef n = onnxName(op);
     if (n == "TopK")
       return chosen(op, v);
+    if (auto rows = oneHot(op, n, v))
+      return rows;
     if ((n != "Gather" && n != "GatherND") || ranked(op->getOperand(0)).getRank() != 2 ||
         intAttr(op, n == "Gather" ? "axis" : "batch_dims", 0) != 0 || op->getOperand(0) == ids ||
         isWeight(op->getOperand(0)))
       return std::nullopt;
     auto of = ranked(op->getOperand(0));
     auto index = walk.at(op->getOperand(1));
-    if (!index || index->expr != idsExpr || (x && x != op->getOperand(0)) || of.isDynamicDim(1))
+    if (!index || index->expr != idsExpr || of.isDynamicDim(1))
       return std::nullopt;
     if (n == "GatherND") {
       auto type = ranked(op->getOperand(1));
@@ -133,14 +102,109 @@ private:
         return std::nullopt;
       index->axes.pop_back();
     }
-    if (!x) {
-      x = op->getOperand(0);
-      tokens = walk.analysis.make(Expr::Leaf);
-      tokens->origin = x;
-    }
+    if (!takeTokens(op->getOperand(0)))
+      return std::nullopt;
     index->axes.push_back(features(of.getDimSize(1)));
     index->expr = tokens;
     return index;
+  }
+
+  // Rows [.., T] that are 1 at the row's token, such rows times the values, and
+  // such rows times the tokens, which gathers.
+  std::optional<OwnRows> oneHot(Operation *op, StringRef n, Value v) {
+    if (n == "OneHot" || n == "Equal") {
+      auto index = walk.at(op->getOperand(0));
+      auto type = ranked(v);
+      if (!index || index->expr != idsExpr || (hot && hot != op))
+        return std::nullopt;
+      if (n == "OneHot") {
+        auto numbers = constNumbers(op->getOperand(2));
+        int64_t axis = intAttr(op, "axis", -1);
+        if (!numbers || *numbers != SmallVector<double>{0, 1} ||
+            (axis != -1 && axis != type.getRank() - 1))
+          return std::nullopt;
+      } else {
+        auto numbers = constNumbers(op->getOperand(1));
+        auto of = ranked(op->getOperand(1));
+        if (!numbers || !of || of.getRank() != 1 || index->axes.size() != size_t(type.getRank()) ||
+            !index->axes.back().empty())
+          return std::nullopt;
+        for (auto [i, number] : llvm::enumerate(*numbers))
+          if (number != static_cast<double>(i))
+            return std::nullopt;
+        index->axes.pop_back();
+      }
+      int64_t tokens = type.getShape().back();
+      if (tokens == 1)
+        return std::nullopt;
+      hot = op;
+      index->axes.push_back({{RowAtom::Batch, 1, ShapedType::isDynamic(tokens) ? -1 : tokens}});
+      hotExpr = hotExpr ? hotExpr : walk.analysis.make(Expr::Leaf);
+      index->expr = hotExpr;
+      return index;
+    }
+    if (n == "Cast") {
+      auto rows = walk.at(op->getOperand(0));
+      return rows && hotExpr && rows->expr == hotExpr ? rows : std::nullopt;
+    }
+    if (n == "Mul") {
+      auto a = walk.at(op->getOperand(0)), b = walk.at(op->getOperand(1));
+      if (!a || !b || !hotExpr || (a->expr != hotExpr && b->expr != hotExpr))
+        return std::nullopt;
+      if (b->expr == hotExpr)
+        std::swap(a, b);
+      size_t missing = a->axes.size() - b->axes.size();
+      if (b->expr != values || b->offset != a->offset || a->axes.size() < b->axes.size())
+        return std::nullopt;
+      for (auto [i, axis] : llvm::enumerate(a->axes))
+        if (!isTokens(axis) && (i < missing ? !axis.empty() : b->axes[i - missing] != axis))
+          return std::nullopt;
+      weighedExpr = weighedExpr ? weighedExpr : walk.analysis.make(Expr::Leaf);
+      a->expr = weighedExpr;
+      return a;
+    }
+    if (n != "MatMul" || isWeight(op->getOperand(1)) || ranked(op->getOperand(1)).getRank() != 2)
+      return std::nullopt;
+    auto rows = walk.at(op->getOperand(0));
+    if (!rows || !hotExpr || rows->expr != hotExpr || !isTokens(rows->axes.back()) ||
+        !takeTokens(op->getOperand(1)))
+      return std::nullopt;
+    rows->axes.back() = features(ranked(x).getDimSize(1));
+    rows->expr = tokens;
+    return rows;
+  }
+
+  static bool isTokens(const RowAxis &axis) {
+    return axis.size() == 1 && axis[0].source == RowAtom::Batch;
+  }
+
+  bool takeTokens(Value v) {
+    if ((x && x != v) || ranked(v).isDynamicDim(1))
+      return false;
+    if (!x) {
+      x = v;
+      tokens = walk.analysis.make(Expr::Leaf);
+      tokens->origin = x;
+    }
+    return true;
+  }
+
+  // One-hot rows [T, places] times the experts' results [places, hidden].
+  bool product(Operation *op) {
+    if (isWeight(op->getOperand(0)) || isWeight(op->getOperand(1)))
+      return false;
+    auto where = walk.at(op->getOperand(0));
+    if (!where || !hotExpr || (where->expr != hotExpr && where->expr != weighedExpr) ||
+        where->axes.size() != 2 || !isTokens(where->axes[0]))
+      return false;
+    auto rows = walk.at(op->getOperand(1));
+    if (!rows || rows->axes.size() != 2 || rows->axes[0] != where->axes[1] ||
+        rows->offset != where->offset)
+      return false;
+    scattered = true;
+    weighed = where->expr == weighedExpr;
+    parts.push_back(*rows);
+    return true;
   }
 
   // The ids or values of the top-k.
@@ -148,11 +212,14 @@ private:
     auto scores = ranked(op->getOperand(0)), type = ranked(v);
     auto k = evalInt(op->getOperand(1));
     if ((topk && topk != op) || !scores || !type || scores.getRank() != 2 || !k || *k < 1 ||
-        intAttr(op, "largest", 1) != 1)
+        *k > mostRows || intAttr(op, "largest", 1) != 1)
       return std::nullopt;
     int64_t axis = intAttr(op, "axis", -1);
     axis += axis < 0 ? 2 : 0;
-    if (scores.isDynamicDim(1 - axis) || isa<IntegerType>(scores.getElementType()))
+    if (axis < 0 || axis > 1)
+      return std::nullopt;
+    if (scores.isDynamicDim(1 - axis) || scores.getDimSize(1 - axis) < 1 ||
+        scores.getDimSize(1 - axis) > mostRows || isa<IntegerType>(scores.getElementType()))
       return std::nullopt;
     if (!topk) {
       topk = op;
@@ -190,6 +257,8 @@ private:
     combines.push_back(op);
     if (n == "Add")
       return terms(op->getOperand(0), depth + 1) && terms(op->getOperand(1), depth + 1);
+    if (n == "MatMul") // of all experts at once, and nothing else is added
+      return depth == 0 && product(op);
     return (n == "ScatterND" || n == "ScatterElements") && scatter(op, n, depth);
   }
 
@@ -283,6 +352,9 @@ private:
   bool byExpert = false; // scores are [E, T]
   int64_t experts = 0, capacity = 0;
   Expr *tokens = nullptr, *values = nullptr, *idsExpr = nullptr;
+  Expr *hotExpr = nullptr, *weighedExpr = nullptr;
+  Operation *hot = nullptr;
+  bool weighed = false; // where they are added
   std::vector<OwnRows> parts;
   SmallVector<Value> zeros;
   Ffn found;
@@ -298,7 +370,7 @@ RaiseCount raiseExpertChoice(Block &block, BankBuilder &banks, bool remarks) {
   for (Operation &op : block) {
     StringRef n = onnxName(&op);
     any |= n == "TopK";
-    if (n == "ScatterND" || n == "ScatterElements" || n == "Add")
+    if (n == "ScatterND" || n == "ScatterElements" || n == "Add" || n == "MatMul")
       ends.push_back(&op);
   }
   if (!any)

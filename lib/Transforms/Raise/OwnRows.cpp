@@ -113,6 +113,8 @@ std::optional<OwnRows> OwnRowsWalk::at(Value v) {
   Operation *op = v.getDefiningOp();
   if (!op || depth > 80 || !ranked(v) || onnxName(op).empty())
     return std::nullopt;
+  if (llvm::any_of(op->getOperands(), [](Value in) { return !ranked(in) && !isAbsent(in); }))
+    return std::nullopt;
   ++depth;
   Result result = source(v);
   if (!result)
@@ -177,8 +179,11 @@ std::optional<OwnRows> OwnRowsWalk::view(Operation *op, Value v) {
   if (perm.size() != in->axes.size())
     return std::nullopt;
   SmallVector<RowAxis, 4> axes;
-  for (int64_t p : perm)
+  for (int64_t p : perm) {
+    if (p < 0 || p >= static_cast<int64_t>(perm.size()))
+      return std::nullopt;
     axes.push_back(in->axes[p]);
+  }
   in->axes = axes;
   return in;
 }
@@ -222,7 +227,7 @@ std::optional<OwnRows> OwnRowsWalk::slice(Operation *op, Value v) {
     if (n == "Gather") {
       auto index = evalInt(op->getOperand(1));
       auto of = ranked(op->getOperand(1));
-      if (!index || !of || of.getRank() > 1)
+      if (!index || !of || of.getRank() > 1 || type.isDynamicDim(axis))
         return std::nullopt;
       Result out = part(*in, axis, *index < 0 ? *index + type.getDimSize(axis) : *index, 1);
       if (out && of.getRank() == 0)
@@ -263,6 +268,39 @@ std::optional<OwnRows> OwnRowsWalk::slice(Operation *op, Value v) {
       return std::nullopt;
   }
   return in;
+}
+
+bool countsRows(Value shape, Value of) {
+  while (Operation *op = shape.getDefiningOp()) {
+    StringRef n = onnxName(op);
+    if (n == "Shape")
+      return op->getOperand(0) == of && intAttr(op, "start", 0) == 0;
+    if (n == "Slice") {
+      auto start = evalAllInts(op->getOperand(1));
+      if (!start || start->size() != 1 || start->front() != 0)
+        return false;
+    } else if (n == "Gather") {
+      if (evalInt(op->getOperand(1)) != 0)
+        return false;
+    } else if (n != "Concat" && n != "Unsqueeze" && n != "Squeeze" && n != "Reshape" &&
+               n != "Cast" && n != "Identity") {
+      return false;
+    }
+    shape = op->getOperand(0);
+  }
+  return false;
+}
+
+bool isZero(Value v) {
+  Operation *op = v.getDefiningOp();
+  if (auto number = constSplat(v))
+    return *number == 0;
+  if (isOnnx(op, "ConstantOfShape")) {
+    auto value = op->getAttrOfType<DenseElementsAttr>("value");
+    return !value || (value.isSplat() && isa<FloatType>(value.getElementType()) &&
+                      value.getSplatValue<APFloat>().isZero());
+  }
+  return (isOnnx(op, "Expand") || isOnnx(op, "Reshape")) && isZero(op->getOperand(0));
 }
 
 } // namespace moec::raise

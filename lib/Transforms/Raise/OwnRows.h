@@ -20,7 +20,8 @@ struct RowAtom {
     return source == o.source && stride == o.stride && size == o.size;
   }
 };
-using RowAxis = llvm::SmallVector<RowAtom, 2>; // outermost first, none: size 1
+inline constexpr int64_t mostRows = int64_t(1) << 20; // of an expert, and experts
+using RowAxis = llvm::SmallVector<RowAtom, 2>;        // outermost first, none: size 1
 
 // What a value holds, and of which rows.
 struct OwnRows {
@@ -72,6 +73,10 @@ private:
   int depth = 0;
 };
 
+// Zeros of any shape.
+bool isZero(mlir::Value v);
+// Whether the first number of a shape is the first of the shape of `of`.
+bool countsRows(mlir::Value shape, mlir::Value of);
 // "Softmax" behind casts, transposes and reshapes that stay, or null; `axis` of `v`
 // becomes the axis of the op's result, -1: it cannot be told.
 mlir::Operation *softmaxBehind(mlir::Value v, int64_t &axis);

@@ -55,7 +55,7 @@ std::optional<Slots> slotsOf(Value v) {
   for (int64_t i = rank - 2; i >= 0; --i) {
     int64_t of = i - (rank - tokens.getRank()), size = type.getDimSize(i);
     bool slots = i == rank - 2 || of < 0 || tokens.getDimSize(of) == 1;
-    if (slots && ShapedType::isDynamic(size))
+    if (slots && (size < 1 || size > mostRows || s.count * size > mostRows))
       return std::nullopt;
     if (slots) {
       if (size > 1)
