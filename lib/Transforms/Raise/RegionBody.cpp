@@ -223,18 +223,12 @@ private:
 
   // An expert without operations gives back the tokens, which all read then.
   bool copies(Operation *&at, std::string &why) {
-    bool any = !hits && llvm::any_of(out.experts, [&](const Recipe &recipe) {
-      return recipe.ops.empty() && (sequential || !recipe.result.getDefiningOp());
-    });
-    for (const Recipe &recipe : out.experts)
-      for (auto &[value, source] : recipe.sources)
-        if (any && source != 0 && out.sources[source].rowAxes > 0) {
-          at = sequential ? sequential : at;
-          why = sequential ? "an expert reads another expert's result"
-                           : "the experts read more than one source of tokens";
-          return false;
-        }
-    return true;
+    if (hits || !givesTokens(out, sequential) || readTokensOnly(out))
+      return true;
+    at = sequential ? sequential : at;
+    why = sequential ? "an expert reads another expert's result"
+                     : "the experts read more than one source of tokens";
+    return false;
   }
 
   bool inputs(Operation *op, Recipe &recipe, std::string &why) {

@@ -53,6 +53,10 @@ std::optional<RegionBody> matchRegion(Analysis &analysis,
                                       std::string &why);
 
 // RegionKinds.cpp.
+// Whether an expert does nothing: gives back an argument or, with `computed`, any tensor.
+bool givesTokens(const RegionBody &body, bool computed);
+// Whether the experts read rows of their tokens alone.
+bool readTokensOnly(const RegionBody &body);
 // Operands that only say a size: regions make their own.
 bool isSizeOperand(mlir::OpOperand &operand);
 // Equal for experts that compute the same function of their parameters, from

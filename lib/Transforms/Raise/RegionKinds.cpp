@@ -43,6 +43,20 @@ bool sameEnd(Analysis &analysis, const Recipe &a, const Recipe &b, bool apart) {
 
 } // namespace
 
+bool givesTokens(const RegionBody &body, bool computed) {
+  return llvm::any_of(body.experts, [&](const Recipe &recipe) {
+    return recipe.ops.empty() && (computed || !recipe.result.getDefiningOp());
+  });
+}
+
+bool readTokensOnly(const RegionBody &body) {
+  return llvm::all_of(body.experts, [&](const Recipe &recipe) {
+    return llvm::all_of(recipe.sources, [&](const auto &entry) {
+      return entry.second == 0 || body.sources[entry.second].rowAxes == 0;
+    });
+  });
+}
+
 bool isSizeOperand(OpOperand &operand) {
   StringRef n = onnxName(operand.getOwner());
   return operand.getOperandNumber() == 1 && (n == "Reshape" || n == "Expand");
