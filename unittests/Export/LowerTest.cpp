@@ -175,6 +175,42 @@ TEST_F(Lower, RegionsAsExperts) {
   EXPECT_EQ(report.plainLayers, 1u);
 }
 
+// Of known sizes they are sorted as vectors, of others all experts get them.
+TEST_F(Lower, RowsOfSeveralAxes) {
+  for (std::string row : {"5x6", "?x6"}) {
+    std::string rows = "tensor<?x" + row + "xf32>", slots = "tensor<?x2x" + row + "xf32>";
+    std::string routed = "tensor<?x2xi32>, tensor<?x2xf32>";
+    bool known = row == "5x6";
+    check(weights() + "moe.bank @bank experts(4) hidden(0) inter(0) parameters([@gate]) {\n^bb0(%t: " +
+              rows + ", %p: tensor<5x6xf32>):\n  %y = onnx.Mul(%t, %p) : (" + rows +
+              ", tensor<5x6xf32>) -> " + rows + "\n  moe.yield %y : " + rows +
+              "\n}\nfunc.func @main(%x: " + rows + ", %l: tensor<?x4xf32>) -> (" + rows +
+              (known ? ", " + slots : "") +
+              ") {\n  %i, %w = moe.route(%l) router<score = softmax, k = 2> : (tensor<?x4xf32>) -> (" +
+              routed + ")\n  %y = moe.experts @bank(%x, %i, %w) : (" + rows + ", " + routed +
+              ") -> " + rows + "\n" +
+              (known ? "  %z = moe.experts @bank(%x, %i, %w) {combine = \"none\"} : (" + rows + ", " +
+                           routed + ") -> " + slots + "\n  return %y, %z : " + rows + ", " + slots
+                     : "  return %y : " + rows) +
+              "\n}",
+          {floats({7, 5, 6}, random), floats({7, 4}, random)});
+  }
+}
+
+TEST_F(Lower, RowsThatDependOnEachOther) {
+  check(weights() + R"(
+    moe.bank @bank experts(4) hidden(6) inter(0) parameters([@down_bias]) coupled {
+    ^bb0(%t: tensor<?x6xf32>, %p: tensor<6xf32>):
+      %a = onnx.Constant {value = dense<0> : tensor<1xi64>} : () -> tensor<1xi64>
+      %s = onnx.ReduceSum(%t, %a) {keepdims = 1 : i64, noop_with_empty_axes = 0 : i64}
+          : (tensor<?x6xf32>, tensor<1xi64>) -> tensor<1x6xf32>
+      %m = onnx.Mul(%t, %p) : (tensor<?x6xf32>, tensor<6xf32>) -> tensor<?x6xf32>
+      %y = onnx.Add(%m, %s) : (tensor<?x6xf32>, tensor<1x6xf32>) -> tensor<?x6xf32>
+      moe.yield %y : tensor<?x6xf32>
+    })" + routed("<score = softmax, k = 2>", ""),
+        tokens());
+}
+
 TEST_F(Lower, KindsOfExpertsAndContexts) {
   std::string text = weights() + R"(
     moe.bank @bank experts(3) hidden(6) inter(0) parameters([[@up], [@up_bias]]) kinds([0, 1, 0])
