@@ -49,7 +49,11 @@ public:
     OpBuilder builder(result.getDefiningOp());
     OnnxBuilder b(builder, topk->getLoc());
     Value turned = topk->getOperand(0), scores = turned; // [E, T] and [T, E]
-    if (byExpert)
+    Operation *before = turned.getDefiningOp();
+    if (byExpert && isOnnx(before, "Transpose") &&
+        intsAttr(before, "perm") == SmallVector<int64_t>{1, 0})
+      scores = before->getOperand(0);
+    else if (byExpert)
       scores = b.transpose(turned, {1, 0});
     else
       turned = b.transpose(scores, {1, 0});

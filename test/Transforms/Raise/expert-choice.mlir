@@ -1,4 +1,4 @@
-// RUN: moe-opt %s -raise-moe -canonicalize -split-input-file 2>&1 | FileCheck %s
+// RUN: moe-opt %s -raise-moe -split-input-file 2>&1 | FileCheck %s
 // Experts that choose tokens, their results added up; a scatter that overwrites is no sum.
 
 // CHECK: moe-raise: raised 2 experts that choose 3 tokens each, as @layer0
