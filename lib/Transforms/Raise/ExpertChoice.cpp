@@ -256,7 +256,7 @@ private:
       return true;
     }
     auto type = ranked(v);
-    if (!type || type.getRank() != 2 || depth > 512)
+    if (!type || type.getRank() != 2 || depth > 512 || combines.size() > 4096)
       return false;
     combines.push_back(op);
     if (n == "Add")
