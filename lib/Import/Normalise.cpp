@@ -4,6 +4,7 @@
 #include "Contrib.h"
 
 #include "onnx/inliner/inliner.h"
+#include "onnx/defs/schema.h"
 #include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/StringSet.h"
 
@@ -371,7 +372,9 @@ private:
         if (known)
           *graph.add_value_info() = *info;
       }
-      if (!all && node.input_size() > 0)
+      // An operator that ONNX has may not have an attribute of ours.
+      if (!all && node.input_size() > 0 &&
+          !onnx::OpSchemaRegistry::Instance()->GetSchema(node.op_type(), INT_MAX, node.domain()))
         addInt(node, kGuessAttribute, 1);
     }
   }

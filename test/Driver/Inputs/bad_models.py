@@ -107,4 +107,4 @@ save("unsupported-two", [helper.make_node("Frobnicate", ["x"], ["a"], name="firs
                          helper.make_node("Mystify", ["b"], ["y"], name="second", domain="com.example")],
      [value("x", "n")], [value("y", "n")], domains=["com.example"])
 save("opset", [helper.make_node("Relu", ["x"], ["y"], name="relu")], [value("x", "n")],
-     [value("y", "n")], opset=10)
+     [value("y", "n")], opset=6)
