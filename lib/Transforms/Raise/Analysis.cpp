@@ -320,6 +320,29 @@ Expr *zipLevel(Analysis &analysis, ArrayRef<Expr *> exprs, int linears,
 
 } // namespace
 
+int onlyExpert(const Expr *e) {
+  if (e->kind != Expr::IdTable)
+    return -1;
+  int found = -1;
+  for (auto [i, v] : llvm::enumerate(e->nums)) {
+    if (v == 0)
+      continue;
+    if (v != 1 || found >= 0)
+      return -1;
+    found = static_cast<int>(i);
+  }
+  return found;
+}
+
+void factors(Expr *e, SmallVectorImpl<Expr *> &out) {
+  if (e->kind == Expr::Binary && e->name == "Mul") {
+    factors(e->a, out);
+    factors(e->b, out);
+    return;
+  }
+  out.push_back(e);
+}
+
 bool isIdentity(const Expr *e) {
   if (e->kind != Expr::IdTable)
     return false;

@@ -263,8 +263,10 @@ private:
 bool isTokenTensor(const Expr *e, const Layout &layout, int64_t n);
 // A table that maps every expert id to itself.
 bool isIdentity(const Expr *e);
-// The only expert an indicator of the slots is 1 for, or -1.
-int indicated(const Expr *e);
+// The only expert a table is 1 for, 0 for all others; else -1.
+int onlyExpert(const Expr *e);
+// Factors of a product tree.
+void factors(Expr *e, llvm::SmallVectorImpl<Expr *> &out);
 // Holds matrices that the expert id picked, not those of one expert.
 bool readsChosen(const Expr *e);
 // What each expert gives, side by side (`apart`: not one formula for all).

@@ -28,31 +28,6 @@ bool isOne(const Fact &f) {
   return number && *number == 1;
 }
 
-// The only expert an indicator of the slots is 1 for, or -1.
-int onlyExpert(const Expr *e) {
-  if (e->kind != Expr::IdTable)
-    return -1;
-  int found = -1;
-  for (auto [i, v] : llvm::enumerate(e->nums)) {
-    if (v == 0)
-      continue;
-    if (v != 1 || found >= 0)
-      return -1;
-    found = static_cast<int>(i);
-  }
-  return found;
-}
-
-// Factors of a product tree.
-void factors(Expr *e, SmallVectorImpl<Expr *> &out) {
-  if (e->kind == Expr::Binary && e->name == "Mul") {
-    factors(e->a, out);
-    factors(e->b, out);
-    return;
-  }
-  out.push_back(e);
-}
-
 // All slots exactly once, in whatever order.
 bool coversSlots(const Layout &layout) {
   SmallVector<Atom, 8> atoms = flatten(layout);
@@ -312,7 +287,7 @@ Analysis::Result Analysis::reduceSum(Operation *op) {
 Analysis::Result Analysis::reduceMax(Operation *op) {
   Expr *e = get(op->getOperand(0)).expr;
   const Routing *r = e->ids ? routing(e->ids) : nullptr;
-  bool mask = e->kind == Expr::OneHot || (e->kind == Expr::IdTable && indicated(e) >= 0);
+  bool mask = e->kind == Expr::OneHot || (e->kind == Expr::IdTable && onlyExpert(e) >= 0);
   return mask && r && (!r->external || r->k == 1) ? reduceSum(op) : std::nullopt;
 }
 

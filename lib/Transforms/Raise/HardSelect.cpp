@@ -84,20 +84,6 @@ Analysis::Result Analysis::gatherElements(Operation *op) {
   return out;
 }
 
-int indicated(const Expr *e) {
-  if (e->kind != Expr::IdTable)
-    return -1;
-  int found = -1;
-  for (auto [i, v] : llvm::enumerate(e->nums)) {
-    if (v == 0)
-      continue;
-    if (v != 1 || found >= 0)
-      return -1;
-    found = static_cast<int>(i);
-  }
-  return found;
-}
-
 // Matrices that the expert id picked, not a mask.
 bool readsChosen(const Expr *e) {
   if (!e)

@@ -8,21 +8,6 @@ namespace moec::raise {
 
 namespace {
 
-// The only expert whose entry is 1 (all others 0), or -1.
-int indicator(const Expr *e) {
-  if (e->kind != Expr::IdTable)
-    return -1;
-  int found = -1;
-  for (auto [i, v] : llvm::enumerate(e->nums)) {
-    if (v == 0)
-      continue;
-    if (v != 1 || found >= 0)
-      return -1;
-    found = static_cast<int>(i);
-  }
-  return found;
-}
-
 } // namespace
 
 // Parameters of the expert that each slot chose.
@@ -156,7 +141,7 @@ Analysis::Result Analysis::gatherND(Operation *op) {
 
 Analysis::Result Analysis::nonZero(Operation *op) {
   Fact in = get(op->getOperand(0));
-  int expert = indicator(in.expr);
+  int expert = onlyExpert(in.expr);
   bool picked = in.expr->kind == Expr::Picked || in.expr->kind == Expr::Masked;
   bool column = in.expr->kind == Expr::Column;
   if (in.layout.size() == 1 && (picked || column))

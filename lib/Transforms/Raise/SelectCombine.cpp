@@ -10,21 +10,6 @@ namespace moec::raise {
 
 namespace {
 
-// The only expert an indicator of the slots is 1 for, or -1.
-int expertOf(const Expr *e) {
-  if (e->kind != Expr::IdTable)
-    return -1;
-  int found = -1;
-  for (auto [i, v] : llvm::enumerate(e->nums)) {
-    if (v == 0)
-      continue;
-    if (v != 1 || found >= 0)
-      return -1;
-    found = static_cast<int>(i);
-  }
-  return found;
-}
-
 bool isOne(const Expr *e) { return e && e->kind == Expr::Splat && e->nums[0] == 1; }
 
 bool hasExpert(const Expr *sum, int expert) {
@@ -45,7 +30,7 @@ bool isWhole(const Expr *e, const Routing *r) {
 } // namespace
 
 Analysis::Result Analysis::pickedBy(Operation *op, const Fact &cond, const Fact &a, const Fact &b) {
-  int expert = expertOf(cond.expr);
+  int expert = onlyExpert(cond.expr);
   const Routing *r = routing(cond.expr->ids);
   if (expert < 0 || !r || r->k != 1 || a.expr->ids ||
       (!a.expr->expertLinear && !isExpertLeaf(op->getOperand(1))))

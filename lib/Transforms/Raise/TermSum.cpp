@@ -7,16 +7,6 @@ namespace moec::raise {
 
 namespace {
 
-// Factors of a product tree.
-void factors(Expr *e, SmallVectorImpl<Expr *> &out) {
-  if (e->kind == Expr::Binary && e->name == "Mul") {
-    factors(e->a, out);
-    factors(e->b, out);
-    return;
-  }
-  out.push_back(e);
-}
-
 // A weight in front of an expert's last layer, which has no bias, weighs its
 // result: (w h) W = w (h W).
 void pullWeights(Analysis &analysis, SmallVectorImpl<Expr *> &product) {
@@ -111,7 +101,7 @@ Expr *Analysis::onlySlotMask(Expr *expr, ArrayRef<Expr *> factors) {
   Expr *mask = nullptr;
   if (r && r->k == 1 && !r->dense)
     for (Expr *f : factors)
-      if (indicated(f) >= 0) {
+      if (onlyExpert(f) >= 0) {
         if (mask)
           return nullptr;
         mask = f;
@@ -130,7 +120,7 @@ std::optional<Term> Analysis::asTerm(Expr *expr, Operation *op, Value &ids) {
   Expr *column = nullptr, *mask = onlySlotMask(expr, product), *by = nullptr;
   for (Expr *f : product) {
     if (mask && !f->expertLinear) {
-      term.expert = indicated(mask);
+      term.expert = onlyExpert(mask);
       Expr *factor = f == mask ? splat(1) : f;
       bool both = term.weight && term.weight->kind != Expr::Splat && f != mask;
       if (both) {
