@@ -49,6 +49,8 @@ struct Case {
         p[j] = -std::numeric_limits<double>::infinity();
       largest = std::max(largest, p[j]);
     }
+    if (std::isinf(largest))
+      return; // sees no key: zeros
     for (double &x : p)
       sum += x = std::exp(x - largest);
     for (int64_t d = 0; d < s.DV; ++d) {
