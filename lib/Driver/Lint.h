@@ -17,6 +17,10 @@ struct Finding {
 };
 using Findings = std::vector<Finding>;
 
+/// Adds what was found about `op`.
+void addFinding(Findings &findings, Finding::Severity severity, llvm::StringRef check,
+                mlir::Operation *op, const llvm::Twine &text);
+
 /// What the graph shows: operators that cannot be compiled, layers that were not raised, weights
 /// that nothing reads, logits that are normalised twice. `model` has been optimised.
 void lintGraph(const Model &model, Findings &findings);

@@ -8,13 +8,13 @@
 
 using namespace moec;
 
-namespace {
-
-void add(Findings &findings, Finding::Severity severity, llvm::StringRef check, mlir::Operation *op,
-         const llvm::Twine &text) {
+void moec::addFinding(Findings &findings, Finding::Severity severity, llvm::StringRef check,
+                      mlir::Operation *op, const llvm::Twine &text) {
   auto [type, node] = nodeOf(op);
   findings.push_back({severity, check.str(), {node, type, text.str()}});
 }
+
+namespace {
 
 // The checks that a remark of raise-moe belongs to, by what it says.
 llvm::StringRef checkOf(llvm::StringRef remark) {
@@ -40,7 +40,7 @@ void findDoubleSoftmax(mlir::ModuleOp module, Findings &findings) {
     bool again = route.getRouter().getScore() == moe::RouterScore::Softmax ||
                  route.getRouter().getRenorm() == moe::RouterRenorm::Softmax;
     if (again && isSoftmax(route.getLogits()))
-      add(findings, Finding::warning, "double-softmax", route,
+      addFinding(findings, Finding::warning, "double-softmax", route,
           "the router's input is a softmax already and is normalised once more: if the model was "
           "trained otherwise, its exporter is wrong");
   });
@@ -56,7 +56,7 @@ void findUnusedWeights(mlir::ModuleOp module, Findings &findings) {
   });
   module.walk([&](moe::WeightBindOp bind) {
     if (!used.contains(bind.getSymName()))
-      add(findings, Finding::note, "unused-weight", bind,
+      addFinding(findings, Finding::note, "unused-weight", bind,
           "weight \"" + bind.getSymName() + "\" is read by nothing");
   });
 }
@@ -66,7 +66,7 @@ void findUnusedWeights(mlir::ModuleOp module, Findings &findings) {
 void moec::lintGraph(const Model &model, Findings &findings) {
   mlir::ModuleOp module = model.module();
   for (const auto &[op, why] : host::collectUnsupported(module))
-    add(findings, Finding::error, "unsupported-operator", op, why);
+    addFinding(findings, Finding::error, "unsupported-operator", op, why);
   for (const Message &message : model.remarks())
     if (llvm::StringRef(message.text).contains("refused because"))
       findings.push_back({Finding::warning, checkOf(message.text).str(), message});

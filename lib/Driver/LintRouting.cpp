@@ -102,25 +102,20 @@ void RoutingLint::measure(RoutedLayer &layer, const Tensor &scores, const Tensor
 }
 
 void report(const RoutedLayer &layer, Findings &findings) {
-  auto [type, node] = nodeOf(layer.op);
   if (layer.ties)
-    findings.push_back(
-        {Finding::warning, "near-tie-routing",
-         {node, type,
-          llvm::formatv("{0} of {1} tokens choose between experts whose scores are nearly equal: "
-                        "other hardware or precision may route them otherwise",
-                        layer.ties, layer.tokens)}});
+    addFinding(findings, Finding::warning, "near-tie-routing", layer.op,
+               llvm::formatv("{0} of {1} tokens choose between experts whose scores are nearly equal: "
+                             "other hardware or precision may route them otherwise",
+                             layer.ties, layer.tokens));
   std::string idle;
   int64_t unused = 0;
   for (auto [e, n] : llvm::enumerate(layer.counts))
     if (!n && ++unused <= 16)
       idle += (idle.empty() ? "" : ", ") + std::to_string(e);
   if (unused && layer.tokens)
-    findings.push_back({Finding::note, "unused-experts",
-                        {node, type,
-                         llvm::formatv("{0} of {1} experts were chosen by none of {2} tokens: {3}{4}",
-                                       unused, layer.experts, layer.tokens, idle,
-                                       unused > 16 ? ", ..." : "")}});
+    addFinding(findings, Finding::note, "unused-experts", layer.op,
+               llvm::formatv("{0} of {1} experts were chosen by none of {2} tokens: {3}{4}", unused,
+                             layer.experts, layer.tokens, idle, unused > 16 ? ", ..." : ""));
 }
 
 } // namespace

@@ -23,18 +23,16 @@ std::string list(llvm::ArrayRef<int64_t> numbers) {
 }
 
 struct WeightLint {
-  const Model &model;
   Findings &findings;
   WeightEvaluator evaluator;
   llvm::StringMap<std::vector<uint64_t>> hashes; // of each row of axis 0
 
   WeightLint(const Model &model, Findings &findings)
-      : model(model), findings(findings), evaluator(model.module(), model.folder()) {}
+      : findings(findings), evaluator(model.module(), model.folder()) {}
 
   void add(Finding::Severity severity, llvm::StringRef check, mlir::Operation *op,
            const llvm::Twine &text) {
-    auto [type, node] = nodeOf(op);
-    findings.push_back({severity, check.str(), {node, type, text.str()}});
+    addFinding(findings, severity, check, op, text);
   }
 
   llvm::Error scan(moe::WeightBindOp bind);

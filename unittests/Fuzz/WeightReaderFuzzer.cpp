@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
 #include <string>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -35,9 +36,9 @@ static void write(const std::string &path, char (*at)(size_t)) {
 
 // A model's folder with files that may be read ("w", "d/w", "d/e/w") and everything that may not.
 static std::string makeFolder() {
-  char name[] = "/tmp/moec-fuzz-XXXXXX";
-  check(mkdtemp(name), "no temporary folder");
-  std::string top = name, model = top + "/m";
+  std::string top = (std::filesystem::temp_directory_path() / "moec-fuzz-XXXXXX").string();
+  check(mkdtemp(top.data()), "no temporary folder");
+  std::string model = top + "/m";
   for (const std::string &folder : {model, model + "/d", model + "/d/e", top + "/o"})
     check(mkdir(folder.c_str(), 0700) == 0, "no folder");
   auto secret = [](size_t) { return 'S'; };
