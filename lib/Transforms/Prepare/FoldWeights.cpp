@@ -26,11 +26,6 @@ std::optional<Ints> constInts(Value v) {
   return out;
 }
 
-int64_t intAttr(Operation *op, StringRef name, int64_t otherwise) {
-  auto attr = op->getAttrOfType<IntegerAttr>(name);
-  return attr ? attr.getInt() : otherwise;
-}
-
 // Negative axes count from the end; false when out of range.
 bool normalise(int64_t &axis, int64_t rank) {
   if (axis < 0)

@@ -11,6 +11,11 @@ StringRef onnxName(Operation *op) {
   return name.consume_front("onnx.") ? name : StringRef();
 }
 
+int64_t intAttr(Operation *op, StringRef name, int64_t otherwise) {
+  auto attr = op->getAttrOfType<IntegerAttr>(name);
+  return attr ? attr.getInt() : otherwise;
+}
+
 RankedTensorType rankedType(Value v) {
   return v ? dyn_cast<RankedTensorType>(v.getType()) : RankedTensorType();
 }

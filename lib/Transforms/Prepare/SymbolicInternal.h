@@ -14,11 +14,6 @@ inline Size number(int64_t n) {
   return size;
 }
 
-inline int64_t intAttr(mlir::Operation *op, llvm::StringRef name, int64_t otherwise) {
-  auto attr = op->getAttrOfType<mlir::IntegerAttr>(name);
-  return attr ? attr.getInt() : otherwise;
-}
-
 // Guards the native stack: beyond the limit a size is only known as itself.
 class Descent {
 public:

@@ -392,8 +392,7 @@ RaiseCount raiseExpertChoice(Block &block, BankBuilder &banks, bool remarks) {
       ++count.refused;
       Operation *at = matcher.walk.failed ? matcher.walk.failed : op;
       if (remarks)
-        matcher.topk->emitRemark()
-            << "moe-raise: refused because " << matcher.walk.why << " at " << describe(at);
+        remarkRefused(matcher.topk, matcher.walk.why, at);
     }
   }
   if (count.raised)

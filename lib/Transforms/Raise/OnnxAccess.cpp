@@ -1,5 +1,6 @@
 #include "OnnxAccess.h"
 #include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Location.h"
 
 using namespace mlir;
@@ -13,11 +14,6 @@ bool isVisible(Value v, Block *block) {
 }
 
 bool isAbsent(Value v) { return !v || isa<NoneType>(v.getType()); }
-
-int64_t intAttr(Operation *op, StringRef name, int64_t otherwise) {
-  auto attr = op->getAttrOfType<IntegerAttr>(name);
-  return attr ? attr.getInt() : otherwise;
-}
 
 double floatAttr(Operation *op, StringRef name, double otherwise) {
   auto attr = op->getAttrOfType<FloatAttr>(name);
@@ -333,6 +329,13 @@ std::string describe(Operation *op) {
   StringRef type = onnxName(op);
   std::string kind = (type.empty() ? op->getName().getStringRef() : type).str();
   return name.empty() ? kind : "node \"" + name + "\" (" + kind + ")";
+}
+
+void remarkRefused(Operation *op, StringRef reason, Operation *at, StringRef kind) {
+  InFlightDiagnostic remark = op->emitRemark();
+  remark << "moe-raise: refused because " << reason << " at " << describe(at);
+  if (Diagnostic *diagnostic = remark.getUnderlyingDiagnostic())
+    diagnostic->getMetadata().emplace_back(kind);
 }
 
 } // namespace moec::raise

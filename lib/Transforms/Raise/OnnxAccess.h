@@ -11,7 +11,6 @@ namespace moec::raise {
 
 bool isOnnx(mlir::Operation *op, llvm::StringRef name);
 bool isAbsent(mlir::Value v);
-int64_t intAttr(mlir::Operation *op, llvm::StringRef name, int64_t otherwise);
 double floatAttr(mlir::Operation *op, llvm::StringRef name, double otherwise);
 std::string strAttr(mlir::Operation *op, llvm::StringRef name);
 llvm::SmallVector<int64_t> intsAttr(mlir::Operation *op, llvm::StringRef name);
@@ -30,5 +29,9 @@ bool isVisible(mlir::Value v, mlir::Block *block);
 bool isWeight(mlir::Value v); // moe.weight.use or a constant
 // 'node "name" (Op)' as diagnostics call it.
 std::string describe(mlir::Operation *op);
+/// The remark at `op` that a layer was not raised, because of what stands at `at`. `kind`, a
+/// literal, is the check of moec lint that it belongs to; it becomes the diagnostic's metadata.
+void remarkRefused(mlir::Operation *op, llvm::StringRef reason, mlir::Operation *at,
+                   llvm::StringRef kind = "not-raised");
 
 } // namespace moec::raise

@@ -221,8 +221,7 @@ RaiseCount raiseSoftSlots(Block &block, BankBuilder &banks, bool remarks) {
       ++count.refused;
       Operation *at = matcher.walk.failed ? matcher.walk.failed : &op;
       if (remarks)
-        op.emitRemark() << "moe-raise: refused because " << matcher.walk.why << " at "
-                        << describe(at);
+        remarkRefused(&op, matcher.walk.why, at);
     }
   }
   if (count.raised)

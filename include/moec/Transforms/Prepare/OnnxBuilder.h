@@ -58,6 +58,8 @@ int64_t onnxTypeCode(mlir::Type element);
 mlir::RankedTensorType rankedType(mlir::Value v);
 // "MatMul" for onnx.MatMul; empty for null and for ops of other dialects.
 llvm::StringRef onnxName(mlir::Operation *op);
+// An integer attribute of an op, `otherwise` where it has none.
+int64_t intAttr(mlir::Operation *op, llvm::StringRef name, int64_t otherwise);
 
 // Erases the block's operations without effect and without a use, last first.
 void eraseDeadOps(mlir::Block &block,
