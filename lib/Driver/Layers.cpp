@@ -174,7 +174,7 @@ llvm::Expected<ModelInfo> moec::describeModel(const Model &model) {
     info.weightBytes += bind.second;
   }
   for (const Message &message : model.remarks())
-    if (llvm::StringRef(message.text).contains("refused because"))
+    if (!message.kind.empty())
       info.notRaised.push_back(message);
   return info;
 }

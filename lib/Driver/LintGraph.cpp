@@ -16,13 +16,6 @@ void moec::addFinding(Findings &findings, Finding::Severity severity, llvm::Stri
 
 namespace {
 
-// The checks that a remark of raise-moe belongs to, by what it says.
-llvm::StringRef checkOf(llvm::StringRef remark) {
-  if (remark.contains("missing"))
-    return "missing-experts";
-  return "not-raised";
-}
-
 bool isSoftmax(mlir::Value v) {
   for (mlir::Operation *op = v.getDefiningOp(); op; op = op->getOperand(0).getDefiningOp()) {
     llvm::StringRef name = op->getName().getStringRef();
@@ -68,8 +61,8 @@ void moec::lintGraph(const Model &model, Findings &findings) {
   for (const auto &[op, why] : host::collectUnsupported(module))
     addFinding(findings, Finding::error, "unsupported-operator", op, why);
   for (const Message &message : model.remarks())
-    if (llvm::StringRef(message.text).contains("refused because"))
-      findings.push_back({Finding::warning, checkOf(message.text).str(), message});
+    if (!message.kind.empty())
+      findings.push_back({Finding::warning, message.kind, message});
   findDoubleSoftmax(module, findings);
   findUnusedWeights(module, findings);
 }

@@ -51,8 +51,11 @@ std::string Message::line(StringRef file) const {
 }
 
 // MLIR writes `'onnx.TopK' op k must ...`: the operator goes to its own field.
-static Message toMessage(const mlir::Diagnostic &diagnostic) {
+static Message toMessage(mlir::Diagnostic &diagnostic) {
   Message message{nodeName(diagnostic.getLocation()), "", diagnostic.str()};
+  for (const mlir::DiagnosticArgument &argument : diagnostic.getMetadata())
+    if (argument.getKind() == mlir::DiagnosticArgument::DiagnosticArgumentKind::String)
+      message.kind = argument.getAsString().str();
   StringRef text = message.text;
   if (text.consume_front("'")) {
     auto [op, rest] = text.split("' op ");

@@ -19,6 +19,7 @@ struct Message {
   std::string node; // name of the ONNX node or file position; may be empty
   std::string op;   // operator without its dialect; may be empty
   std::string text;
+  std::string kind = {}; // of a remark that a layer was not raised: the check of moec lint
 
   /// `model.onnx: node "layers.3/TopK" (TopK): text`
   std::string line(llvm::StringRef file) const;

@@ -35,6 +35,7 @@ struct Layer {
 struct Refusal {
   mlir::Operation *at = nullptr;
   std::string reason;
+  llvm::StringRef kind = "not-raised"; // a literal, see remarkRefused
 };
 
 // Either the layer, or which obligation failed at which operation.

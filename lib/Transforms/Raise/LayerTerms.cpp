@@ -30,12 +30,14 @@ bool complete(const Routing &r, Expr *sum, SmallVectorImpl<Term> &terms,
       doubled.push_back(e);
   }
   if (!missing.empty() || !doubled.empty()) {
-    if (!missing.empty())
+    if (!missing.empty()) {
+      no.kind = "missing-experts";
       no.reason = "expert(s) " + list(missing) + " of " +
                   std::to_string(r.experts) + " missing" +
                   (doubled.empty() ? " (does the exporter drop experts that its sample does "
                                      "not reach?)"
                                    : "");
+    }
     if (!doubled.empty())
       no.reason += (no.reason.empty() ? "expert(s) " : ", ") + list(doubled) +
                    " duplicated";

@@ -94,8 +94,7 @@ private:
       ++numRefused;
       op.setAttr("moec.refused", StringAttr::get(op.getContext(), why));
       if (remarks)
-        op.emitRemark() << "moe-raise: refused because " << why << " at "
-                        << describe(&op);
+        remarkRefused(&op, why, &op);
     }
   }
 
@@ -180,8 +179,7 @@ private:
         continue;
       ++numRefused;
       if (remarks)
-        routing.topk->emitRemark() << "moe-raise: refused because " << no.reason
-                                   << " at " << describe(no.at);
+        remarkRefused(routing.topk, no.reason, no.at, no.kind);
     }
   }
 
