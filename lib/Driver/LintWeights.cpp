@@ -25,7 +25,8 @@ std::string list(llvm::ArrayRef<int64_t> numbers) {
 struct WeightLint {
   Findings &findings;
   WeightEvaluator evaluator;
-  llvm::StringMap<std::vector<uint64_t>> hashes; // of each row of axis 0
+  llvm::StringMap<std::vector<uint64_t>> hashes;  // of each row of axis 0
+  llvm::StringMap<std::vector<uint64_t>> columns; // of each column, of matrices named here
 
   WeightLint(const Model &model, Findings &findings)
       : findings(findings), evaluator(model.module(), model.folder()) {}
@@ -37,16 +38,31 @@ struct WeightLint {
 
   llvm::Error scan(moe::WeightBindOp bind);
   void findTied(moe::BankOp bank);
-  llvm::Error findEqualColumns(moe::WeightBindOp bind, mlir::Operation *router, bool columns);
+  void findEqualColumns(mlir::Operation *router, llvm::ArrayRef<uint64_t> experts);
 };
 
-// NaN and infinite numbers, and a hash for each row.
+// Goes on with the hash of each column of a matrix by a row of it.
+void addRow(llvm::ArrayRef<char> row, std::vector<uint64_t> &hashes) {
+  size_t size = hashes.empty() ? 0 : row.size() / hashes.size();
+  llvm::SmallVector<uint8_t> both;
+  for (size_t c = 0; c < hashes.size(); ++c) {
+    both.assign(reinterpret_cast<const uint8_t *>(&hashes[c]),
+                reinterpret_cast<const uint8_t *>(&hashes[c] + 1));
+    both.append(row.begin() + c * size, row.begin() + (c + 1) * size);
+    hashes[c] = llvm::xxh3_64bits(both);
+  }
+}
+
+// NaN and infinite numbers, and a hash for each row, of routers for each column.
 llvm::Error WeightLint::scan(moe::WeightBindOp bind) {
   auto type = evaluator.type(bind.getSymName());
   if (!type)
     return type.takeError();
   int64_t rows = type->getRank() == 0 ? 1 : type->getDimSize(0);
   std::vector<uint64_t> &hash = hashes[bind.getSymName()];
+  auto router = columns.find(bind.getSymName());
+  if (router != columns.end() && type->getRank() == 2)
+    router->second.assign(size_t(type->getDimSize(1)), 0);
   llvm::SmallVector<char> bytes, floats;
   auto f32 = mlir::Float32Type::get(bind.getContext());
   bool isFloat = llvm::isa<mlir::FloatType>(type->getElementType());
@@ -55,6 +71,8 @@ llvm::Error WeightLint::scan(moe::WeightBindOp bind) {
     if (llvm::Error error = evaluator.rows(bind.getSymName(), row, 1, bytes))
       return error;
     hash.push_back(llvm::xxh3_64bits({reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size()}));
+    if (router != columns.end())
+      addRow(bytes, router->second);
     if (!isFloat)
       continue;
     int64_t count = int64_t(bytes.size()) / elementBytes(type->getElementType());
@@ -107,31 +125,19 @@ void WeightLint::findTied(moe::BankOp bank) {
 }
 
 // A router whose columns for two experts are equal always ties, and the lower id wins.
-llvm::Error WeightLint::findEqualColumns(moe::WeightBindOp bind, mlir::Operation *router,
-                                         bool columns) {
-  auto type = evaluator.type(bind.getSymName());
-  if (!type)
-    return type.takeError();
-  if (type->getRank() != 2)
-    return llvm::Error::success();
-  llvm::SmallVector<char> bytes;
-  if (llvm::Error error = evaluator.all(bind.getSymName(), bytes))
-    return error;
-  int64_t rows = type->getDimSize(0), width = type->getDimSize(1);
-  int64_t size = elementBytes(type->getElementType());
-  std::map<std::string, std::vector<int64_t>> equal;
-  for (int64_t e = 0; e < (columns ? width : rows); ++e) {
-    std::string key;
-    for (int64_t i = 0; i < (columns ? rows : width); ++i)
-      key.append(bytes.data() + (columns ? i * width + e : e * width + i) * size, size_t(size));
-    equal[key].push_back(e);
+void WeightLint::findEqualColumns(mlir::Operation *router, llvm::ArrayRef<uint64_t> experts) {
+  std::map<uint64_t, size_t> known;
+  std::vector<std::vector<int64_t>> groups; // in order of their first expert
+  for (auto [e, hash] : llvm::enumerate(experts)) {
+    size_t group = known.insert({hash, groups.size()}).first->second;
+    groups.resize(std::max(groups.size(), group + 1));
+    groups[group].push_back(int64_t(e));
   }
-  for (auto &[key, experts] : equal)
-    if (experts.size() > 1)
+  for (const std::vector<int64_t> &tied : groups)
+    if (tied.size() > 1)
       add(Finding::warning, "equal-router-columns", router,
-          "the router gives experts " + list(experts) +
+          "the router gives experts " + list(tied) +
               " the same score for every token: ties go to the lower id, the others may never run");
-  return llvm::Error::success();
 }
 
 // The weight that logits are the product with, behind casts, reshapes and an added bias.
@@ -160,29 +166,32 @@ std::pair<moe::WeightUseOp, bool> routerWeight(mlir::Value logits) {
 llvm::Error moec::lintWeights(const Model &model, Findings &findings) {
   WeightLint lint(model, findings);
   mlir::ModuleOp module = model.module();
-  llvm::StringMap<moe::WeightBindOp> binds;
-  llvm::SmallVector<moe::WeightBindOp> order;
-  module.walk([&](moe::WeightBindOp bind) {
-    binds[bind.getSymName()] = bind;
-    order.push_back(bind);
+  struct Router {
+    mlir::Operation *op;
+    llvm::StringRef weight;
+    bool columns; // the experts are columns of the matrix, else rows
+  };
+  llvm::SmallVector<Router> routers;
+  module.walk([&](mlir::Operation *op) {
+    if (!llvm::isa<moe::RouteOp, moe::SelectOp>(op))
+      return;
+    auto [use, columns] = routerWeight(op->getOperand(0));
+    auto name = use ? use->getAttrOfType<mlir::FlatSymbolRefAttr>("weight") : nullptr;
+    auto type = use ? llvm::dyn_cast<mlir::RankedTensorType>(use->getResult(0).getType()) : nullptr;
+    if (!name || !type || type.getRank() != 2)
+      return;
+    routers.push_back({op, name.getValue(), columns});
+    if (columns)
+      lint.columns[name.getValue()];
   });
-  for (moe::WeightBindOp bind : order)
+  llvm::SmallVector<moe::WeightBindOp> binds;
+  module.walk([&](moe::WeightBindOp bind) { binds.push_back(bind); });
+  for (moe::WeightBindOp bind : binds)
     if (llvm::Error error = lint.scan(bind))
       return error;
   module.walk([&](moe::BankOp bank) { lint.findTied(bank); });
-  llvm::SmallVector<std::pair<mlir::Operation *, mlir::Value>> routers;
-  module.walk([&](mlir::Operation *op) {
-    if (llvm::isa<moe::RouteOp, moe::SelectOp>(op))
-      routers.push_back({op, op->getOperand(0)});
-  });
-  for (auto [op, logits] : routers) {
-    auto [use, columns] = routerWeight(logits);
-    auto name = use ? use->getAttrOfType<mlir::FlatSymbolRefAttr>("weight") : nullptr;
-    if (!name)
-      continue;
-    if (moe::WeightBindOp bind = binds.lookup(name.getValue()))
-      if (llvm::Error error = lint.findEqualColumns(bind, op, columns))
-        return error;
-  }
+  for (const Router &router : routers)
+    lint.findEqualColumns(router.op, router.columns ? lint.columns[router.weight]
+                                                    : lint.hashes[router.weight]);
   return llvm::Error::success();
 }
