@@ -1,7 +1,7 @@
 // moec perplexity
 #include "Commands.h"
+#include "Evaluation.h"
 
-#include "moec/Driver/TextGenerator.h"
 #include "moec/Driver/Tokenizer.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -28,63 +28,34 @@ struct PerplexityFlags {
 
 struct Score {
   std::string file;
-  int64_t windows = 0, tokens = 0, bytes = 0;
-  double loss = 0; // sum of negative log likelihoods
-  double perplexity() const { return std::exp(loss / double(tokens)); }
+  Loss loss;
+  int64_t bytes = 0;
 };
 
-// Negative log likelihood of `target` under a row of logits.
-double lossOf(const Tensor &logits, int64_t row, int64_t target) {
-  int64_t vocabulary = logits.shape.back();
-  double most = -INFINITY, sum = 0;
-  for (int64_t v = 0; v < vocabulary; ++v)
-    most = std::max(most, logits.at(row * vocabulary + v));
-  for (int64_t v = 0; v < vocabulary; ++v)
-    sum += std::exp(logits.at(row * vocabulary + v) - most);
-  return most + std::log(sum) - logits.at(row * vocabulary + target);
-}
-
-// Window j reads ids [w j, w j + w) and predicts ids [w j + 1, w j + w + 1); every position counts
-// and nothing is carried over.
 llvm::Expected<Score> score(const PerplexityFlags &flags, const std::string &file, TextModel &model,
                             const Tokenizer *tokenizer) {
-  auto ids = readNpy(file);
+  auto ids = readTokens(file);
   if (!ids)
     return ids.takeError();
-  if (isFloat(ids->type) || ids->shape.size() != 1)
-    return fail(Exit::input, file + ": wants a list of token ids, got " + describe(*ids));
-  Score result{file, 0, 0, 0, 0};
-  int64_t all = (ids->count() - 1) / flags.window;
-  result.windows = flags.windows ? std::min(flags.windows, all) : all;
-  if (result.windows < 1)
-    return fail(Exit::input, file + ": too short for a window of " + llvm::Twine(flags.window));
-  for (int64_t j = 0; j < result.windows; ++j) {
-    std::vector<int64_t> window;
-    for (int64_t i = 0; i <= flags.window; ++i)
-      window.push_back(int64_t(ids->at(j * flags.window + i)));
-    auto logits = model.score(llvm::ArrayRef(window).drop_back());
-    if (!logits)
-      return logits.takeError();
-    for (int64_t i = 0; i < flags.window; ++i) {
-      int64_t target = window[i + 1];
-      if (target < 0 || target >= logits->shape.back())
-        return fail(Exit::input, file + ": token " + llvm::Twine(target) + " is outside the " +
-                                     llvm::Twine(logits->shape.back()) + " logits");
-      result.loss += lossOf(*logits, i, target);
-      result.bytes += tokenizer ? int64_t(tokenizer->bytes(target).size()) : 0;
-    }
-    result.tokens += flags.window;
-  }
+  Score result{file, {}, 0};
+  auto count = [&](llvm::ArrayRef<int64_t> window) {
+    for (int64_t token : window.drop_front())
+      result.bytes += tokenizer ? int64_t(tokenizer->bytes(token).size()) : 0;
+  };
+  auto loss = scoreText(model, *ids, {flags.window, flags.windows}, file, nullptr, count);
+  if (!loss)
+    return loss.takeError();
+  result.loss = *loss;
   return result;
 }
 
-double bitsPerByte(const Score &s) { return s.loss / std::numbers::ln2 / double(s.bytes); }
+double bitsPerByte(const Score &s) { return s.loss.nll / std::numbers::ln2 / double(s.bytes); }
 
 void printJson(const PerplexityFlags &flags, const std::vector<Score> &scores, double overall) {
   json files = json::array();
   for (const Score &s : scores) {
-    files.push_back({{"tokens_file", s.file}, {"windows", s.windows}, {"tokens", s.tokens},
-                     {"nll", s.loss}, {"perplexity", s.perplexity()}});
+    files.push_back({{"tokens_file", s.file}, {"windows", s.loss.windows}, {"tokens", s.loss.tokens},
+                     {"nll", s.loss.nll}, {"perplexity", s.loss.perplexity()}});
     if (s.bytes)
       files.back()["bits_per_byte"] = bitsPerByte(s);
   }
@@ -97,7 +68,7 @@ void printJson(const PerplexityFlags &flags, const std::vector<Score> &scores, d
 void printText(const std::vector<Score> &scores, double overall) {
   for (const Score &s : scores) {
     llvm::outs() << llvm::formatv("{0,-16}{1,10:f4}  ({2} tokens", llvm::sys::path::stem(s.file),
-                                  s.perplexity(), s.tokens);
+                                  s.loss.perplexity(), s.loss.tokens);
     if (s.bytes)
       llvm::outs() << llvm::formatv(", {0:f4} bits per byte", bitsPerByte(s));
     llvm::outs() << ")\n";
@@ -121,15 +92,15 @@ llvm::Error perplexity(PerplexityFlags &flags) {
     tokenizer.emplace(std::move(*loaded));
   }
   std::vector<Score> scores;
-  double loss = 0, tokens = 0;
+  Loss all;
   for (const std::string &file : flags.tokens) {
     auto result = score(flags, file, *model, tokenizer ? &*tokenizer : nullptr);
     if (!result)
       return result.takeError();
-    loss += result->loss, tokens += double(result->tokens);
+    all += result->loss;
     scores.push_back(std::move(*result));
   }
-  double overall = std::exp(loss / tokens);
+  double overall = all.perplexity();
   flags.json ? printJson(flags, scores, overall) : printText(scores, overall);
   return llvm::Error::success();
 }

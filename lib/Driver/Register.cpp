@@ -2,6 +2,7 @@
 
 #include "moec/Dialect/MoE/MoE.h"
 #include "moec/Dialect/Onnx/Onnx.h"
+#include "moec/Transforms/Compress/Passes.h"
 #include "moec/Transforms/Prepare/Passes.h"
 #include "moec/Transforms/Raise/Passes.h"
 #include "moec/Transforms/Routing/Passes.h"
@@ -36,4 +37,5 @@ void moec::registerPasses() {
   registerPreparePasses();
   registerRaisePasses();
   registerRoutingPasses();
+  registerCompressPasses();
 }
