@@ -134,7 +134,7 @@ llvm::Error Model::runPipeline(StringRef pipeline) {
   return llvm::Error::success();
 }
 
-llvm::Error Model::optimise(int level, StringRef semantics, bool decomposeQuantised) {
+llvm::Error Model::raise(int level, StringRef semantics) {
   std::string pipeline = "canonicalize,cse,refine-shapes,decompose-contrib,decompose-ml,decompose-onnx,fold-weights";
   std::string meaning = ("semantics=" + semantics).str();
   if (level == 0)
@@ -142,13 +142,24 @@ llvm::Error Model::optimise(int level, StringRef semantics, bool decomposeQuanti
   else
     pipeline += ",raise-moe{" + meaning + "},canonicalize,cse,share-experts{banks-only=" +
                 (level > 1 ? "false" : "true") + "},fuse-gating,canonicalize,cse";
+  return runPipeline(pipeline);
+}
+
+llvm::Error Model::finish(int level, bool decomposeQuantised) {
+  std::string pipeline;
   if (level > 1)
     pipeline += ",fuse-attention,canonicalize,cse";
   if (decomposeQuantised)
     pipeline += ",decompose-quantised";
   if (level > 0)
     pipeline += ",fold-weights";
-  return runPipeline(pipeline);
+  return pipeline.empty() ? llvm::Error::success() : runPipeline(pipeline.substr(1));
+}
+
+llvm::Error Model::optimise(int level, StringRef semantics, bool decomposeQuantised) {
+  if (llvm::Error error = raise(level, semantics))
+    return error;
+  return finish(level, decomposeQuantised);
 }
 
 static std::optional<DType> dtypeOf(mlir::Type type) {

@@ -44,6 +44,9 @@ public:
   /// `decomposeQuantised` products of integers stay operators of ONNX.
   llvm::Error optimise(int level, llvm::StringRef semantics = "schema",
                        bool decomposeQuantised = true);
+  /// The two halves of it. Between them stand the passes that change MoE layers.
+  llvm::Error raise(int level, llvm::StringRef semantics = "schema");
+  llvm::Error finish(int level, bool decomposeQuantised = true);
 
   /// Runs a textual pass pipeline, such as "builtin.module(canonicalize)".
   llvm::Error runPipeline(llvm::StringRef pipeline);
