@@ -77,7 +77,8 @@ Fact Analysis::get(Value v) {
       fact.expr->expert = iteration_;
     if (type)
       fact.layout = numbersOfTokens(v) ? Layout{Dim{{Atom::Tok, type.getDimSize(0)}}}
-                                       : leafLayout(type);
+                    : reading_.channels.values.contains(v) ? channelLayout(type)
+                                                           : leafLayout(type);
   }
   set(v, fact);
   return facts_[v];
@@ -189,6 +190,7 @@ Analysis::Result Analysis::dispatch(Operation *op) {
       {"OneHot", &Analysis::oneHot},
       {"MatMul", &Analysis::matmul},
       {"Gemm", &Analysis::gemm},
+      {"Conv", &Analysis::conv},
       {"Gather", &Analysis::gather},
       {"GatherElements", &Analysis::gatherElements},
       {"GatherND", &Analysis::gatherND},

@@ -5,6 +5,7 @@
 // way the reason is kept for the remark.
 #pragma once
 
+#include "Channels.h"
 #include "Facts.h"
 #include "OnnxAccess.h"
 #include "llvm/ADT/DenseMap.h"
@@ -21,6 +22,7 @@ struct Routing {
   mlir::Operation *topk;
   mlir::Value ids, values, scores;
   int64_t k = 0, experts = 0;
+  int64_t axis = -1;     // of the scores' experts, -1: the last
   bool dense = false;
   bool external = false; // `ids` are no top-k or argmax of scores
   bool sequences = false; // external: one id for each row of tokens [B, S, ..]
@@ -46,6 +48,7 @@ struct Reading {
   llvm::MapVector<mlir::Value, ExternalIds> ids; // besides top-ks
   bool argmax = false;
   llvm::DenseSet<mlir::Value> ignored; // ids of top-ks and argmaxes
+  Channels channels;                   // pixels of images as tokens
 };
 
 struct Failure {
@@ -188,10 +191,12 @@ private:
   // Linear.cpp: products with parameters.
   Result matmul(mlir::Operation *op);
   Result gemm(mlir::Operation *op);
+  Result conv(mlir::Operation *op);
   Result linear(const Fact &x, const Fact &w, bool weightLeft);
 
   // Routers, gathers, scatters, sums.
   bool topk(mlir::Operation *op);
+  int64_t chosenAxis(mlir::Operation *op, int64_t axis);
   bool argsort(mlir::Operation *op, const Fact &in);
   // ExternalIds.cpp
   bool argmax(mlir::Operation *op);
@@ -261,6 +266,8 @@ private:
 // `e`, laid out as `layout`, has a value for each token and each of `n` features
 // or experts, and is not of some expert itself.
 bool isTokenTensor(const Expr *e, const Layout &layout, int64_t n);
+// The layout of ids chosen from `scores` along an axis, which is empty then.
+Layout idLayout(const Layout &scores, mlir::RankedTensorType type, int64_t axis);
 // A table that maps every expert id to itself.
 bool isIdentity(const Expr *e);
 // The only expert a table is 1 for, 0 for all others; else -1.

@@ -42,6 +42,8 @@ public:
   mlir::FlatSymbolRefAttr build(const Parts &parts, const Ffn &ffn,
                                 const BankShape &shape, mlir::Location loc);
 
+  WeightSteps &weightSteps() { return steps; }
+
 private:
   std::string freshName();
   bool checkSet(const WeightSet &set, int64_t experts, std::string &why,

@@ -50,7 +50,8 @@ Analysis::Result Analysis::scatterIds(Operation *op, const Fact &data,
                std::isinf(data.expr->nums[0]) && data.expr->nums[0] < 0;
   if (!r || !type || (!isZero(data) && !fills))
     return std::nullopt;
-  if (type.getShape().back() != r->experts)
+  int64_t axis = type.getRank() > 1 ? chosenAxis(op, 0) : 0;
+  if (axis < 0 || type.getDimSize(axis) != r->experts)
     return std::nullopt;
   Dim experts{{Atom::Expert, r->experts}};
   if (type.getRank() == 1 && adds && isOne(update) && coversSlots(index.layout)) {
@@ -58,17 +59,14 @@ Analysis::Result Analysis::scatterIds(Operation *op, const Fact &data,
     e->ids = r->ids;
     return Fact{e, {experts}};
   }
-  int64_t axis = intAttr(op, "axis", 0);
-  if (axis < 0)
-    axis += type.getRank();
-  if (type.getRank() < 2 || axis != type.getRank() - 1 ||
+  if (type.getRank() < 2 || axis >= static_cast<int64_t>(index.layout.size()) ||
       !broadcast(index.layout, update.layout) || update.expr->expertLinear)
     return std::nullopt;
   Expr *e = make(fills ? Expr::FilledW : Expr::DenseW);
   e->ids = r->ids;
   e->b = update.expr;
   Layout layout = index.layout;
-  layout.back() = experts;
+  layout[axis] = experts;
   return Fact{e, layout};
 }
 
@@ -192,7 +190,7 @@ Analysis::Result Analysis::scatterElements(Operation *op) {
 // The sum over all slots of a token: `in` is a product with the routing weight.
 Analysis::Result Analysis::sumSlots(Operation *op, const Fact &in,
                                     const Layout &rest) {
-  if (!in.expr->expertLinear || !in.expr->ids || !isTokenRows(dropUnits(rest)))
+  if (!in.expr->expertLinear || !in.expr->ids || !isTokenRows(dropUnits(featuresLast(rest))))
     return std::nullopt;
   Expr *e = make(Expr::AllTerms);
   e->a = in.expr;

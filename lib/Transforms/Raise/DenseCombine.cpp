@@ -9,7 +9,7 @@ namespace moec::raise {
 
 // What speaks against weights from a top-k as a choice of experts for each token;
 // looks behind no product with parameters.
-static const char *strangeChoice(Value weights, Operation *&at) {
+static const char *strangeChoice(Value weights, const Channels &channels, Operation *&at) {
   SmallVector<Value, 16> todo{weights};
   for (size_t i = 0; i < todo.size() && i < 24; ++i) {
     Operation *op = todo[i].getDefiningOp();
@@ -23,7 +23,8 @@ static const char *strangeChoice(Value weights, Operation *&at) {
     at = op;
     auto type = ranked(op->getOperand(0));
     int64_t axis = intAttr(op, "axis", -1);
-    if (type && axis != -1 && axis != type.getRank() - 1)
+    if (type && axis != -1 && axis != type.getRank() - 1 &&
+        (axis != 1 || !channels.values.contains(op->getOperand(0))))
       return "the top-k chooses tokens, not experts";
     Value count = op->getOperand(1);
     if (Operation *least = count.getDefiningOp(); isOnnx(least, "Min"))
@@ -102,8 +103,10 @@ bool isTokenTensor(const Expr *e, const Layout &layout, int64_t n) {
 Value Analysis::denseRouting(Expr *leaf, int64_t experts) {
   Value key = leaf && isTokenTensor(leaf, leaf->originLayout, experts) ? leaf->origin : Value();
   auto type = ranked(key);
-  if (!type || !type.getElementType().isIntOrFloat() || type.getShape().empty() ||
-      type.getShape().back() != experts)
+  if (!type || !type.getElementType().isIntOrFloat() || type.getShape().empty())
+    return {};
+  int64_t inner = innerFeatures(leaf->originLayout);
+  if (type.getDimSize(inner < 0 ? type.getRank() - 1 : inner) != experts)
     return {};
   if (fromBadTopK(key))
     return {};
@@ -111,7 +114,7 @@ Value Analysis::denseRouting(Expr *leaf, int64_t experts) {
   if (it != routings_.end())
     return it->second.dense ? key : Value();
   Operation *at = nullptr;
-  if (const char *why = strangeChoice(key, at)) {
+  if (const char *why = strangeChoice(key, reading_.channels, at)) {
     Routing refused;
     refused.topk = at;
     refused.ids = key;

@@ -176,9 +176,8 @@ bool Analysis::argmax(Operation *op) {
   if (!reading_.argmax || reading_.ignored.contains(op->getResult(0)) || !type ||
       type.getRank() < 2 || intAttr(op, "select_last_index", 0) != 0)
     return false;
-  int64_t axis = intAttr(op, "axis", 0), experts = type.getShape().back();
-  if ((axis != -1 && axis != type.getRank() - 1) || experts < 1 ||
-      experts > 65536 || !isa<FloatType>(type.getElementType()))
+  int64_t axis = chosenAxis(op, 0), experts = axis < 0 ? -1 : type.getDimSize(axis);
+  if (experts < 1 || experts > 65536 || !isa<FloatType>(type.getElementType()))
     return false;
   Routing r;
   r.topk = op;
@@ -186,11 +185,11 @@ bool Analysis::argmax(Operation *op) {
   r.scores = op->getOperand(0);
   r.k = 1;
   r.experts = experts;
+  r.axis = axis;
   routings_.insert({r.ids, r});
-  Layout layout = isTokenRows(in.layout) ? in.layout : leafLayout(type);
-  layout.back().clear();
+  Layout layout = idLayout(in.layout, type, axis);
   if (intAttr(op, "keepdims", 1) == 0)
-    layout.pop_back();
+    layout.erase(layout.begin() + axis);
   set(r.ids, {idTable(r.ids, experts), layout});
   return true;
 }

@@ -182,5 +182,12 @@ bool isFlatSlots(const Dim &dim);
 Layout dropUnits(const Layout &layout);
 // Rows of a value in token order with `n` static trailing axes: [Tok.., n...].
 bool isTokenRows(const Layout &layout, unsigned trailing = 1);
+// The only axis of features where tokens come behind it, as in [N, C, H, W]; -1: none.
+int64_t innerFeatures(const Layout &layout);
+// The same with that axis last.
+Layout featuresLast(const Layout &layout);
+// The order of the axes of a transpose that brings `axis` to the end, and back.
+llvm::SmallVector<int64_t> axisToEnd(int64_t axis, int64_t rank);
+llvm::SmallVector<int64_t> axisFromEnd(int64_t axis, int64_t rank);
 
 } // namespace moec::raise

@@ -8,16 +8,27 @@ namespace moec::raise {
 
 namespace {
 
+// The type with the axis of features last.
+RankedTensorType featuresLast(RankedTensorType type, const Layout &layout) {
+  int64_t axis = innerFeatures(layout);
+  if (!type || axis < 0)
+    return type;
+  SmallVector<int64_t> dims(type.getShape());
+  std::rotate(dims.begin() + axis, dims.begin() + axis + 1, dims.end());
+  return RankedTensorType::get(dims, type.getElementType());
+}
+
 // The tensor [.., n] of an expression that has one value per token, where
-// `block` can read it.
+// `block` can read it; its features may stand along another axis.
 Value rowsOf(Expr *e, int64_t n, Block *block) {
   bool visible = e->origin && isVisible(e->origin, block);
   auto type = visible ? ranked(e->origin) : RankedTensorType();
   if (n == 1 && type && isTokenRows(e->originLayout, 0))
     return e->origin; // [tokens], or with an axis of one
+  type = featuresLast(type, e->originLayout);
   if (!type || type.getRank() < 2 || type.getShape().back() != n)
     return {};
-  if (isTokenRows(e->originLayout, n == 1 ? 0 : 1))
+  if (isTokenRows(featuresLast(e->originLayout), n == 1 ? 0 : 1))
     return e->origin;
   return {};
 }
@@ -46,8 +57,6 @@ bool collectRows(Expr *e, int64_t n, Block *block, SmallVectorImpl<Value> &out) 
     return true;
   }
   Value v = n > 1 ? rowsOf(e, 1, block) : Value();
-  if (v && ranked(v).getShape().back() == n)
-    return false; // [rows, n] of tokens looks like a value for each slot
   if (v)
     out.push_back(v);
   return static_cast<bool>(v);
@@ -150,8 +159,8 @@ bool proveFfn(Analysis &analysis, BankBuilder &banks, Expr *candidate,
                     : "the experts' input is not one row for each token";
     return false;
   }
-  auto type = ranked(layer.result);
-  Layout wide = dropUnits(candidate->originLayout);
+  auto type = featuresLast(ranked(layer.result), candidate->originLayout);
+  Layout wide = dropUnits(featuresLast(candidate->originLayout));
   // A type that leaves the features open is as good as their layout.
   int64_t features = type ? type.getShape().back() : 0;
   if (features < 0 && !wide.empty() && isAtom(wide.back(), Atom::Any))
@@ -160,7 +169,7 @@ bool proveFfn(Analysis &analysis, BankBuilder &banks, Expr *candidate,
     no.reason = "the layer's result is not one row for each token";
     return false;
   }
-  if (!shapeFollows(ranked(layer.x), type)) {
+  if (!shapeFollows(featuresLast(ranked(layer.x), layer.ffn.x->originLayout), type)) {
     no.reason = "the shape of the layer's result does not follow from its tokens";
     return false;
   }
@@ -184,6 +193,24 @@ Value resultOf(Analysis &analysis, Expr *candidate) {
     v = user->getResult(0);
   }
   return v;
+}
+
+// Where the axes of what the layer reads and gives are in another order than its own.
+void noteAxes(Analysis &analysis, Layer &layer) {
+  SmallVector<Value> tensors{layer.x, layer.result};
+  for (ArrayRef<Value> more : {ArrayRef<Value>(layer.weights), ArrayRef<Value>(layer.inputs),
+                               ArrayRef<Value>(layer.masks)}) {
+    tensors.append(more.begin(), more.end());
+    for (Value v : more)
+      if (ranked(v).getRank() > 1 && isTokenRows(analysis.get(v).layout, 0))
+        layer.single.insert(v);
+  }
+  if (layer.region && layer.region->stacked)
+    for (const Source &source : layer.region->sources)
+      tensors.push_back(source.value);
+  for (Value v : tensors)
+    if (int64_t axis = innerFeatures(analysis.get(v).layout); axis >= 0)
+      layer.inner[v] = axis;
 }
 
 // Says no more than that the experts are no #moe.ffn.
@@ -246,6 +273,8 @@ std::optional<Layer> prove(Analysis &analysis, BankBuilder &banks,
   layer.stops.append(layer.ffn.weights.begin(), layer.ffn.weights.end());
   if (layer.base)
     layer.stops.push_back(candidate->a);
+  if (!layer.region || layer.region->stacked)
+    noteAxes(analysis, layer);
   return layer;
 }
 

@@ -28,6 +28,9 @@ struct Layer {
   bool positive = false;
   mlir::Value base;   // added to the sum, or null
   mlir::Value result; // what the layer replaces
+  // Axis of the features (experts, slots) where it is not the last; of the tensors above.
+  llvm::DenseMap<mlir::Value, int64_t> inner;
+  llvm::DenseSet<mlir::Value> single; // weights and masks without such an axis
   llvm::StringRef pattern; // how it was written, see Pattern.h
   llvm::SmallVector<Expr *, 4> stops; // what the layer reads
 };

@@ -86,20 +86,27 @@ Found read(Block &block, BankBuilder &banks, const Reading &reading) {
 
 Found findLayers(Block &block, BankBuilder &banks) {
   Reading reading;
+  Channels channels = channelsOf(block, banks.weightSteps());
   Found best = read(block, banks, reading);
-  auto attempt = [&](const Reading &other) {
+  auto attempt = [&](const Reading &other, bool evenSo = false) {
     Found found = read(block, banks, other);
     // Ids say more than dense weights.
     auto byIds = [](const Found &f) {
       return llvm::count_if(f.layers, [](const Layer &l) { return !l.routing->dense; });
     };
     if (found.layers.size() < best.layers.size() ||
-        (found.layers.size() == best.layers.size() && byIds(found) <= byIds(best)))
+        (found.layers.size() == best.layers.size() && byIds(found) <= byIds(best) && !evenSo))
       return false;
     best = std::move(found);
     reading = other;
     return true;
   };
+  // Pixels as tokens; a choice among channels has its remark there.
+  if (!channels.matrices.empty()) {
+    Reading other = reading;
+    other.channels = channels;
+    attempt(other, channels.chooses && best.layers.empty());
+  }
   bool argmax = llvm::any_of(block, [](Operation &op) { return isOnnx(&op, "ArgMax"); });
   if (argmax) {
     Reading other = reading;

@@ -39,6 +39,7 @@ Layout leafLayout(ShapedType type) {
 
 SmallVector<Atom, 8> flatten(const Layout &layout) {
   SmallVector<Atom, 8> atoms;
+  llvm::SmallVector<bool, 8> fromFirst; // the token index from its first part on
   for (const Dim &dim : layout)
     for (Atom atom : dim) {
       if (atom.kind == Atom::Tok && atom.parts > 1) {
@@ -51,9 +52,10 @@ SmallVector<Atom, 8> flatten(const Layout &layout) {
         }
       }
       atoms.push_back(atom);
+      fromFirst.push_back(atom.part == 0);
     }
-  for (Atom &atom : atoms)
-    if (atom.kind == Atom::Tok && atom.parts > 1 &&
+  for (auto [atom, whole] : llvm::zip(atoms, fromFirst))
+    if (atom.kind == Atom::Tok && atom.parts > 1 && whole &&
         atom.part == atom.parts - 1) {
       atom.part = 0;
       atom.parts = 1;
@@ -206,6 +208,48 @@ bool isTokenRows(const Layout &layout, unsigned trailing) {
   return llvm::all_of(llvm::drop_begin(atoms), [](const Atom &a) {
     return a.kind == Atom::Any || a.kind == Atom::Slot;
   });
+}
+
+int64_t innerFeatures(const Layout &layout) {
+  int64_t axis = -1, lastToken = -1;
+  for (auto [i, dim] : llvm::enumerate(layout)) {
+    if (dim.empty())
+      continue;
+    if (dim.size() != 1)
+      return -1;
+    if (dim[0].kind == Atom::Tok)
+      lastToken = static_cast<int64_t>(i);
+    else if (axis < 0)
+      axis = static_cast<int64_t>(i);
+    else
+      return -1;
+  }
+  return axis < lastToken ? axis : -1;
+}
+
+Layout featuresLast(const Layout &layout) {
+  int64_t axis = innerFeatures(layout);
+  Layout out = layout;
+  if (axis >= 0)
+    std::rotate(out.begin() + axis, out.begin() + axis + 1, out.end());
+  return out;
+}
+
+SmallVector<int64_t> axisToEnd(int64_t axis, int64_t rank) {
+  SmallVector<int64_t> perm;
+  for (int64_t i = 0; i < rank; ++i)
+    if (i != axis)
+      perm.push_back(i);
+  perm.push_back(axis);
+  return perm;
+}
+
+SmallVector<int64_t> axisFromEnd(int64_t axis, int64_t rank) {
+  SmallVector<int64_t> perm;
+  for (int64_t i = 0; i + 1 < rank; ++i)
+    perm.push_back(i);
+  perm.insert(perm.begin() + axis, rank - 1);
+  return perm;
 }
 
 } // namespace moec::raise

@@ -147,4 +147,28 @@ Analysis::Result Analysis::gemm(Operation *op) {
   return out;
 }
 
+// A convolution that is a product for each pixel.
+Analysis::Result Analysis::conv(Operation *op) {
+  auto matrix = reading_.channels.matrices.find(op->getResult(0));
+  if (matrix == reading_.channels.matrices.end())
+    return std::nullopt;
+  Fact x = get(op->getOperand(0));
+  auto type = ranked(matrix->second);
+  auto dimOf = [](int64_t size) { return size == 1 ? Dim() : Dim{Atom{Atom::Any, size}}; };
+  if (x.layout.size() < 3 || !unifyDims(x.layout[1], dimOf(type.getDimSize(1))) ||
+      x.layout[1].empty() != (type.getDimSize(1) == 1))
+    return std::nullopt;
+  Expr *e = withChildren(Expr::Linear, x.expr);
+  e->weights.items = {{matrix->second, -1}};
+  e->nk = true;
+  e->expertLinear = true;
+  Fact out{e, x.layout};
+  out.layout[1] = dimOf(type.getDimSize(0));
+  if (op->getNumOperands() < 3 || isAbsent(op->getOperand(2)))
+    return out;
+  Fact bias = get(op->getOperand(2));
+  bias.layout.resize(x.layout.size() - 1); // behind the features the places
+  return bias.expr->kind == Expr::Weight ? binaryFacts("Add", out, bias, op) : std::nullopt;
+}
+
 } // namespace moec::raise

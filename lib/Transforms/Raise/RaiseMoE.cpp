@@ -207,13 +207,8 @@ private:
     OpBuilder builder(r.topk);
     OnnxBuilder b(builder, r.topk->getLoc());
     auto [ids, values] = chosenExperts(b, r);
-    if (auto type = r.values ? rankedType(r.values) : RankedTensorType()) {
-      if (type.getRank() != 2) {
-        Value rows = b.shape(r.scores, 0, type.getRank() - 1);
-        values = b.reshapeLike(values, b.concat({rows, b.ints(r.k)}, 0), type);
-      }
-      emission.replace(r.values, values);
-    }
+    if (r.values)
+      emission.replace(r.values, likeScores(b, r.topk, values, rankedType(r.values)));
     emission.selects[r.ids] = ids;
     return ids;
   }
@@ -248,34 +243,27 @@ private:
     OnnxBuilder b(builder, topkIds.getLoc());
     auto type = rankedType(topkIds);
     Value wide = b.cast(ids, type.getElementType());
-    Value scores = topkIds.getDefiningOp()->getOperand(0);
-    int64_t rows = rankedType(scores).getRank() - 1;
-    if (type.getRank() != 2 || rows != 1) {
-      Value shape = b.shape(scores, 0, rows);
-      if (type.getRank() > rows) // an argmax may leave its axis out
-        shape = b.concat({shape, b.ints(type.getShape().back())}, 0);
-      wide = b.reshapeLike(wide, shape, type);
-    }
-    topkIds.replaceAllUsesWith(wide);
+    topkIds.replaceAllUsesWith(likeScores(b, topkIds.getDefiningOp(), wide, type));
   }
 
   // A tensor of weights as [T, k], [T, 1] or [1, k].
-  static Value weightRows(OnnxBuilder &b, Value tensor, int64_t k,
+  static Value weightRows(OnnxBuilder &b, const Layer &layer, Value tensor,
                           const Emission &emission) {
-    Value rows = emission.now(tensor);
+    Value rows = featuresLast(b, layer, tensor, emission.now(tensor));
     int64_t last = rankedType(rows).getShape().back();
-    if (last != k && last != 1) // tokens without an axis of slots
+    bool open = last != layer.routing->k && last != 1;
+    if (open || layer.single.contains(tensor)) // tokens without an axis of slots
       rows = b.reshape(rows, {-1, 1});
     return rankedType(rows).getRank() == 1 ? b.unsqueeze(rows, {0})
                                            : flatRows(b, rows);
   }
 
   // The product of factors, [T, k] or [1, k].
-  static Value productOf(OnnxBuilder &b, ArrayRef<Value> factors, StringRef activation,
-                         int64_t k, Type element, const Emission &emission) {
+  static Value productOf(OnnxBuilder &b, const Layer &layer, ArrayRef<Value> factors,
+                         StringRef activation, Type element, const Emission &emission) {
     Value w;
     for (Value factor : factors) {
-      Value rows = weightRows(b, factor, k, emission);
+      Value rows = weightRows(b, layer, factor, emission);
       if (w || !isa<FloatType>(rankedType(rows).getElementType()))
         rows = b.cast(rows, w ? rankedType(w).getElementType() : element);
       w = w ? b.binary("Mul", w, rows) : rows;
@@ -305,9 +293,9 @@ private:
       }
     Value w;
     if (!layer.weights.empty())
-      w = productOf(b, weights, layer.activation, k, element, emission);
+      w = productOf(b, layer, weights, layer.activation, element, emission);
     for (Value tensor : layer.masks) {
-      Value mask = weightRows(b, tensor, k, emission);
+      Value mask = weightRows(b, layer, tensor, emission);
       if (layer.positive)
         mask = b.op("Greater", {mask, b.scalar(rankedType(mask).getElementType(), 0)},
                     rankedType(mask).clone(b.builder.getI1Type()));
@@ -344,7 +332,8 @@ private:
 
   static Value ffnResult(OnnxBuilder &b, const Layer &layer, FlatSymbolRefAttr bank, Value x,
                          Value ids, const Emission &emission) {
-    auto type = rankedType(layer.result);
+    auto type = typeLast(layer, layer.result);
+    x = featuresLast(b, layer, layer.x, x);
     Weighed at{flatRows(b, x), ids, Value()};
     at.weights = weightsOf(b, layer, at.tokens, emission);
     int64_t k = layer.routing->k, experts = layer.shape.experts;
@@ -353,7 +342,7 @@ private:
       at.ids = realIds(b, ids, experts);
     if (!layer.inputs.empty())
       at = weighTokens(b, at,
-                       productOf(b, layer.inputs, layer.inputActivation, k,
+                       productOf(b, layer, layer.inputs, layer.inputActivation,
                                  rankedType(x).getElementType(), emission),
                        k);
     Value y = createExperts(b, bank, at.tokens, at.ids, at.weights);
@@ -363,8 +352,10 @@ private:
       y = b.binary("Add", y, tokensOf(b, tokens, ids, kept, experts));
     y = b.cast(y, type.getElementType());
     if (type.getRank() != 2)
-      return b.reshapeLike(y, resultShape(b, x, type, layer.shape.hidden), type);
-    return y.getType() != type ? b.op("Identity", y, type) : y;
+      y = b.reshapeLike(y, resultShape(b, x, type, layer.shape.hidden), type);
+    else if (y.getType() != type)
+      y = b.op("Identity", y, type);
+    return featuresBack(b, layer, y);
   }
 
   // Experts that are regions: tokens and results [T, ...].

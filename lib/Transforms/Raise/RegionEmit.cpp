@@ -72,14 +72,40 @@ Value onAllTokens(OnnxBuilder &b, const Layer &layer, Value x, Value dense, cons
 
 } // namespace
 
+RankedTensorType typeLast(const Layer &layer, Value tensor) {
+  auto type = rankedType(tensor);
+  auto axis = layer.inner.find(tensor);
+  if (axis == layer.inner.end())
+    return type;
+  SmallVector<int64_t> dims;
+  for (int64_t i : axisToEnd(axis->second, type.getRank()))
+    dims.push_back(type.getDimSize(i));
+  return RankedTensorType::get(dims, type.getElementType());
+}
+
+Value featuresLast(OnnxBuilder &b, const Layer &layer, Value tensor, Value now) {
+  auto axis = layer.inner.find(tensor);
+  return axis == layer.inner.end()
+             ? now
+             : b.transpose(now, axisToEnd(axis->second, rankedType(now).getRank()));
+}
+
+Value featuresBack(OnnxBuilder &b, const Layer &layer, Value y) {
+  auto axis = layer.inner.find(layer.result);
+  if (axis == layer.inner.end())
+    return y;
+  return b.op("Transpose", {y}, layer.result.getType(),
+              {b.attr("perm", axisFromEnd(axis->second, rankedType(y).getRank()))});
+}
+
 Value emitRegionLayer(OnnxBuilder &b, const Layer &layer, Value ids,
                       llvm::function_ref<Value(Value)> now,
                       llvm::function_ref<Value(Value)> weights) {
-  auto type = rankedType(layer.result);
-  Value tokens = now(layer.x), x;
+  auto type = typeLast(layer, layer.result);
+  Value tokens = featuresLast(b, layer, layer.x, now(layer.x)), x;
   Contexts contexts;
   for (const Source &source : layer.region->sources) {
-    Value v = now(source.value);
+    Value v = featuresLast(b, layer, source.value, now(source.value));
     if (source.rowAxes > 1)
       v = joinRows(b, v, source.rowAxes);
     if (!x)
@@ -98,9 +124,9 @@ Value emitRegionLayer(OnnxBuilder &b, const Layer &layer, Value ids,
     y = createExperts(b, layer.bank, x, ids, w, contexts, each);
   y = b.cast(y, type.getElementType());
   if (type.getRank() == each.getRank())
-    return y.getType() != type ? b.op("Identity", y, type) : y;
-  return b.reshapeLike(y, splitRows(b, tokens, layer.region->sources.front().rowAxes, y, type),
-                       type);
+    return featuresBack(b, layer, y.getType() != type ? b.op("Identity", y, type) : y);
+  y = b.reshapeLike(y, splitRows(b, tokens, layer.region->sources.front().rowAxes, y, type), type);
+  return featuresBack(b, layer, y);
 }
 
 } // namespace moec::raise

@@ -13,4 +13,10 @@ mlir::Value emitRegionLayer(OnnxBuilder &b, const Layer &layer, mlir::Value ids,
                             llvm::function_ref<mlir::Value(mlir::Value)> now,
                             llvm::function_ref<mlir::Value(mlir::Value)> weights);
 
+// The type of a tensor the layer reads or gives, `now` in its place and the layer's
+// result, with the axis of features last; and the result back in its own order.
+mlir::RankedTensorType typeLast(const Layer &layer, mlir::Value tensor);
+mlir::Value featuresLast(OnnxBuilder &b, const Layer &layer, mlir::Value tensor, mlir::Value now);
+mlir::Value featuresBack(OnnxBuilder &b, const Layer &layer, mlir::Value y);
+
 } // namespace moec::raise

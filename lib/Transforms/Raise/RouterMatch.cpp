@@ -69,6 +69,24 @@ bool Analysis::argsort(Operation *op, const Fact &in) {
   return true;
 }
 
+// The axis experts are chosen along: the last, or that of channels; -1: none.
+int64_t Analysis::chosenAxis(Operation *op, int64_t otherwise) {
+  int64_t axis = intAttr(op, "axis", otherwise), rank = ranked(op->getOperand(0)).getRank();
+  if (axis < 0)
+    axis += rank;
+  bool channels = axis == 1 && reading_.channels.values.contains(op->getOperand(0));
+  return axis == rank - 1 || channels ? axis : -1;
+}
+
+Layout idLayout(const Layout &scores, RankedTensorType type, int64_t axis) {
+  Layout layout = scores;
+  bool last = axis == type.getRank() - 1;
+  if (last ? !isTokenRows(scores) : innerFeatures(scores) != axis)
+    layout = last ? leafLayout(type) : channelLayout(type);
+  layout[axis].clear();
+  return layout;
+}
+
 bool Analysis::topk(Operation *op) {
   Fact in = get(op->getOperand(0));
   noteSort(op, in);
@@ -78,11 +96,10 @@ bool Analysis::topk(Operation *op) {
   auto type = ranked(op->getOperand(0));
   if (!type || type.getRank() < 2 || reading_.ignored.contains(op->getResult(1)))
     return false;
-  int64_t axis = intAttr(op, "axis", -1);
-  bool last = axis == -1 || axis == type.getRank() - 1;
-  int64_t experts = type.getShape().back();
+  int64_t axis = chosenAxis(op, -1);
+  int64_t experts = axis < 0 ? -1 : type.getDimSize(axis);
   auto elements = dyn_cast<FloatType>(type.getElementType());
-  if (!last || intAttr(op, "largest", 1) != 1 || experts < 1 ||
+  if (intAttr(op, "largest", 1) != 1 || experts < 1 ||
       experts > 65536 || !elements)
     return false;
   Routing r;
@@ -91,6 +108,7 @@ bool Analysis::topk(Operation *op) {
   r.ids = op->getResult(1);
   r.scores = op->getOperand(0);
   r.experts = experts;
+  r.axis = axis;
   auto k = evalInt(op->getOperand(1));
   if (!k || *k < 1 || *k > experts) {
     routings_.insert({r.ids, r});
@@ -100,10 +118,9 @@ bool Analysis::topk(Operation *op) {
   }
   r.k = *k;
   routings_.insert({r.ids, r});
-  Layout layout = isTokenRows(in.layout) ? in.layout : leafLayout(type);
-  layout.back().clear();
+  Layout layout = idLayout(in.layout, type, axis);
   if (*k > 1)
-    layout.back().push_back({Atom::Slot, *k});
+    layout[axis].push_back({Atom::Slot, *k});
   set(r.ids, {idTable(r.ids, experts), layout});
   return true;
 }

@@ -191,7 +191,7 @@ Analysis::Result Analysis::joinGathered(const Fact &a, const Fact &b) {
     auto slot = joined ? std::optional(std::pair{routing(e->ids), int64_t(0)})
                 : e->expertLinear && e->perSlot ? slotOf(e->ids)
                                                 : std::nullopt;
-    if (!slot || !slot->first || (all && slot->first != all) || !isTokenRows(dropUnits(f->layout)))
+    if (!slot || !slot->first || (all && slot->first != all) || !isTokenRows(dropUnits(featuresLast(f->layout))))
       return std::nullopt;
     all = slot->first;
     Expr *body = joined ? e->a : atSlot(*this, e, e->ids, all->ids, all->k, slot->second);

@@ -111,8 +111,35 @@ Value idsOfSequences(OnnxBuilder &b, const Routing &r, Value x) {
   return b.reshape(spread, {-1, 1});
 }
 
+Value likeScores(OnnxBuilder &b, Operation *op, Value rows, RankedTensorType type) {
+  Value scores = op->getOperand(0);
+  int64_t rank = rankedType(scores).getRank();
+  int64_t axis = intAttr(op, "axis", isOnnx(op, "TopK") ? -1 : 0);
+  axis += axis < 0 ? rank : 0;
+  bool last = axis == rank - 1, kept = type.getRank() == rank; // an argmax may leave its axis out
+  if (last && kept && rank == 2)
+    return rows;
+  SmallVector<Value> sizes;
+  SmallVector<int64_t> dims(type.getShape());
+  if (axis > 0)
+    sizes.push_back(b.shape(scores, 0, axis));
+  if (!last)
+    sizes.push_back(b.shape(scores, axis + 1, rank));
+  if (kept) {
+    sizes.push_back(b.ints(type.getDimSize(axis)));
+    std::rotate(dims.begin() + axis, dims.begin() + axis + 1, dims.end());
+  }
+  Value out = b.reshapeLike(rows, sizes.size() == 1 ? sizes.front() : b.concat(sizes, 0),
+                            RankedTensorType::get(dims, type.getElementType()));
+  if (last || !kept)
+    return out;
+  return b.op("Transpose", {out}, type, {b.attr("perm", axisFromEnd(axis, rank))});
+}
+
 std::pair<Value, Value> chosenExperts(OnnxBuilder &b, const Routing &r) {
   Value scores = r.scores;
+  if (int64_t rank = rankedType(scores).getRank(); r.axis >= 0 && r.axis + 1 < rank)
+    scores = b.transpose(scores, axisToEnd(r.axis, rank));
   auto groups = matchGroups(scores);
   int64_t each = groups ? r.experts / groups->groups : 0;
   bool grouped = groups && r.k <= groups->groupK * each;

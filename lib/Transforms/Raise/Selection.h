@@ -27,6 +27,9 @@ mlir::Value sameElements(mlir::Value v);
 // The moe.select of a top-k or argmax: ids [T, k] i32 and weights [T, k].
 std::pair<mlir::Value, mlir::Value> chosenExperts(OnnxBuilder &b,
                                                   const Routing &routing);
+// What `op`, a top-k or argmax, chose ([T, k]) with the axes of its scores, as `type`.
+mlir::Value likeScores(OnnxBuilder &b, mlir::Operation *op, mlir::Value rows,
+                       mlir::RankedTensorType type);
 // The ids of an external routing as [T, k] i32; -1 where they name no expert.
 mlir::Value givenIds(OnnxBuilder &b, const Routing &routing);
 // -1 for ids from `experts` on.

@@ -132,15 +132,18 @@ private:
 
   int64_t source(Expr *e) {
     auto type = e->origin ? ranked(e->origin) : RankedTensorType();
-    if (!type || type.getRank() < 2 || type.isDynamicDim(type.getRank() - 1) || e->ids ||
-        !isTokenRows(e->originLayout, type.getShape().back() == 1 ? 0 : 1))
+    int64_t axis = innerFeatures(e->originLayout);
+    if (axis < 0 && type)
+      axis = type.getRank() - 1;
+    if (!type || type.getRank() < 2 || type.isDynamicDim(axis) || e->ids ||
+        !isTokenRows(featuresLast(e->originLayout), type.getDimSize(axis) == 1 ? 0 : 1))
       return refuse("the experts' input is not one row for each token");
     if (!llvm::any_of(out.sources, [&](const Source &s) { return s.value == e->origin; })) {
-      auto rows = RankedTensorType::get({ShapedType::kDynamic, type.getShape().back()},
+      auto rows = RankedTensorType::get({ShapedType::kDynamic, type.getDimSize(axis)},
                                         type.getElementType());
       out.sources.push_back({e->origin, type.getRank() - 1, rows});
     }
-    return type.getShape().back();
+    return type.getDimSize(axis);
   }
 
   RegionBody &out;

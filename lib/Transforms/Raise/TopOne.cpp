@@ -15,7 +15,7 @@ bool Analysis::completeTopOne(Value v) {
   Expr *e = it->second.expr;
   const Routing *r = e->expertLinear && e->perSlot ? routing(e->ids) : nullptr;
   if (!r || r->dense || r->k != 1 || e->kind == Expr::Terms ||
-      e->kind == Expr::AllTerms || !isTokenRows(dropUnits(it->second.layout)))
+      e->kind == Expr::AllTerms || !isTokenRows(dropUnits(featuresLast(it->second.layout))))
     return false;
   std::string why;
   if (!readsChosen(e) || (e->args.empty() && !matchFfn(e, nullptr, why)))
