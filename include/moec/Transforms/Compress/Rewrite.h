@@ -8,21 +8,29 @@
 namespace moec {
 
 /// Drops the experts of `layer` that are not in `keep` (rising ids). The router no longer scores
-/// them: rows of its weights and biases are gathered, or, where a router cannot be narrowed (groups,
-/// tables, scores of unknown origin), their logits are masked with -infinity and only their slabs
-/// go. `layer` stays valid, with the new ops. A bank that other layers use too is copied first.
-/// Errors are diagnosed at the layer: fewer experts than slots, ids out of range, ids that come from
-/// outside the model (unsupported).
-llvm::LogicalResult keepExperts(moe::RoutedLayer &layer, llvm::ArrayRef<int64_t> keep);
+/// them, so that a softmax over the experts is one over the kept ones: columns of its linear maps,
+/// biases and tables are gathered, and of scores of unknown origin the columns of the result. With
+/// `mask`, and where groups of experts would become unequal, logical ids stay instead: the others'
+/// logits get -infinity and only their slabs go. Who else reads the ids gets the old numbers.
+///
+/// `layer` stays valid, with the new ops; other RoutedLayers of the module do too, but for the bank
+/// of layers that shared one: each gets a bank of its own, under its layer's name. Old operations and
+/// weights stay until cleanUp().
+/// Errors are diagnosed at the layer and nothing is changed: fewer experts than slots, ids out of
+/// range, ids that come from outside of a router or go to two layers (unsupported).
+llvm::LogicalResult keepExperts(moe::RoutedLayer &layer, llvm::ArrayRef<int64_t> keep,
+                                bool mask = false);
 
 /// Gives expert e the slab `slabs[e]` of new parameters; the router stays. `parameters` has a value
 /// of moe.weights for each parameter of the bank, in the order of bankParameters, with the new slabs
-/// as axis 0. An entry of -1 keeps the expert's storage (zero, identity, constant).
+/// as axis 0. An entry of -1 keeps the expert's storage (zero, identity, constant). Errors: several
+/// regions (unsupported), shapes or slabs that do not fit.
 llvm::LogicalResult aliasExperts(moe::RoutedLayer &layer, llvm::ArrayRef<int64_t> slabs,
                                  llvm::ArrayRef<mlir::Value> parameters);
 
 /// Makes each of `experts` (rising ids) something without a slab: "zero", "identity", or "constant",
-/// then `constants` is a value of moe.weights, [experts, hidden], in their order. The router stays.
+/// then `constants` is a value of moe.weights, [experts, hidden], in their order (as a region's
+/// results where the bank has regions). The router stays.
 llvm::LogicalResult replaceExperts(moe::RoutedLayer &layer, llvm::ArrayRef<int64_t> experts,
                                    llvm::StringRef storage, mlir::Value constants = nullptr);
 
@@ -35,6 +43,10 @@ void setParameter(moe::BankOp bank, unsigned parameter, mlir::Value value);
 
 /// A builder at the end of the module's moe.weights.
 mlir::OpBuilder weightBuilder(mlir::ModuleOp module);
+
+/// Erases operations and weights that nothing uses, once all layers are rewritten. Values of
+/// moe.weights that are not bound yet go too.
+void cleanUp(mlir::ModuleOp module);
 
 /// Slab `slab` of a parameter's value, [1, ...].
 mlir::Value slabOf(mlir::OpBuilder &builder, mlir::Value parameter, int64_t slab);

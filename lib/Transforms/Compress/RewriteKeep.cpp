@@ -1,0 +1,286 @@
+// keepExperts: fewer experts behind a router.
+#include "RewriteBank.h"
+#include "RewriteRouter.h"
+#include "moec/Transforms/Compress/Rewrite.h"
+
+using namespace mlir;
+using namespace moec;
+using namespace moec::compress;
+
+namespace {
+
+bool isView(Operation *op) {
+  StringRef name = onnxName(op);
+  return name == "Cast" || name == "Reshape" || name == "Identity" || name == "Squeeze" ||
+         name == "Unsqueeze" || name == "Flatten";
+}
+
+/// The change of one layer.
+class Keeper {
+public:
+  Keeper(moe::RoutedLayer &layer, ArrayRef<int64_t> keep, bool mask)
+      : layer(layer), keep(keep), experts(layer.bank.getExperts()), mask(mask) {}
+
+  LogicalResult check();
+  void rewrite();
+
+private:
+  LogicalResult checkRouter();
+  LogicalResult checkGroups(int64_t groups, int64_t groupK, bool shortMasked);
+  LogicalResult checkIds(Value ids);
+  LogicalResult checkRegions();
+  void rewriteRoute(ExpertAxis &axis, moe::RouteOp op);
+  void rewriteSelect(ExpertAxis &axis, moe::SelectOp op);
+  void rewriteAll(ExpertAxis &axis, moe::SelectOp op);
+  void rewriteIds(ExpertAxis &axis, Value ids);
+  void rewriteBank();
+  InFlightDiagnostic error() { return layerError(layer); }
+
+  moe::RoutedLayer &layer;
+  ArrayRef<int64_t> keep;
+  int64_t experts;
+  bool mask;
+};
+
+} // namespace
+
+// A layer of experts that stay apart has a row for each of them in its result.
+static bool isDense(moe::RoutedLayer &layer) {
+  auto select = dyn_cast_or_null<moe::SelectOp>(layer.router);
+  return !layer.experts.getIds() || (select && select.getKind() == "all");
+}
+
+LogicalResult Keeper::check() {
+  for (auto [i, e] : llvm::enumerate(keep)) {
+    if (e < 0 || e >= experts)
+      return error() << "keeps expert " << e << " of " << experts;
+    if (i && keep[i - 1] >= e)
+      return error() << "keeps expert " << e << " after " << keep[i - 1]
+                     << "; ids have to rise, each once";
+  }
+  if (keep.empty())
+    return error() << "needs at least one expert";
+  if (static_cast<int64_t>(keep.size()) == experts)
+    return success();
+  if (layer.experts.getIds() && !layer.router)
+    return error() << "unsupported: its ids come from no router here, so its experts cannot be "
+                      "numbered again; replace experts instead of dropping them";
+  if (isDense(layer)) {
+    if (layer.experts.getCombine() != "sum" && !mask)
+      return error() << "unsupported: the results of its experts stay apart; use masks instead";
+    return checkRegions();
+  }
+  if (failed(checkRouter()) || failed(checkIds(layer.router->getResult(0))))
+    return failure();
+  return checkRegions();
+}
+
+LogicalResult Keeper::checkRouter() {
+  int64_t k = 0, groups = 1, groupK = 1;
+  bool shortMasked = true; // a masked expert that is chosen after all gets the weight 0
+  if (auto route = dyn_cast<moe::RouteOp>(layer.router)) {
+    moe::RouterAttr router = route.getRouter();
+    k = router.getK();
+    groups = router.getGroups();
+    groupK = router.getGroupK();
+    shortMasked = router.getScore() != moe::RouterScore::Identity ||
+                  router.getRenorm() == moe::RouterRenorm::Softmax ||
+                  router.getRenorm() == moe::RouterRenorm::Sigmoid;
+  } else {
+    auto select = cast<moe::SelectOp>(layer.router);
+    if (select.getKind() == "external")
+      return error() << "unsupported: its ids come from outside of a router, so its experts cannot "
+                        "be numbered again; replace experts instead of dropping them";
+    k = select.getK().value_or(0);
+    groups = select.getGroups().value_or(1);
+    groupK = select.getGroupK().value_or(1);
+    shortMasked = false;
+  }
+  if (static_cast<int64_t>(keep.size()) < k)
+    return error() << "keeps " << keep.size() << " experts, but each token takes " << k
+                   << "; keep at least that many";
+  return groups > 1 ? checkGroups(groups, groupK, shortMasked) : success();
+}
+
+// Equal groups stay groups; others are masked.
+LogicalResult Keeper::checkGroups(int64_t groups, int64_t groupK, bool shortMasked) {
+  SmallVector<int64_t> count(groups, 0);
+  for (int64_t e : keep)
+    ++count[e / (experts / groups)];
+  int64_t k = layer.k();
+  if (llvm::all_equal(count) && k <= groupK * count.front())
+    return success();
+  mask = true;
+  llvm::sort(count);
+  int64_t least = 0;
+  for (int64_t i = 0; i < groupK; ++i)
+    least += count[i];
+  if (least < k && !shortMasked)
+    return error() << "unsupported: " << groupK << " of its groups may be left with " << least
+                   << " experts, but each token takes " << k << "; keep more in each group";
+  return success();
+}
+
+LogicalResult Keeper::checkIds(Value ids) {
+  for (Operation *user : ids.getUsers()) {
+    if (isa<moe::ExpertsOp>(user) && user != layer.experts)
+      return error() << "unsupported: another layer takes its experts' ids from the same router";
+    if (isView(user) && failed(checkIds(user->getResult(0))))
+      return failure();
+  }
+  return success();
+}
+
+// A masked expert becomes zero, which has to have the type of a token.
+LogicalResult Keeper::checkRegions() {
+  RankedTensorType token = layer.bank.getTokenType(), result = layer.bank.getResultType();
+  if (mask && token && (token.getRank() != result.getRank() ||
+                        token.getShape().drop_front() != result.getShape().drop_front()))
+    return error() << "unsupported: its experts change the size of tokens, so that none of them can "
+                      "be masked";
+  return success();
+}
+
+void Keeper::rewriteRoute(ExpertAxis &axis, moe::RouteOp op) {
+  Value logits = op.getLogits(), bias = op.getBias();
+  if (!mask) {
+    op->setOperand(0, axis.narrow(logits, 1));
+    if (bias)
+      op->setOperand(1, axis.narrow(bias, 0));
+    return;
+  }
+  op->setOperand(0, axis.masked(logits));
+  if (bias)
+    op->setOperand(1, axis.masked(bias));
+}
+
+void Keeper::rewriteSelect(ExpertAxis &axis, moe::SelectOp op) {
+  Value scores = op.getScores(), weights = op.getWeightScores();
+  Value fewer = axis.narrow(scores, 1);
+  // Probabilities are summed up: a masked one adds nothing, and has the weight 0.
+  if (mask)
+    fewer = axis.masked(fewer, 1, op.getKind() == "top_p");
+  Value fewerWeights = weights ? axis.narrow(weights, 1) : Value();
+  if (mask && op.getKind() == "top_p" && fewerWeights)
+    fewerWeights = axis.masked(fewerWeights, 1, true);
+  op->setOperand(0, fewer);
+  if (weights)
+    op->setOperand(1, fewerWeights);
+}
+
+// Every expert, in order: there are fewer slots.
+void Keeper::rewriteAll(ExpertAxis &axis, moe::SelectOp op) {
+  OpBuilder builder(op);
+  rewriteSelect(axis, op);
+  auto fewer = [&](Value v) {
+    auto type = rankedType(v);
+    return RankedTensorType::get({type.getDimSize(0), static_cast<int64_t>(keep.size())},
+                                 type.getElementType());
+  };
+  OperationState state(op.getLoc(), moe::SelectOp::getOperationName());
+  state.addOperands(op->getOperands());
+  state.addTypes({fewer(op.getIds()), fewer(op.getWeights())});
+  state.addAttributes(op->getAttrs());
+  builder.setInsertionPointAfter(op);
+  auto select = cast<moe::SelectOp>(builder.create(state));
+  axis.given(op.getIds(), select.getIds());
+  axis.given(op.getWeights(), select.getWeights());
+  SmallVector<Value> operands(layer.experts->getOperands());
+  for (Value &v : operands)
+    if (v == layer.experts.getIds() || v == layer.experts.getWeights())
+      v = axis.narrow(v, 1);
+  layer.experts->setOperands(operands);
+  layer.router = select;
+}
+
+// The ids are numbers of the kept experts now: who reads them reads what belongs to those, or their
+// old numbers.
+void Keeper::rewriteIds(ExpertAxis &axis, Value ids) {
+  Value old; // the same ids as numbers of all experts
+  for (OpOperand &use : llvm::make_early_inc_range(ids.getUses())) {
+    Operation *user = use.getOwner();
+    if (user == layer.experts)
+      continue;
+    if (isView(user) && use.getOperandNumber() == 0) {
+      rewriteIds(axis, user->getResult(0));
+      continue;
+    }
+    StringRef name = onnxName(user);
+    if ((name == "GatherElements" || name == "Gather") && use.getOperandNumber() == 1) {
+      auto type = rankedType(user->getOperand(0));
+      int64_t at = intAttr(user, "axis", 0);
+      at += at < 0 ? type.getRank() : 0;
+      if (type.getDimSize(at) == experts) {
+        user->setOperand(0, axis.narrow(user->getOperand(0), at));
+        continue;
+      }
+    }
+    if (mask)
+      continue;
+    if (!old) {
+      OpBuilder builder(ids.getContext());
+      builder.setInsertionPointAfterValue(ids);
+      OnnxBuilder b(builder, ids.getLoc());
+      SmallVector<int64_t> table(keep);
+      table.push_back(-1); // an empty slot counts from the end
+      Value names = b.cast(b.ints(table), rankedType(ids).getElementType());
+      old = b.gather(names, ids, 0);
+    }
+    if (user != old.getDefiningOp())
+      use.set(old);
+  }
+}
+
+void Keeper::rewriteBank() {
+  SmallVector<ExpertEntry> all = expertEntries(layer.bank), entries;
+  auto guarded = layer.bank->getAttrOfType<DenseI64ArrayAttr>(kProtected);
+  Builder builder(layer.bank.getContext());
+  if (mask) {
+    for (auto [e, entry] : llvm::enumerate(all))
+      if (!llvm::is_contained(keep, static_cast<int64_t>(e)) && entry.storage == "dense")
+        entry = {-1, "zero", entry.width, entry.kind, {}, 0};
+    entries = all;
+  } else {
+    SmallVector<int64_t> still;
+    for (auto [i, e] : llvm::enumerate(keep)) {
+      entries.push_back(all[e]);
+      if (guarded && llvm::is_contained(guarded.asArrayRef(), e))
+        still.push_back(static_cast<int64_t>(i));
+    }
+    if (guarded)
+      layer.bank->setAttr(kProtected, builder.getDenseI64ArrayAttr(still));
+  }
+  setExperts(layer.bank, entries);
+  layer.bank = moe::findBank(layer.experts, layer.experts.getBank());
+}
+
+void Keeper::rewrite() {
+  ownBank(layer);
+  ExpertAxis axis(layer.experts->getParentOfType<ModuleOp>(), experts, keep, mask);
+  auto select = dyn_cast_or_null<moe::SelectOp>(layer.router);
+  if (!layer.experts.getIds()) {
+    Value weights = layer.experts.getWeights(), fewer = axis.narrow(weights, 1);
+    if (mask)
+      fewer = axis.masked(fewer, 1, true);
+    layer.experts->setOperand(1, fewer);
+  } else if (select && select.getKind() == "all" && !mask) {
+    rewriteAll(axis, select);
+  } else {
+    if (select)
+      rewriteSelect(axis, select);
+    else
+      rewriteRoute(axis, cast<moe::RouteOp>(layer.router));
+    rewriteIds(axis, layer.router->getResult(0));
+  }
+  rewriteBank();
+}
+
+LogicalResult moec::keepExperts(moe::RoutedLayer &layer, ArrayRef<int64_t> keep, bool mask) {
+  layer.bank = moe::findBank(layer.experts, layer.experts.getBank());
+  Keeper keeper(layer, keep, mask);
+  if (failed(keeper.check()))
+    return failure();
+  if (keep.size() < layer.bank.getExperts())
+    keeper.rewrite();
+  return success();
+}
