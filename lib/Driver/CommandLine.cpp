@@ -113,6 +113,16 @@ void moec::addExecutionFlags(CLI::App &command, OpenOptions &options) {
       ->check(CLI::NonNegativeNumber);
 }
 
+void moec::addProgressFlag(CLI::App &command, ProgressMode &mode) {
+  std::map<std::string, ProgressMode> modes{{"auto", ProgressMode::automatic},
+                                            {"plain", ProgressMode::plain},
+                                            {"json", ProgressMode::json},
+                                            {"none", ProgressMode::none}};
+  command.add_option("--progress", mode,
+                     "stages on stderr: auto (only on a terminal), plain, json, none")
+      ->transform(CLI::CheckedTransformer(modes).description(""));
+}
+
 void moec::addFormatFlag(CLI::App &command, bool &json) {
   command
       .add_option_function<std::string>(
@@ -171,6 +181,7 @@ int moec::runCommandLine(int argc, char **argv) {
   addBenchCommand(app, action);
   addGenerateCommand(app, action);
   addPerplexityCommand(app, action);
+  addProfileCommand(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {

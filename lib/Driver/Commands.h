@@ -27,6 +27,7 @@ void addLintCommand(CLI::App &app, Action &action);
 void addBenchCommand(CLI::App &app, Action &action);
 void addGenerateCommand(CLI::App &app, Action &action);
 void addPerplexityCommand(CLI::App &app, Action &action);
+void addProfileCommand(CLI::App &app, Action &action);
 
 /// A sub-command with its example in --help.
 CLI::App *addCommand(CLI::App &app, const std::string &name, const std::string &description,
@@ -47,6 +48,9 @@ struct InputFlags {
 void addLevelFlag(CLI::App &command, int &level);
 void addSemanticsFlag(CLI::App &command, std::string &semantics);
 void addExecutionFlags(CLI::App &command, OpenOptions &options);
+
+/// --progress
+void addProgressFlag(CLI::App &command, ProgressMode &mode);
 
 /// --format=text|json
 void addFormatFlag(CLI::App &command, bool &json);

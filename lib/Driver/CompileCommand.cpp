@@ -160,13 +160,7 @@ void addFlags(CLI::App &command, CompileFlags &flags) {
                                     {"obj", Emit::object}, {"lib", Emit::library}};
   command.add_option("--emit", flags.emit, "stop after a stage: onnx, moe, kernels, llvm, obj, lib")
       ->transform(CLI::CheckedTransformer(emits).description(""));
-  std::map<std::string, ProgressMode> modes{{"auto", ProgressMode::automatic},
-                                            {"plain", ProgressMode::plain},
-                                            {"json", ProgressMode::json},
-                                            {"none", ProgressMode::none}};
-  command.add_option("--progress", flags.progress,
-                     "stages on stderr: auto (only on a terminal), plain, json, none")
-      ->transform(CLI::CheckedTransformer(modes).description(""));
+  addProgressFlag(command, flags.progress);
   command.add_option("--report", flags.report, "write a report as JSON: layers, remarks, kernels, "
                                                "bytes, stages");
   addFormatFlag(command, flags.json);

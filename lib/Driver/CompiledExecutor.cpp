@@ -62,7 +62,7 @@ uint8_t codeOf(DType type) {
 
 DLDataType toDLType(DType type) { return {codeOf(type), uint8_t(bitsOf(type)), 1}; }
 
-class CompiledExecutor : public Executor {
+class CompiledExecutor : public CompiledModel {
 public:
   CompiledExecutor(std::string name, moert_model *model, moert_session *session)
       : name(std::move(name)), model(model), session(session) {}
@@ -85,6 +85,7 @@ public:
   }
 
   const Signature &signature() const override { return values; }
+  moert_session *handle() override { return session; }
   llvm::Expected<std::vector<Tensor>> run(llvm::ArrayRef<Tensor> inputs) override;
 
   std::optional<TemporaryFolder> folder; // of a library that was compiled for this executor
@@ -162,14 +163,15 @@ llvm::Expected<std::unique_ptr<CompiledExecutor>> open(llvm::StringRef path, llv
 
 } // namespace
 
-llvm::Expected<std::unique_ptr<Executor>> moec::openLibrary(llvm::StringRef path, int threads) {
+llvm::Expected<std::unique_ptr<CompiledModel>> moec::openLibrary(llvm::StringRef path,
+                                                                 int threads) {
   auto executor = open(path, path, threads);
   if (!executor)
     return executor.takeError();
   return std::move(*executor);
 }
 
-llvm::Expected<std::unique_ptr<Executor>>
+llvm::Expected<std::unique_ptr<CompiledModel>>
 moec::compileAndOpen(Model &model, const OpenOptions &options, Progress &progress) {
   auto folder = TemporaryFolder::create();
   if (!folder)

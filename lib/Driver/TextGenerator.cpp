@@ -32,11 +32,11 @@ std::optional<int64_t> number(StringRef dim) {
   return value;
 }
 
-// An empty cache: batch one, every other size that the graph leaves open is zero.
-Tensor emptyCache(const ValueInfo &info) {
+// An empty cache: every size that the graph leaves open is zero, but for the batch.
+Tensor emptyCache(const ValueInfo &info, int64_t batch = 1) {
   std::vector<int64_t> shape;
   for (auto [i, dim] : llvm::enumerate(info.dims))
-    shape.push_back(number(dim).value_or(i == 0 ? 1 : 0));
+    shape.push_back(number(dim).value_or(i == 0 ? batch : 0));
   return Tensor(info.type, std::move(shape));
 }
 
@@ -106,6 +106,25 @@ llvm::Expected<std::vector<Tensor>> TextModel::inputsFor(llvm::ArrayRef<int64_t>
         inputs[i].set(k, double(i == positions ? past + k : tokens[k]));
     }
     inputs[i].name = signature.inputs[i].name;
+  }
+  return inputs;
+}
+
+std::optional<int64_t> TextModel::fixedBatch() const {
+  return number(executor->signature().inputs[ids].dims[0]);
+}
+
+std::vector<Tensor> TextModel::batch(llvm::ArrayRef<int64_t> tokens, int64_t count) const {
+  const Signature &signature = executor->signature();
+  int64_t length = int64_t(tokens.size()) / count;
+  std::vector<Tensor> inputs;
+  for (auto [i, info] : llvm::enumerate(signature.inputs)) {
+    bool cache = caches.contains(i);
+    Tensor &t = inputs.emplace_back(cache ? emptyCache(info, count)
+                                          : Tensor(info.type, {count, length}));
+    t.name = info.name;
+    for (int64_t k = 0; k < count * length && !cache; ++k)
+      t.set(k, i == mask ? 1 : i == positions ? double(k % length) : double(tokens[k]));
   }
   return inputs;
 }

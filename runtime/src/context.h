@@ -14,12 +14,14 @@
 
 struct moert_pool;
 struct moert_memory;
+struct moert_profile;
 
 struct moert_ctx {
   struct moert_ctx_head head; /* first: generated code reads it */
   struct moert_pool *pool;
   struct moert_memory *memory;
   int threads;
+  struct moert_profile *profile; /* null: none is collected */
   /* Where moert_fail goes. */
   jmp_buf *jump;
   moert_error *error;

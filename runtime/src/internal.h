@@ -104,6 +104,10 @@ MOERT_HIDDEN moert_status moert_signature_read(moert_model *model, moert_error *
 MOERT_HIDDEN moert_status moert_signature_check(const moert_model *model, const DLTensor *inputs,
                                                 int64_t *sizes, int *origins, moert_error *error);
 
+/* ---- sessions (session.c) --------------------------------------------------------------------- */
+
+MOERT_HIDDEN moert_ctx *moert_session_context(moert_session *session);
+
 /* ---- run-time memory (memory.c) -------------------------------------------------------------- */
 
 MOERT_HIDDEN struct moert_memory *moert_memory_create(void);

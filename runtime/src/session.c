@@ -106,6 +106,7 @@ moert_status moert_session_create(moert_model *model, const moert_session_option
 void moert_session_release(moert_session *session) {
   if (!session)
     return;
+  moert_session_profile_stop(session);
   moert_pool_release(session->ctx.pool);
   moert_memory_close(session->ctx.memory);
   free(session->args);
@@ -231,3 +232,5 @@ void moert_session_get_counters(const moert_session *session, moert_counters *co
 }
 
 int moert_session_threads(const moert_session *session) { return session->ctx.threads; }
+
+moert_ctx *moert_session_context(moert_session *session) { return &session->ctx; }

@@ -9,7 +9,7 @@
 func.func @main(%x: tensor<?x32xf32>, %i: tensor<?x2xi32>, %w: tensor<?x2xf32>)
     -> tensor<?x32xf32> {
 
-  moe.probe %i {experts = 8 : i64, layer = "layer0"} : tensor<?x2xi32>
+  moe.probe "routing"(%i, %w) {experts = 8 : i64, layer = "layer0"} : tensor<?x2xi32>, tensor<?x2xf32>
   %r, %ri, %rw, %from = moe.dispatch %x, %i, %w {devices = 1 : i64, placement = array<i64: 0, 0>}
       : (tensor<?x32xf32>, tensor<?x2xi32>, tensor<?x2xf32>)
       -> (tensor<?x32xf32>, tensor<?x1xi32>, tensor<?x1xf32>, tensor<?x2xi32>)

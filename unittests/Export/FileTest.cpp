@@ -239,8 +239,9 @@ TEST_F(File, ExpertsAreStoredAsTheyWere) {
 TEST_F(File, RefusalsLeaveOldFilesAlone) {
   data("out.onnx", {1});
   auto module = context.parse(R"(
-    func.func @main(%i: tensor<3x2xi32>) -> tensor<3x2xi32> {
-      moe.probe %i {experts = 4 : i64, layer = "a"} : tensor<3x2xi32>
+    func.func @main(%i: tensor<3x2xi32>, %w: tensor<3x2xf32>) -> tensor<3x2xi32> {
+      moe.probe "routing"(%i, %w) {experts = 4 : i64, layer = "a"}
+          : tensor<3x2xi32>, tensor<3x2xf32>
       return %i : tensor<3x2xi32>
     })");
   auto report = write(*module);

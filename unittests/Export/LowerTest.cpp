@@ -134,6 +134,34 @@ TEST_F(Lower, ExpertsThatDiffer) {
   EXPECT_EQ(report.fusedLayers, 0u) << "the node has one width for all";
 }
 
+TEST_F(Lower, ExpertsThatShareParametersAreOne) {
+  // 0 and 2 share a slab, 3 is a constant.
+  std::string text = bank("gated = true, activation = \"silu\"",
+                          "slabs([2, 1, 2, -1]) storage([\"dense\", \"dense\", \"dense\", "
+                          "\"constant\"]) constants(@c)");
+  text.insert(text.find("}\n"), literal("c", {1, 6}));
+  text += R"(
+    func.func @main(%x: tensor<3x6xf32>, %i: tensor<3x2xi32>, %w: tensor<3x2xf32>,
+                    %d: tensor<3x4xf32>)
+        -> (tensor<3x6xf32>, tensor<3x2x6xf32>, tensor<3x6xf32>, tensor<3x4x6xf32>) {
+      %y = moe.experts @bank(%x, %i, %w)
+          : (tensor<3x6xf32>, tensor<3x2xi32>, tensor<3x2xf32>) -> tensor<3x6xf32>
+      %a = moe.experts @bank(%x, %i, %w) {combine = "none"}
+          : (tensor<3x6xf32>, tensor<3x2xi32>, tensor<3x2xf32>) -> tensor<3x2x6xf32>
+      %e = moe.experts @bank(%x, %d) : (tensor<3x6xf32>, tensor<3x4xf32>) -> tensor<3x6xf32>
+      %f = moe.experts @bank(%x, %d) {combine = "none"}
+          : (tensor<3x6xf32>, tensor<3x4xf32>) -> tensor<3x4x6xf32>
+      return %y, %a, %e, %f : tensor<3x6xf32>, tensor<3x2x6xf32>, tensor<3x6xf32>, tensor<3x4x6xf32>
+    })";
+  std::string out = check(text, {floats({3, 6}, random), i32({3, 2}, {0, 2, 3, -1, 1, 3}),
+                                 f32({3, 2}, {0.5f, 2, 1, 0, -2, 0.25f}), floats({3, 4}, random)});
+  size_t gemms = 0;
+  for (size_t at = out.find("onnx.Gemm"); at != std::string::npos; at = out.find("onnx.Gemm", at + 1))
+    ++gemms;
+  // Two experts of three matrices, where slots are summed up or apart; all three where columns are.
+  EXPECT_EQ(gemms, 3 * (2 + 2 + 2 + 3u));
+}
+
 TEST_F(Lower, EmptySlotsAndSlotsApart) {
   std::string text = bank("gated = true, activation = \"silu\"") + R"(
     func.func @main(%x: tensor<3x6xf32>, %i: tensor<3x2xi32>, %w: tensor<3x2xf32>)
@@ -356,9 +384,11 @@ TEST_F(Lower, FusedWhereTheNodeSaysTheSame) {
 
 TEST_F(Lower, RefusesWhatOnnxCannotSay) {
   auto module = context.parse(R"(
-    func.func @main(%i: tensor<3x2xi32>) -> tensor<3x2xi32> {
-      moe.probe %i {experts = 4 : i64, layer = "a"} : tensor<3x2xi32>
-      moe.probe %i {experts = 4 : i64, layer = "b"} : tensor<3x2xi32>
+    func.func @main(%i: tensor<3x2xi32>, %w: tensor<3x2xf32>) -> tensor<3x2xi32> {
+      moe.probe "routing"(%i, %w) {experts = 4 : i64, layer = "a"}
+          : tensor<3x2xi32>, tensor<3x2xf32>
+      moe.probe "routing"(%i, %w) {experts = 4 : i64, layer = "b"}
+          : tensor<3x2xi32>, tensor<3x2xf32>
       return %i : tensor<3x2xi32>
     })");
   EXPECT_TRUE(mlir::failed(lowerToOnnx(*module, {}, report)));

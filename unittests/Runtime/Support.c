@@ -12,7 +12,12 @@ moert_ctx *test_context_create(int threads, int64_t spin_us) {
   return ctx;
 }
 
+moert_session *test_context_session(moert_ctx *ctx) {
+  return (moert_session *)ctx; // a session starts with its context
+}
+
 void test_context_release(moert_ctx *ctx) {
+  moert_session_profile_stop(test_context_session(ctx));
   moert_pool_release(ctx->pool);
   moert_memory_close(ctx->memory);
   free(ctx);

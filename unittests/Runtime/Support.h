@@ -11,6 +11,8 @@ moert_ctx *test_context_create(int threads, int64_t spin_us);
 void test_context_release(moert_ctx *ctx);
 /// Runs `body` as a session would; its memory is free afterwards.
 moert_status test_context_run(moert_ctx *ctx, test_body body, void *arg, moert_error *error);
+/// The context as a session, for the functions of profiles: they use nothing else of it.
+moert_session *test_context_session(moert_ctx *ctx);
 float test_f16_to_float(uint16_t x);
 uint16_t test_float_to_f16(float x);
 uint16_t test_float_to_bf16(float x);

@@ -25,6 +25,12 @@ public:
   /// after.
   llvm::Expected<Tensor> score(llvm::ArrayRef<int64_t> ids);
 
+  /// Inputs of one run over `count` texts of equal length, one after the other in `ids`; caches are
+  /// empty.
+  std::vector<Tensor> batch(llvm::ArrayRef<int64_t> ids, int64_t count) const;
+  /// The number of texts that every run takes, if it is fixed.
+  std::optional<int64_t> fixedBatch() const;
+
   /// Forgets all text.
   void reset();
 

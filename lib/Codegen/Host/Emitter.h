@@ -193,6 +193,7 @@ void addLoops(Handlers &handlers); ///< called by addControlFlow
 void addSequences(Handlers &handlers);
 void addSoft(Handlers &handlers);
 void addSelect(Handlers &handlers);
+void addProbe(Handlers &handlers);
 void addQuantisation(Handlers &handlers);
 void addUnique(Handlers &handlers);
 void addTrees(Handlers &handlers); ///< operators of other domains as "domain::op_type"

@@ -34,6 +34,7 @@ const Handlers &moec::host::allHandlers() {
     addSequences(h);
     addSoft(h);
     addSelect(h);
+    addProbe(h);
     addQuantisation(h);
     addUnique(h);
     addTrees(h);

@@ -257,6 +257,32 @@ LogicalResult CombineOp::verify() {
   return verifyResult(*this, x.getShape(), x.getElementType());
 }
 
+int64_t ProbeOp::getRequired() {
+  return getKind() == "routing" ? 2 : getKind() == "experts" ? 6 : getKind() == "all" ? 2 : -1;
+}
+
+Value ProbeOp::getLogits() {
+  auto required = static_cast<size_t>(getRequired());
+  return getKind() != "all" && getValues().size() > required ? getValues()[required] : Value();
+}
+
+// The shapes of a probe's operands in order, logits last; -1 (dynamic) where only equality counts.
+static SmallVector<SmallVector<int64_t>> probeShapes(ProbeOp probe) {
+  auto experts = static_cast<int64_t>(probe.getExperts());
+  auto size = [&](unsigned operand, int64_t axis) {
+    auto type = rankedType(probe.getValues()[operand]);
+    return axis < type.getRank() ? type.getDimSize(axis) : ShapedType::kDynamic;
+  };
+  int64_t tokens = size(0, 0), other = size(0, 1);
+  if (probe.getKind() == "all")
+    return {{tokens, other}, {tokens, experts, other}};
+  if (probe.getKind() == "routing")
+    return {{tokens, other}, {tokens, other}, {tokens, experts}};
+  int64_t hidden = size(2, 1);
+  return {{tokens, other}, {tokens, other},         {tokens, hidden}, {tokens, hidden},
+          {tokens, other, hidden}, {tokens, hidden}, {tokens, experts}};
+}
+
 LogicalResult ProbeOp::verify() {
   // probe.C1
   if (static_cast<int64_t>(getExperts()) < 1)
@@ -264,5 +290,27 @@ LogicalResult ProbeOp::verify() {
   // probe.C2
   if (getLayer().empty())
     return emitOpError("needs the name of its layer");
+  // probe.C3
+  if (getRequired() < 0)
+    return emitOpError("has no kind \"") << getKind() << "\": routing, experts or all";
+  // probe.C4
+  auto count = static_cast<int64_t>(getValues().size());
+  if (count != getRequired() && (getKind() == "all" || count != getRequired() + 1))
+    return emitOpError("of kind \"")
+           << getKind() << "\" has " << getRequired()
+           << (getKind() == "all" ? " operands, not " : " operands or one more, not ") << count;
+  // probe.C5
+  auto shapes = probeShapes(*this);
+  for (auto [i, value] : llvm::enumerate(getValues())) {
+    Type element = rankedType(value).getElementType();
+    bool ids = i == 0 && getKind() != "all";
+    if (!fits(rankedType(value), shapes[i]) ||
+        (ids ? !element.isSignlessInteger(32) : !isa<FloatType>(element)))
+      return emitOpError("has operand ") << i << " of type " << value.getType() << ", not "
+                                         << (ids ? "i32 " : "floats ") << shapeText(shapes[i]);
+  }
+  // probe.C6
+  if (getScore() != "softmax" && getScore() != "sigmoid")
+    return emitOpError("knows no score \"") << getScore() << "\": softmax or sigmoid";
   return success();
 }

@@ -152,6 +152,63 @@ MOERT_EXPORT void moert_session_get_counters(const moert_session *session,
                                              moert_counters *counters);
 MOERT_EXPORT int moert_session_threads(const moert_session *session);
 
+/* ---- profiles -------------------------------------------------------------------------------- */
+
+/* A model that was compiled with probes (`moec profile`, the pass insert-probes) can collect what its
+ * routers and experts do: sums of doubles for each layer and label, by the names of
+ * moec/Analysis/Profile.h. Of other models a profile stays empty. Not while the session runs. After a
+ * failed run the profile may hold a part of it: start again. */
+
+/* Start from zero ({0}). */
+typedef struct moert_profile_options {
+  /* Tokens that are kept of each layer and label, with what went in and out (layers whose probes tell
+   * it). Those with the smallest keys are kept, whatever the order they come in; a key depends on
+   * label, sequence and position in the sequence. */
+  int64_t reservoir;
+} moert_profile_options;
+
+/* From now on the session's runs are counted; what was collected before is gone. `options` may be
+ * null. */
+MOERT_EXPORT moert_status moert_session_profile_start(moert_session *session,
+                                                      const moert_profile_options *options,
+                                                      moert_error *error);
+/* Releases the profile; later runs are not counted. Null is ignored. */
+MOERT_EXPORT void moert_session_profile_stop(moert_session *session);
+/* What the next runs read: a label of the data (copied), into how many equal sequences a run's tokens
+ * fall (when that does not divide them they count as one), and the number that the first of these has
+ * among the label's. Before the first call: label "", one sequence, number 0. */
+MOERT_EXPORT moert_status moert_session_profile_data(moert_session *session, const char *label,
+                                                     int64_t sequences, int64_t first_sequence,
+                                                     moert_error *error);
+
+typedef struct moert_profile_statistic {
+  const char *layer, *label, *name;
+  int is_max; /* a maximum (-infinity: no data) rather than a sum */
+  int32_t rank;
+  int64_t dims[2];
+  const double *data; /* row-major */
+} moert_profile_statistic;
+
+typedef struct moert_profile_token {
+  const char *layer, *label;
+  uint64_t key;
+  int64_t hidden, experts, k;
+  const float *x, *logits, *weights, *y; /* [hidden], [experts], [k], [hidden] */
+  const int32_t *ids;                    /* [k] */
+} moert_profile_token;
+
+/* Called for each statistic of each layer and label that has data, and for each token that was kept
+ * (rising keys within layer and label); what they get lives during the call only. Either may be null. */
+typedef struct moert_profile_visitor {
+  void *arg;
+  void (*statistic)(void *arg, const moert_profile_statistic *value);
+  void (*token)(void *arg, const moert_profile_token *token);
+} moert_profile_visitor;
+
+MOERT_EXPORT moert_status moert_session_profile_read(moert_session *session,
+                                                     const moert_profile_visitor *visitor,
+                                                     moert_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -69,12 +69,13 @@ moe.weights @weights {
 // CHECK-LABEL: func.func @pure
 func.func @pure(%z: tensor<?x8xf32>) -> tensor<?x2xi32> {
   // CHECK-NEXT: %[[IDS:.*]], %{{.*}} = moe.route
-  // CHECK-NEXT: moe.probe %[[IDS]]
+  // CHECK-NEXT: moe.probe "routing"(%[[IDS]]
   // CHECK-NEXT: return %[[IDS]]
   %0 = moe.weight.use @same : tensor<4x6x8xf16>
   %1, %2 = moe.select %z {k = 2 : i64} : (tensor<?x8xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
   %3, %4 = moe.route(%z) router<score = softmax, k = 2> : (tensor<?x8xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
   %5, %6 = moe.route(%z) router<score = softmax, k = 2> : (tensor<?x8xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
-  moe.probe %3 {experts = 8 : i64, layer = "layer0"} : tensor<?x2xi32>
+  moe.probe "routing"(%3, %4) {experts = 8 : i64, layer = "layer0"}
+      : tensor<?x2xi32>, tensor<?x2xf32>
   return %5 : tensor<?x2xi32>
 }

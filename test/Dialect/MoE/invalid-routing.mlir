@@ -318,16 +318,74 @@ func.func @row_size(%r: tensor<?x8xf32>, %o: tensor<?x2xi32>, %x: tensor<?x4xf32
 
 // -----
 
-func.func @probe_experts(%i: tensor<?x2xi32>) {
+func.func @probe_experts(%i: tensor<?x2xi32>, %w: tensor<?x2xf32>) {
   // expected-error @+1 {{needs at least one expert, not 0}}
-  moe.probe %i {experts = 0 : i64, layer = "layer0"} : tensor<?x2xi32>
+  moe.probe "routing"(%i, %w) {experts = 0 : i64, layer = "layer0"} : tensor<?x2xi32>, tensor<?x2xf32>
   return
 }
 
 // -----
 
-func.func @probe_layer(%i: tensor<?x2xi32>) {
+func.func @probe_layer(%i: tensor<?x2xi32>, %w: tensor<?x2xf32>) {
   // expected-error @+1 {{needs the name of its layer}}
-  moe.probe %i {experts = 8 : i64, layer = ""} : tensor<?x2xi32>
+  moe.probe "routing"(%i, %w) {experts = 8 : i64, layer = ""} : tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @probe_kind(%i: tensor<?x2xi32>, %w: tensor<?x2xf32>) {
+  // expected-error @+1 {{has no kind "gates": routing, experts or all}}
+  moe.probe "gates"(%i, %w) {experts = 8 : i64, layer = "layer0"} : tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @probe_operands(%i: tensor<?x2xi32>, %w: tensor<?x2xf32>) {
+  // expected-error @+1 {{of kind "experts" has 6 operands or one more, not 2}}
+  moe.probe "experts"(%i, %w) {experts = 8 : i64, layer = "layer0"} : tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @probe_all_operands(%x: tensor<?x4xf32>) {
+  // expected-error @+1 {{of kind "all" has 2 operands, not 1}}
+  moe.probe "all"(%x) {experts = 8 : i64, layer = "layer0"} : tensor<?x4xf32>
+  return
+}
+
+// -----
+
+func.func @probe_ids(%i: tensor<?x2xi64>, %w: tensor<?x2xf32>) {
+  // expected-error @+1 {{has operand 0 of type 'tensor<?x2xi64>', not i32 [?, 2]}}
+  moe.probe "routing"(%i, %w) {experts = 8 : i64, layer = "layer0"} : tensor<?x2xi64>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+func.func @probe_logits(%i: tensor<?x2xi32>, %w: tensor<?x2xf32>, %z: tensor<?x4xf32>) {
+  // expected-error @+1 {{has operand 2 of type 'tensor<?x4xf32>', not floats [?, 8]}}
+  moe.probe "routing"(%i, %w, %z) {experts = 8 : i64, layer = "layer0"}
+      : tensor<?x2xi32>, tensor<?x2xf32>, tensor<?x4xf32>
+  return
+}
+
+// -----
+
+func.func @probe_all(%x: tensor<?x4xf32>, %y: tensor<?x7x4xf32>) {
+  // expected-error @+1 {{has operand 1 of type 'tensor<?x7x4xf32>', not floats [?, 8, 4]}}
+  moe.probe "all"(%x, %y) {experts = 8 : i64, layer = "layer0"}
+      : tensor<?x4xf32>, tensor<?x7x4xf32>
+  return
+}
+
+// -----
+
+func.func @probe_score(%i: tensor<?x2xi32>, %w: tensor<?x2xf32>) {
+  // expected-error @+1 {{knows no score "relu": softmax or sigmoid}}
+  moe.probe "routing"(%i, %w) {experts = 8 : i64, layer = "layer0", score = "relu"} : tensor<?x2xi32>, tensor<?x2xf32>
   return
 }

@@ -203,7 +203,7 @@ func.func @exchange(%x: tensor<?x32xf32>, %i: tensor<?x2xi32>, %w: tensor<?x2xf3
   // CHECK: moe.combine %{{.*}}, %{{.*}}, %{{.*}} {devices = 2 : i64}
   %0 = moe.combine %y, %from, %x {devices = 2 : i64}
       : (tensor<?x32xf32>, tensor<?x2xi32>, tensor<?x32xf32>) -> tensor<?x32xf32>
-  // CHECK: moe.probe %{{.*}} {experts = 8 : i64, layer = "layer0"} : tensor<?x2xi32>
-  moe.probe %i {experts = 8 : i64, layer = "layer0"} : tensor<?x2xi32>
+  // CHECK: moe.probe "routing"(%{{.*}}, %{{.*}}) {experts = 8 : i64, layer = "layer0"} : tensor<?x2xi32>, tensor<?x2xf32>
+  moe.probe "routing"(%i, %w) {experts = 8 : i64, layer = "layer0"} : tensor<?x2xi32>, tensor<?x2xf32>
   return %0 : tensor<?x32xf32>
 }

@@ -425,22 +425,41 @@ def MoE_CombineOp : MoE_Op<"combine", [Pure]> {
 }
 
 def MoE_ProbeOp : MoE_Op<"probe"> {
-  let summary = "counts which experts are used";
+  let summary = "adds to the profile of a layer";
   let description = [{
-    Adds the ids `[T, K]` to the routing profile of the layer named `layer`, which has `experts`
-    experts; empty slots do not count. Inserted by `--profile`; has no result and is never removed.
+    Tells the run's profile what a layer did: compiled code adds to the statistics of the layer named
+    `layer`, which has `experts` experts, when the session collects a profile, and otherwise does
+    nothing. Has no result, is never removed, and changes no value. Inserted by `insert-probes`. T
+    are tokens, K slots, E experts, H the hidden size; an empty slot (id -1, or a weight of exactly
+    0) does not count. `kind` says what the operands are:
+
+    - `routing`: ids `[T, K]`, weights `[T, K]`, and logits `[T, E]` if the layer has them;
+    - `experts`: ids, weights, the tokens `[T, H]`, the residual stream `[T, H]` that the layer's
+      result is added to, the weighted results of the slots `[T, K, H]` (`moe.experts` with `combine
+      = "none"`), their sum `[T, H]`, and logits if there are;
+    - `all`: some of the tokens `[S, H]` and the results of all experts on them, `[S, E, H]`.
+
+    `score` says how the router makes scores of the logits: `softmax` (the default) or `sigmoid`.
 
     Example:
     ```mlir
-    func.func @main(%i: tensor<?x2xi32>) {
-      moe.probe %i {experts = 8 : i64, layer = "layer0"} : tensor<?x2xi32>
+    func.func @main(%i: tensor<?x2xi32>, %w: tensor<?x2xf32>, %z: tensor<?x8xf32>) {
+      moe.probe "routing"(%i, %w, %z) {experts = 8 : i64, layer = "layer0"}
+          : tensor<?x2xi32>, tensor<?x2xf32>, tensor<?x8xf32>
       return
     }
     ```
   }];
-  let arguments = (ins MoE_Ids:$ids, StrAttr:$layer, I64Attr:$experts);
-  let assemblyFormat = "$ids attr-dict `:` type($ids)";
+  let arguments = (ins StrAttr:$kind, Variadic<AnyRankedTensor>:$values, StrAttr:$layer,
+                       I64Attr:$experts, DefaultValuedStrAttr<StrAttr, "softmax">:$score);
+  let assemblyFormat = "$kind `(` $values `)` attr-dict `:` type($values)";
   let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// Operands that every probe of this one's kind has; -1 for a kind that does not exist.
+    int64_t getRequired();
+    /// The logits [T, E], or null.
+    ::mlir::Value getLogits();
+  }];
 }
 
 #endif

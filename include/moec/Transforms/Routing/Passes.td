@@ -43,4 +43,45 @@ def FuseGating : Pass<"fuse-gating"> {
   let dependentDialects = ["::moec::moe::MoEDialect"];
 }
 
+def InsertProbes : Pass<"insert-probes", "::mlir::ModuleOp"> {
+  let summary = "Add a moe.probe to every routed layer";
+  let description = [{
+    Every layer of moec/Dialect/MoE/RoutedLayers.h gets a `moe.probe`, so that compiled code can
+    collect a profile. Values stay the same up to the rounding of sums. Ops that only lead to the
+    logits behind a softmax or sigmoid are looked through; dense weights count as one slot for each
+    expert.
+
+    - `tier=0`: a probe of kind `routing`;
+    - `tier=1`: of kind `experts`. The layer's slots are kept apart (`combine = "none"`) and summed
+      behind it. The residual stream is the other side of the `Add` that the layer's result goes
+      to, the first one whose other side also leads to the layer's tokens (so a shared expert is
+      passed over); the tokens themselves when there is none. Layers whose tokens are not `[T, H]`,
+      or whose results are not as large as they, get tier 0 and a remark;
+    - `tier=2`: also one of kind `all`: every expert runs on every `sample-every`-th token.
+
+    Before:
+    ```mlir
+    %i, %w = moe.route(%z) router<score = softmax, k = 2> ...
+    %y = moe.experts @layer0(%x, %i, %w) ...
+    ```
+    After, with `tier=1`:
+    ```mlir
+    %i, %w = moe.route(%z) router<score = softmax, k = 2> ...
+    %slots = moe.experts @layer0(%x, %i, %w) {combine = "none"} ...
+    %y = onnx.ReduceSum(%slots, %axis) ...
+    moe.probe "experts"(%i, %w, %x, %residual, %slots, %y, %z) {experts = 8 : i64, layer = "layer0"}
+    ```
+  }];
+  let options = [
+    Option<"tier", "tier", "int64_t", /*default=*/"0", "0: routing, 1: chosen experts, 2: all experts">,
+    Option<"sampleEvery", "sample-every", "int64_t", /*default=*/"8",
+           "With tier 2, all experts run on every such token">
+  ];
+  let statistics = [
+    Statistic<"numProbes", "probes", "Probes inserted">,
+    Statistic<"numLowered", "lowered", "Layers that got a lower tier">
+  ];
+  let dependentDialects = ["::moec::moe::MoEDialect", "::moec::onnx::OnnxDialect"];
+}
+
 #endif // MOEC_TRANSFORMS_ROUTING_PASSES_TD
