@@ -61,6 +61,7 @@ struct moec::WeightEvaluator::Data {
   llvm::Expected<Piece> reshape(const Step &step, char *out);
   llvm::Expected<Piece> written(const Step &step, llvm::StringRef name, char *out);
   llvm::Error literal(const Step &step, char *out);
+  llvm::Error resource(const Step &step, char *out);
   llvm::Error cast(const Step &step, char *out);
   llvm::Error transpose(const Step &step, char *out);
   llvm::Error slice(const Step &step, char *out);

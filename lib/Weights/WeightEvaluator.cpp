@@ -3,7 +3,11 @@
 #include "Evaluate.h"
 
 #include "mlir/IR/BuiltinAttributes.h"
+#include "mlir/IR/DialectResourceBlobManager.h"
 #include "llvm/Support/MathExtras.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 using namespace moec;
 using namespace moec::weights;
@@ -250,7 +254,33 @@ llvm::Expected<Piece> WeightEvaluator::Data::reshape(const Step &step, char *out
   return get(step.op->getOperand(0), step.first, step.count, out);
 }
 
+// Bytes that the IR refers to: in memory, or a map of a file, whose pages are told off again (which
+// changes no byte, whatever kind of memory it is).
+llvm::Error WeightEvaluator::Data::resource(const Step &step, char *out) {
+  auto value = step.op->getAttrOfType<mlir::DenseResourceElementsAttr>("value");
+  mlir::AsmResourceBlob *blob = value.getRawHandle().getBlob();
+  mlir::Type element = step.type.getElementType();
+  if (storageBits(element) != 8 * step.bytes || element.isInteger(1))
+    return fault(step.value, "is unsupported: a resource whose elements are no whole bytes");
+  size_t all = static_cast<size_t>(step.type.getNumElements() * step.bytes);
+  if (value.getType() != step.type || !blob || blob->getData().size() != all)
+    return fault(step.value, "has a resource that is missing or not of its type's size");
+  ArrayRef<char> bytes = blob->getData().slice(static_cast<size_t>(step.first * step.bytes),
+                                               static_cast<size_t>(step.count * step.bytes));
+  std::memcpy(out, bytes.data(), bytes.size());
+  if (bytes.size() >= 1 << 20) {
+    auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    auto begin = llvm::alignTo(reinterpret_cast<uintptr_t>(bytes.begin()), page);
+    auto end = llvm::alignDown(reinterpret_cast<uintptr_t>(bytes.end()), page);
+    if (begin < end)
+      madvise(reinterpret_cast<void *>(begin), end - begin, MADV_PAGEOUT);
+  }
+  return llvm::Error::success();
+}
+
 llvm::Error WeightEvaluator::Data::literal(const Step &step, char *out) {
+  if (step.op->getAttrOfType<mlir::DenseResourceElementsAttr>("value"))
+    return resource(step, out);
   auto value = step.op->getAttrOfType<mlir::DenseElementsAttr>("value");
   if (!value || value.getType() != step.type)
     return fault(step.value, "has no value of its type");
