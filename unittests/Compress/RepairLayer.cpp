@@ -76,7 +76,12 @@ template <typename T> static std::string listText(const std::vector<T> &values) 
 
 TestLayer::TestLayer(unsigned seed, const LayerOptions &options) : options(options), random(seed) {
   static std::once_flag once;
-  std::call_once(once, registerCompressPasses);
+  std::call_once(once, [] {
+    registerRepairDown();
+    registerRepairBias();
+    registerRepairLinear();
+    registerRefitRouter();
+  });
   context.loadDialect<moe::MoEDialect, onnx::OnnxDialect, mlir::func::FuncDialect>();
   const LayerOptions &o = this->options;
   int64_t slabs = o.slabCount();
