@@ -132,11 +132,23 @@ static Value asRows(Build &b, Value v, RankedTensorType like) {
   return b.reshape(v, b.ints(target), b.type(dims, like.getElementType()));
 }
 
+// A constant expert's row for each of `x`.
+Value Lowering::constant(Build &b, moe::BankOp bank, int64_t id, Value x) {
+  Value row = steps.row(steps.of(*bank.getConstants()), bank.getConstant(id));
+  std::string hint = (bank.getSymName() + ".constant." + Twine(id)).str();
+  SmallVector<int64_t> dims(rankedType(row).getShape());
+  Value count = b.slice(b.shape(x), b.ints(0), b.ints(1), 0);
+  Value shape = b.concat({count, b.ints(dims)}, 0);
+  dims.insert(dims.begin(), rankedType(x).getDimSize(0));
+  return b.op("Expand", {use(b, row, hint), shape}, b.type(dims, elementOf(row)));
+}
+
 Value Lowering::expert(Build &b, moe::BankOp bank, int64_t id, Value x, const Contexts &contexts) {
   b.part = ("experts." + Twine(id)).str();
   StringRef storage = bank.getExpertStorage(id);
   Value y = storage == "zero"       ? b.zeros(b.shape(x), rankedType(x))
             : storage == "identity" ? x
+            : storage == "constant" ? constant(b, bank, id, x)
             : bank.getBody()        ? body(b, bank, id, x)
                                     : region(b, bank, id, x, contexts);
   b.part.clear();
@@ -172,15 +184,39 @@ static Value countSlots(Build &b, Value flat, Value number, int64_t groups) {
               {b.attr("axis", 0), b.attr("reduction", "add")});
 }
 
+namespace {
+/// Experts of a bank without those that have a twin before them.
+struct Distinct {
+  SmallVector<int64_t> experts; // their ids
+  SmallVector<int64_t> of;      // for each id a place among them
+
+  explicit Distinct(moe::BankOp bank, bool all = false) {
+    for (auto [e, twin] : llvm::enumerate(bank.getTwins())) {
+      bool own = all || twin == static_cast<int64_t>(e);
+      of.push_back(own ? static_cast<int64_t>(experts.size()) : of[twin]);
+      if (own)
+        experts.push_back(static_cast<int64_t>(e));
+    }
+  }
+  int64_t size() const { return static_cast<int64_t>(experts.size()); }
+  bool all() const { return experts.size() == of.size(); }
+};
+} // namespace
+
 Value Lowering::sorted(Build &b, moe::BankOp bank, Value x, const Contexts &contexts,
                        const Routing &routing, bool sum) {
   Type i64 = b.builder.getI64Type();
-  int64_t experts = bank.getExperts();
+  Distinct distinct(bank, bank.getCoupled());
+  int64_t experts = distinct.size(), last = bank.getExperts();
   int64_t k = rankedType(routing.ids).getDimSize(1);
   RankedTensorType tokens = rankedType(x), given;
   Value ids = routing.ids;
   if (routing.empty)
-    ids = b.where(b.compare("Less", ids, b.number(i64, 0)), b.number(i64, experts), ids);
+    ids = b.where(b.compare("Less", ids, b.number(i64, 0)), b.number(i64, last), ids);
+  if (!distinct.all()) { // experts that share parameters are one, the empty slot's is one more
+    distinct.of.push_back(experts);
+    ids = b.gather(b.ints(distinct.of), ids, 0);
+  }
   Value flat = b.reshape(ids, {-1}), number = b.shape(flat);
   Value order = b.topK(flat, number, ShapedType::kDynamic, /*largest=*/false).second;
   Value token = k == 1 ? order : b.binary("Div", order, b.number(i64, k));
@@ -196,7 +232,8 @@ Value Lowering::sorted(Build &b, moe::BankOp bank, Value x, const Contexts &cont
       return groups == 1 ? v : b.slice(v, e ? end[e - 1] : b.ints(0), end[e], 0);
     };
     if (e < experts) {
-      Value y = expert(b, bank, e, asRows(b, cut(rows), tokens), beside.map(cut));
+      Value y =
+          expert(b, bank, distinct.experts[e], asRows(b, cut(rows), tokens), beside.map(cut));
       given = rankedType(y);
       results.push_back(asVectors(b, y));
     } else { // empty slots: rows of zeros like an expert's results
@@ -277,13 +314,20 @@ static bool isOne(Value v) {
 
 Value Lowering::dense(Build &b, moe::BankOp bank, Value x, const Contexts &contexts, Value weights,
                       bool sum) {
-  bool one = isOne(weights);
+  Distinct distinct(bank, !sum || bank.getCoupled());
+  bool one = isOne(weights) && distinct.all();
   SmallVector<Value> column, terms;
   if (!one)
     column = b.unitParts(weights, 1);
+  if (!distinct.all()) { // the weights of experts that share parameters add up
+    SmallVector<Value> sums(distinct.experts.size());
+    for (auto [part, to] : llvm::zip(column, distinct.of))
+      sums[to] = sums[to] ? b.binary("Add", sums[to], part) : part;
+    column = sums;
+  }
   Value total;
-  for (int64_t e = 0; e < static_cast<int64_t>(bank.getExperts()); ++e) {
-    Value y = expert(b, bank, e, x, contexts);
+  for (int64_t e = 0; e < distinct.size(); ++e) {
+    Value y = expert(b, bank, distinct.experts[e], x, contexts);
     Type type = wider(elementOf(y), elementOf(weights));
     type = type.isF64() ? type : b.builder.getF32Type();
     y = b.cast(y, type);

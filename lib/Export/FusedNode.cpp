@@ -49,8 +49,9 @@ static StringRef activationType(moe::FfnAttr ffn) {
 static bool fits(moe::BankOp bank) {
   if (!bank.getBody() || activationType(*bank.getBody()).empty() || bank.getWidths())
     return false;
-  for (int64_t e = 0; e < static_cast<int64_t>(bank.getExperts()); ++e)
-    if (bank.getExpertStorage(e) != "dense")
+  // The node has a slab for each expert: shared ones would be stored as often as they are used.
+  for (auto [e, twin] : llvm::enumerate(bank.getTwins()))
+    if (bank.getExpertStorage(e) != "dense" || twin != static_cast<int64_t>(e))
       return false;
   return true;
 }

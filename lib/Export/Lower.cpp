@@ -68,6 +68,10 @@ void Lowering::narrowWeights(Region &region) {
 bool Lowering::run(Region &region) {
   SmallVector<Operation *> layers, others;
   bool ok = true;
+  region.walk([](moe::LogitHookOp hook) { // sessions are the runtime's
+    hook.getResult().replaceAllUsesWith(hook.getLogits());
+    hook.erase();
+  });
   region.walk([&](Operation *op) {
     StringRef dialect = op->getName().getDialectNamespace();
     if (isa<moe::ExpertsOp>(op))

@@ -65,6 +65,7 @@ private:
   /// Expert `id` applied to rows [n, ...].
   mlir::Value expert(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows,
                      const Contexts &contexts);
+  mlir::Value constant(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows);
   mlir::Value body(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows);
   mlir::Value region(Build &b, moe::BankOp bank, int64_t id, mlir::Value rows,
                      const Contexts &contexts);

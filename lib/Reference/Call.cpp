@@ -163,7 +163,8 @@ Registry::Registry() {
        {addElementwise, addBinary, addReductions, addMovement, addCreation, addIndexing, addScatter,
         addSelection, addMatMul, addEinsum, addNormalisation, addQuantisation, addAttention,
         addControlFlow, addSequences, addContrib, addTrees, addLosses, addConvolutions, addPools, addRecurrent,
-        addResampling, addDetection, addSignal, addStateful, addMoERouting, addMoEExperts})
+        addResampling, addDetection, addSignal, addStateful, addMoERouting, addMoEExperts,
+        addMoEExchange})
     add(*this);
 }
 

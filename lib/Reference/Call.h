@@ -110,6 +110,7 @@ void addSignal(Registry &);
 void addStateful(Registry &);
 void addMoERouting(Registry &);
 void addMoEExperts(Registry &);
+void addMoEExchange(Registry &);
 
 /// "node "layers.3/TopK" (TopK)".
 std::string nodeName(mlir::Operation *op);

@@ -1,4 +1,4 @@
-// moe.experts and what else applies or moves experts: merged parameters, Soft MoE, exchange.
+// moe.experts and what else applies experts: merged parameters, Soft MoE.
 #include "Call.h"
 #include "Experts.h"
 #include "MatMul.h"
@@ -12,6 +12,18 @@ using namespace llvm;
 namespace moec::reference {
 
 namespace {
+
+// The given rows of axis 0.
+Tensor takeRows(const Tensor &t, ArrayRef<int64_t> rows) {
+  Shape shape = t.shape;
+  shape[0] = static_cast<int64_t>(rows.size());
+  Tensor out(t.type, shape);
+  int64_t width = count(ArrayRef(t.shape).drop_front()) * bytesOf(t.type);
+  for (auto [i, row] : enumerate(rows))
+    if (width)
+      std::memcpy(out.mutableBytes() + i * width, t.bytes() + row * width, width);
+  return out;
+}
 
 // A moe.bank with what its experts are.
 class Bank {
@@ -52,6 +64,11 @@ public:
       return x;
     if (storage == "zero")
       return Tensor(x.type, x.shape);
+    if (storage == "constant") {
+      Tensor row = c.machine.weightRow(*bank.getConstants(), bank.getConstant(e));
+      row.shape.insert(row.shape.begin(), 1);
+      return takeRows(row, std::vector<int64_t>(x.shape[0], 0));
+    }
     if (storage != "dense")
       fail("unsupported storage of an expert: " + storage);
     int64_t slab = bank.getSlab(e);
@@ -189,18 +206,6 @@ std::vector<Slot> slotsOf(const ExpertOperands &in, int64_t tokens, int64_t expe
   return slots;
 }
 
-// The given rows of axis 0.
-Tensor takeRows(const Tensor &t, ArrayRef<int64_t> rows) {
-  Shape shape = t.shape;
-  shape[0] = static_cast<int64_t>(rows.size());
-  Tensor out(t.type, shape);
-  int64_t width = count(ArrayRef(t.shape).drop_front()) * bytesOf(t.type);
-  for (auto [i, row] : enumerate(rows))
-    if (width)
-      std::memcpy(out.mutableBytes() + i * width, t.bytes() + row * width, width);
-  return out;
-}
-
 // Results of the used slots, each a row.
 struct SlotResults {
   Shape each; // of one result
@@ -325,55 +330,6 @@ void softCombine(Call &c) {
   c.set(0, pack(y.type, {tokens, hidden}, out));
 }
 
-// One process is every device: each used slot becomes a row that stays here.
-void dispatch(Call &c) {
-  const Tensor &x = c.in(0), &ids = c.in(1), &weights = c.in(2);
-  if (x.rank() != 2 || ids.rank() != 2 || weights.shape != ids.shape || ids.shape[0] != x.shape[0])
-    fail("tokens " + text(x.shape) + " and ids " + text(ids.shape) + " do not fit");
-  Elements<int64_t> id(ids);
-  Elements<double> weight(weights);
-  auto placement = c.i64s("placement").value_or(std::vector<int64_t>());
-  std::vector<Tensor> rows = {part(x, 0, 0, 0)};
-  std::vector<int64_t> rowIds, origins;
-  std::vector<double> rowWeights;
-  for (int64_t i = 0; i < id.size(); ++i) {
-    if (id[i] == -1 || weight[i] == 0)
-      continue;
-    if (id[i] < 0 || id[i] >= static_cast<int64_t>(placement.size()))
-      fail("expert id " + Twine(id[i]) + " has no device");
-    int64_t token = i / ids.shape[1];
-    rows.push_back(part(x, 0, token, 1));
-    rowIds.push_back(id[i]);
-    rowWeights.push_back(weight[i]);
-    origins.insert(origins.end(), {0, token});
-  }
-  int64_t n = static_cast<int64_t>(rowIds.size());
-  c.set(0, concat(rows, 0));
-  c.set(1, pack(Elem::i32, {n, 1}, rowIds));
-  c.set(2, pack(weights.type, {n, 1}, rowWeights));
-  c.set(3, pack(Elem::i32, {n, 2}, origins));
-}
-
-void combine(Call &c) {
-  const Tensor &rows = c.in(0), &origin = c.in(1), &x = c.in(2);
-  if (rows.rank() != 2 || x.rank() != 2 || origin.rank() != 2 || origin.shape[1] != 2 ||
-      origin.shape[0] != rows.shape[0] || rows.shape[1] != x.shape[1])
-    fail("rows " + text(rows.shape) + " and origins " + text(origin.shape) + " do not fit");
-  Elements<float> in(rows);
-  Elements<int64_t> from(origin);
-  int64_t hidden = x.shape[1];
-  std::vector<float> out(x.size(), 0.0f);
-  for (int64_t r = 0; r < rows.shape[0]; ++r) {
-    int64_t token = from[2 * r + 1];
-    if (from[2 * r] != 0 || token < 0 || token >= x.shape[0])
-      fail("row " + Twine(r) + " comes from token " + Twine(token) + " of device " +
-           Twine(from[2 * r]));
-    for (int64_t h = 0; h < hidden; ++h)
-      out[token * hidden + h] += in[r * hidden + h];
-  }
-  c.set(0, pack(x.type, x.shape, out));
-}
-
 void weightUse(Call &c) {
   auto name = dyn_cast_or_null<mlir::FlatSymbolRefAttr>(c.attribute("weight"));
   if (!name)
@@ -389,9 +345,6 @@ void addMoEExperts(Registry &r) {
   r.add("moe.merge_weights", mergeWeights);
   r.add("moe.soft_dispatch", softDispatch);
   r.add("moe.soft_combine", softCombine);
-  r.add("moe.dispatch", dispatch);
-  r.add("moe.combine", combine);
-  r.add("moe.probe", [](Call &) {}); // counts are for compiled code; values do not change
 }
 
 } // namespace moec::reference

@@ -143,6 +143,7 @@ static Value *slabTable(Emitter &e, moec::moe::BankOp bank) {
     llvm::StringRef storage = bank.getExpertStorage(i);
     return storage == "zero"       ? MOERT_SLAB_ZERO
            : storage == "identity" ? MOERT_SLAB_IDENTITY
+           : storage == "constant" ? MOERT_SLAB_CONSTANT - bank.getConstant(i)
                                    : bank.getSlab(i);
   };
   return table(e, bank, slab, [](int64_t i) { return i; });
@@ -152,6 +153,11 @@ static Value *widthTable(Emitter &e, moec::moe::BankOp bank) {
   return table(
       e, bank, [&](int64_t i) { return bank.getWidth(i); },
       [&](int64_t) { return static_cast<int64_t>(bank.getInter()); });
+}
+
+Value *moec::host::twinTable(Emitter &e, moec::moe::BankOp bank) {
+  auto twins = bank.getTwins();
+  return table(e, bank, [&](int64_t i) { return twins[i]; }, [](int64_t i) { return i; });
 }
 
 mlir::FailureOr<Routing> moec::host::routingOf(Emitter &e, moec::moe::ExpertsOp layer,
@@ -204,7 +210,7 @@ static mlir::LogicalResult ffnExperts(Emitter &e, moec::moe::ExpertsOp layer,
   }
   x = e.denseAs(std::move(x), DType::F32);
   Tensor out = e.allocate(DType::F32, shape);
-  Value *slabs = slabTable(e, bank), *widths = widthTable(e, bank);
+  Value *slabs = slabTable(e, bank), *widths = widthTable(e, bank), *twins = twinTable(e, bank);
   bool mixed = slabs || widths;
   Values call{e.i32(static_cast<int32_t>(e.kernelSlot(b->up.text()))),
               e.i32(static_cast<int32_t>(e.kernelSlot(b->down.text()))),
@@ -220,8 +226,15 @@ static mlir::LogicalResult ffnExperts(Emitter &e, moec::moe::ExpertsOp layer,
               b->gateUpBias,
               b->downWeights,
               b->downBias};
-  if (mixed)
-    call.insert(call.end(), {slabs ? slabs : e.null(), widths ? widths : e.null()});
+  if (mixed) {
+    Value *constants = e.null();
+    if (auto name = bank.getConstants())
+      constants = packed(e, name->str(), "plain", DType::F32,
+                         {bank.getConstant(experts), static_cast<int64_t>(bank.getHidden())});
+    for (Value *optional : {slabs, widths, twins})
+      call.push_back(optional ? optional : e.null());
+    call.push_back(constants);
+  }
   call.push_back(out.data);
   e.call(mixed ? "experts_mixed" : "experts", call);
   results.push_back(e.cast(std::move(out), resultType(layer)));

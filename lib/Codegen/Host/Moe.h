@@ -19,6 +19,9 @@ struct Routing {
 mlir::FailureOr<Routing> routingOf(Emitter &e, moe::ExpertsOp layer, int64_t experts,
                                    std::vector<Tensor> &args);
 
+/// i32 in memory: for each expert the first with its parameters; null when all are their own.
+llvm::Value *twinTable(Emitter &e, moe::BankOp bank);
+
 /// moe.experts over a bank of regions.
 mlir::LogicalResult regionExperts(Emitter &e, moe::ExpertsOp layer, moe::BankOp bank,
                                   std::vector<Tensor> &args, std::vector<Tensor> &results);

@@ -10,7 +10,7 @@ using Tensors = std::vector<Tensor>;
 
 namespace {
 /// Kinds of experts that no region stands for.
-enum { kZero = -1, kIdentity = -2 };
+enum { kZero = -1, kIdentity = -2, kConstant = -3 };
 
 class Layer {
 public:
@@ -28,12 +28,14 @@ private:
   Tensors contexts;
   std::vector<Tensors> parameters; ///< of each region, with all slabs
   Tensor token;                    ///< i64: of each sorted row
+  Tensor constants;                ///< rows of constant experts
   Tensor list;                     ///< results of the experts that ran, in order of id
 
   mlir::LogicalResult place();
   int64_t kindOf(int64_t expert);
   Tensor table(llvm::function_ref<int64_t(int64_t)> number);
   Tensor rowsOf(const Tensor &t, const Tensor &rows);
+  Tensor repeated(Value *row, Value *count);
   mlir::FailureOr<Tensor> apply(int64_t kind, Value *slab, Tensor rows, Tensors rowContexts);
   mlir::LogicalResult runExpert(Value *id, Value *from, Value *to, const Tensor &kinds,
                                 const Tensor &slabs);
@@ -61,11 +63,20 @@ static mlir::LogicalResult when(Emitter &e, Value *condition,
 
 int64_t Layer::kindOf(int64_t expert) {
   llvm::StringRef storage = bank.getExpertStorage(expert);
-  return storage == "zero" ? kZero : storage == "identity" ? kIdentity : bank.getKind(expert);
+  return storage == "zero"       ? kZero
+         : storage == "identity" ? kIdentity
+         : storage == "constant" ? kConstant
+                                 : bank.getKind(expert);
 }
 
-/// Places the parameters, all slabs of each, and brings the tokens and contexts to memory.
+/// Places the parameters, all slabs of each, and the rows of constant experts.
 mlir::LogicalResult Layer::place() {
+  if (auto name = bank.getConstants()) {
+    auto t = weight(e, *name);
+    if (mlir::failed(t))
+      return mlir::failure();
+    constants = e.inMemory(std::move(*t));
+  }
   for (size_t kind = 0; kind < bank.getImplementations().size(); ++kind) {
     parameters.emplace_back();
     for (llvm::StringRef name : bank.getParametersOf(static_cast<int64_t>(kind))) {
@@ -97,6 +108,15 @@ Tensor Layer::rowsOf(const Tensor &t, const Tensor &rows) {
   out.dtype = t.dtype;
   e.call("op_gather", {e.view(t), e.view(rows), e.i64(0), out.data, e.cstring(e.nodeName())});
   return out;
+}
+
+/// `count` times a constant expert's row.
+Tensor Layer::repeated(Value *row, Value *count) {
+  Tensor t = constants;
+  t.data = e.elementPointer(t, e.mul(row, t.strides[0]));
+  t.dims[0] = count;
+  t.strides[0] = e.i64(0);
+  return t;
 }
 
 /// The region of a kind over rows of tokens and contexts; f32.
@@ -143,6 +163,8 @@ mlir::LogicalResult Layer::runExpert(Value *id, Value *from, Value *to, const Te
       if (k == kZero) {
         y = e.scalar(DType::F32, 0);
         y.dims = mine.dims;
+      } else if (k == kConstant) {
+        y = repeated(slab, mine.dims[0]);
       } else if (k >= 0) {
         auto applied = apply(k, slab, mine, mineContexts);
         if (mlir::failed(applied))
@@ -163,7 +185,9 @@ mlir::LogicalResult Layer::runExpert(Value *id, Value *from, Value *to, const Te
 /// All used experts; with none the first, whose result for no tokens tells the shape of results.
 mlir::LogicalResult Layer::runAll(const Tensor &first) {
   Tensor kinds = table([&](int64_t i) { return kindOf(i); });
-  Tensor slabs = table([&](int64_t i) { return bank.getSlab(i); });
+  Tensor slabs = table([&](int64_t i) {
+    return kindOf(i) == kConstant ? bank.getConstant(i) : bank.getSlab(i);
+  });
   list.data = e.call("sequence_new", {e.i64(experts)});
   list.buffer = std::make_shared<Buffer>(e, list.data, /*sequence=*/true);
   Value *none = e.b.CreateICmpEQ(element(e, first, e.i64(experts)), e.i64(0));
@@ -220,9 +244,17 @@ mlir::LogicalResult Layer::run(Tensors &args, Tensors &results) {
   token = e.allocate(DType::I64, {e.mul(tokens, slots)});
   Tensor first = e.allocate(DType::I64, {e.i64(experts + 1)});
   Tensor position = e.allocate(DType::I32, {tokens, slots});
-  e.call("sort_slots", {tokens, slots, count, routing->ids.data, routing->weights.data, token.data,
-                        first.data, position.data});
+  // A coupled expert is given what chose it, not what chose its twin.
+  Value *twins = bank.getCoupled() ? nullptr : twinTable(e, bank);
+  Tensor sums;
+  if (twins && !apart)
+    sums = e.allocate(DType::F32, {tokens, slots});
+  e.call("sort_slots", {tokens, slots, count, routing->ids.data, routing->weights.data,
+                        twins ? twins : e.null(), token.data, first.data, position.data,
+                        sums.data ? sums.data : e.null()});
   routing->ids = Tensor();
+  if (sums.data)
+    routing->weights = std::move(sums);
   if (mlir::failed(runAll(first)))
     return mlir::failure();
   Tensor y = rowsOfResults();

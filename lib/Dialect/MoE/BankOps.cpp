@@ -1,5 +1,6 @@
 // moe.bank. Constraint numbers are those of docs/moe-dialect.md.
 #include "Shapes.h"
+#include <map>
 
 using namespace mlir;
 using namespace moec::moe;
@@ -58,6 +59,24 @@ RankedTensorType BankOp::getResultType() {
 
 StringRef BankOp::getExpertStorage(int64_t expert) {
   return getStorage() ? cast<StringAttr>((*getStorage())[expert]).getValue() : "dense";
+}
+
+int64_t BankOp::getConstant(int64_t expert) {
+  int64_t row = 0;
+  for (int64_t e = 0; e < expert; ++e)
+    row += getExpertStorage(e) == "constant";
+  return row;
+}
+
+SmallVector<int64_t> BankOp::getTwins() {
+  std::map<std::tuple<int64_t, int64_t, int64_t>, int64_t> first;
+  SmallVector<int64_t> twins;
+  for (int64_t e = 0; e < static_cast<int64_t>(getExperts()); ++e) {
+    bool shares = getSlabs() && getExpertStorage(e) == "dense";
+    twins.push_back(
+        shares ? first.try_emplace({getKind(e), getSlab(e), getWidth(e)}, e).first->second : e);
+  }
+  return twins;
 }
 
 int64_t BankOp::getWidth(int64_t expert) {
@@ -124,10 +143,15 @@ static LogicalResult verifyLists(BankOp bank) {
       return bank.emitOpError("has storage for ")
              << storage->size() << " of " << experts << " experts";
     for (auto kind : storage->getAsValueRange<StringAttr>())
-      if (kind != "dense" && kind != "zero" && kind != "identity")
+      if (kind != "dense" && kind != "zero" && kind != "identity" && kind != "constant")
         return bank.emitOpError("has unsupported storage \"")
-               << kind << "\"; it is dense, zero or identity";
+               << kind << "\"; it is dense, zero, identity or constant";
   }
+  // bank.C17
+  int64_t constants = bank.getConstant(static_cast<int64_t>(experts));
+  if (bank.getConstants().has_value() != (constants > 0))
+    return bank.emitOpError("has ") << constants
+                                    << " constant experts; 'constants' stands with these";
   // bank.C6
   if (auto slabs = bank.getSlabs()) {
     if (slabs->size() != experts)
@@ -211,8 +235,33 @@ static LogicalResult verifyParameter(BankOp bank, SymbolTableCollection &symbols
   return success();
 }
 
+// The rows of constant experts are results without axis 0.
+static LogicalResult verifyConstants(BankOp bank, SymbolTableCollection &symbols) {
+  auto symbol = bank.getConstants();
+  if (!symbol)
+    return success();
+  // bank.C8
+  WeightBindOp bind = lookUpBind(bank, symbols, *symbol);
+  if (!bind)
+    return bank.emitOpError("reads the weight @") << *symbol << ", which nothing binds";
+  SmallVector<int64_t> shape{bank.getConstant(bank.getExperts())};
+  if (RankedTensorType result = bank.getResultType())
+    llvm::append_range(shape, result.getShape().drop_front());
+  else
+    shape.push_back(bank.getHidden());
+  // bank.C18
+  auto type = cast<RankedTensorType>(bind.getValue().getType());
+  if (!fits(type, shape) || llvm::any_of(shape, ShapedType::isDynamic) ||
+      !isa<FloatType>(type.getElementType()))
+    return bank.emitOpError("needs floats of static shape ")
+           << shapeText(shape) << " in 'constants', but @" << *symbol << " is " << type;
+  return success();
+}
+
 LogicalResult BankOp::verifySymbolUses(SymbolTableCollection &symbols) {
   RankedTensorType type;
+  if (failed(verifyConstants(*this, symbols)))
+    return failure();
   for (const Parameter &p : ffnParameters(*this)) {
     if (!p.symbol)
       continue;
@@ -255,10 +304,12 @@ static LogicalResult verifyRegion(BankOp bank, Region &region, int64_t kind) {
   if (!result || result.getRank() < 1)
     return bank.emitOpError("needs a region that yields results [N, ...]");
   // bank.C15
-  for (int64_t e = 0; e < static_cast<int64_t>(bank.getExperts()); ++e)
-    if (bank.getExpertStorage(e) != "dense" && !compatible(result, tokens))
+  for (int64_t e = 0; e < static_cast<int64_t>(bank.getExperts()); ++e) {
+    StringRef storage = bank.getExpertStorage(e);
+    if ((storage == "zero" || storage == "identity") && !compatible(result, tokens))
       return bank.emitOpError("needs a region that yields its tokens' type, ")
-             << tokens << ", as expert " << e << " is " << bank.getExpertStorage(e);
+             << tokens << ", as expert " << e << " is " << storage;
+  }
   // bank.C16
   Region &first = bank.getImplementations().front();
   auto contexts = region.getArguments().drop_front(1 + slabs);

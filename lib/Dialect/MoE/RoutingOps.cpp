@@ -314,3 +314,25 @@ LogicalResult ProbeOp::verify() {
     return emitOpError("knows no score \"") << getScore() << "\": softmax or sigmoid";
   return success();
 }
+
+//===--- logit_hook ------------------------------------------------------------------------===//
+
+int64_t LogitHookOp::getExperts() { return rankedType(getLogits()).getShape().back(); }
+
+LogicalResult LogitHookOp::verify() {
+  auto type = rankedType(getLogits());
+  // logit_hook.C1
+  bool fitting = type.getRank() == 2 || (getMaskOnly() && type.getRank() == 1);
+  if (!fitting || !isa<FloatType>(type.getElementType()) ||
+      ShapedType::isDynamic(type.getShape().back()))
+    return emitOpError("needs floats [T, E]")
+           << (getMaskOnly() ? " or [E]" : "") << " of a known number of experts, not " << type;
+  // logit_hook.C2
+  if (getLayer().empty())
+    return emitOpError("needs the name of its layer");
+  // logit_hook.C3
+  auto k = static_cast<int64_t>(getK());
+  if (k < 1 || k > getExperts())
+    return emitOpError("has k = ") << k << ", which is not in 1.." << getExperts();
+  return success();
+}

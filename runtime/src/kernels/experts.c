@@ -6,7 +6,10 @@
  *            sums the slots of the tokens;
  *   columns  few rows (decode): tasks of up are (block, columns of I); tasks of down are columns of
  *            H for all rows, with the sum at the end;
- *   phased   the rest: (block, columns) tasks for up and for down, then the sums. */
+ *   phased   the rest: (block, columns) tasks for up and for down, then the sums.
+ *
+ * Experts that share parameters are one group of rows, and a token's slots in it one row under the sum
+ * of their weights. Experts without parameters have no rows: the sums add them at their end. */
 #include "dispatch.h"
 #include <string.h>
 
@@ -19,7 +22,9 @@ typedef struct {
   int64_t T, H, I, K;
   const float *x, *weights, *up_bias, *down_bias;
   const char *gate_up, *down_weights;
-  const int32_t *slabs, *widths; /* of each expert; null: its own row, all of I */
+  const int32_t *ids;
+  const int32_t *slabs, *widths, *twins; /* of each expert; null: its own row, all of I, itself */
+  const float *constants;                /* [][H] */
   float *out;
   moert_dispatch d;
   int64_t I16, H16;    /* rounded up to 16 */
@@ -67,7 +72,7 @@ static void run_up(const experts_job *job, block b, int64_t first_panel, int64_t
   const moert_tiles *t = job->up;
   int64_t row = slab_of(job, b);
   panels = moert_min(panels, MOERT_PANELS(width_of(job, b)) - first_panel);
-  if (row < 0 || panels <= 0)
+  if (panels <= 0)
     return;
   int64_t panel = job->H * t->columns, slab = job->I16 / MOERT_COLUMNS * panel;
   int64_t bias_row = job->I16 / MOERT_COLUMNS * t->columns;
@@ -82,27 +87,11 @@ static void run_up(const experts_job *job, block b, int64_t first_panel, int64_t
   moert_product_run(&p);
 }
 
-// Columns of the result of an expert without parameters: the tokens themselves, or zeros.
-static void run_special(const experts_job *job, block b, int64_t first, int64_t columns) {
-  for (int64_t r = 0; r < b.rows; ++r) {
-    float *y = job->y + (b.first + r) * job->H16 + first;
-    size_t bytes = (size_t)columns * sizeof(float);
-    if (slab_of(job, b) == MOERT_SLAB_IDENTITY)
-      memcpy(y, job->x + job->d.slot[b.first + r] / job->K * job->H + first, bytes);
-    else
-      memset(y, 0, bytes);
-  }
-}
-
 static void run_down(const experts_job *job, block b, int64_t first_panel, int64_t panels,
                      const float *hidden) {
   int64_t panel = job->I * MOERT_COLUMNS, slab = job->H16 / MOERT_COLUMNS * panel;
   int64_t first = first_panel * MOERT_COLUMNS, row = slab_of(job, b);
   int64_t columns = moert_min(panels * MOERT_COLUMNS, job->H - first);
-  if (row < 0) {
-    run_special(job, b, first, columns);
-    return;
-  }
   moert_product p = {.tiles = job->down, .a = hidden, .lda = job->I16, .b_k = MOERT_COLUMNS,
                      .b_p = panel, .bias_p = MOERT_COLUMNS, .c = job->y + b.first * job->H16 + first,
                      .ldc = job->H16, .c_p = MOERT_COLUMNS, .rows = b.rows, .k = width_of(job, b)};
@@ -113,11 +102,11 @@ static void run_down(const experts_job *job, block b, int64_t first_panel, int64
 }
 
 // out[tokens, columns] = the weighted sum of the tokens' rows of y.
-static void run_combine(const experts_job *job, int64_t token, int64_t tokens, int64_t first,
-                        int64_t columns) {
+static void sum_rows(const experts_job *job, int64_t token, int64_t tokens, int64_t first,
+                     int64_t columns) {
   int64_t whole = columns / MOERT_COLUMNS * MOERT_COLUMNS;
   const int32_t *position = job->d.position + token * job->K;
-  const float *weights = job->weights + token * job->K;
+  const float *weights = job->d.weights + token * job->K;
   float *out = job->out + token * job->H + first;
   if (whole) {
     moert_dim dy[2] = {{0, (int32_t)whole, 1, 0}, {0, INT32_MAX, (int32_t)job->H16, 0}};
@@ -139,6 +128,38 @@ static void run_combine(const experts_job *job, int64_t token, int64_t tokens, i
                  job->y[position[t * job->K + k] * job->H16 + first + n];
       out[t * job->H + n] = sum;
     }
+}
+
+// Adds `columns` elements of an expert without parameters under a slot's weight.
+static void add_simple(const experts_job *job, int64_t token, int32_t slab, float weight,
+                       int64_t first, int64_t columns) {
+  float *out = job->out + token * job->H + first;
+  const float *row = slab == MOERT_SLAB_IDENTITY
+                         ? job->x + token * job->H
+                         : job->constants + (MOERT_SLAB_CONSTANT - (int64_t)slab) * job->H;
+  if (slab != MOERT_SLAB_ZERO) {
+    for (int64_t n = 0; n < columns; ++n)
+      out[n] += weight * row[first + n];
+  } else if (weight - weight != 0) { // not finite: times zero it is NaN
+    for (int64_t n = 0; n < columns; ++n)
+      out[n] += weight * 0.0f;
+  }
+}
+
+// The result of the tokens, for some columns of it.
+static void run_combine(const experts_job *job, int64_t token, int64_t tokens, int64_t first,
+                        int64_t columns) {
+  if (job->d.rows)
+    sum_rows(job, token, tokens, first, columns);
+  for (int64_t t = token; t < token + tokens; ++t) {
+    if (!job->d.rows)
+      memset(job->out + t * job->H + first, 0, (size_t)columns * sizeof(float));
+    for (int64_t i = t * job->K; job->d.simple && i < (t + 1) * job->K; ++i) {
+      int32_t expert = moert_expert_of(job->ids, job->weights, i, job->K);
+      if (expert >= 0 && job->slabs[expert] < 0)
+        add_simple(job, t, job->slabs[expert], job->weights[i], first, columns);
+    }
+  }
 }
 
 static void fused_task(void *arg, int64_t task, int worker) {
@@ -215,6 +236,12 @@ static int64_t group_panels(int64_t panels, int64_t wanted) {
   return moert_min(moert_max((each + 3) / 4 * 4, 4), moert_max(panels, 1));
 }
 
+static void combine(moert_ctx *ctx, int alone, experts_job *job) {
+  int threads = moert_threads(ctx);
+  job->token_step = alone ? job->T : moert_max((job->T + 2 * threads - 1) / (2 * threads), 8);
+  run(ctx, alone, (job->T + job->token_step - 1) / job->token_step, combine_task, job);
+}
+
 static void schedule(moert_ctx *ctx, experts_job *job) {
   int threads = moert_threads(ctx);
   int64_t up_panels = job->I16 / MOERT_COLUMNS, down_panels = job->H16 / MOERT_COLUMNS;
@@ -247,22 +274,22 @@ static void schedule(moert_ctx *ctx, experts_job *job) {
     else
       run(ctx, alone, job->d.blocks * job->down_groups, down_task, job);
   }
-  if (!columns) {
-    job->token_step = alone ? job->T : moert_max((job->T + 2 * threads - 1) / (2 * threads), 8);
-    run(ctx, alone, (job->T + job->token_step - 1) / job->token_step, combine_task, job);
-  }
+  if (!columns)
+    combine(ctx, alone, job);
   moert_free(ctx, job->hidden);
 }
 
 // The job tells sizes, parameters and where results go; x, weights and out are those of all tokens.
 static void experts(moert_ctx *ctx, int32_t slot_up, int32_t slot_down, int64_t T, int64_t E,
-                    const int32_t *ids, experts_job job) {
+                    experts_job job) {
   const moert_up_kernel *up =
       moert_kernel_table(ctx, slot_up, MOERT_KERNEL_EXPERTS_UP, MOERT_KERNEL_EXPERTS_UP);
   const moert_gemm_kernel *second =
       moert_kernel_table(ctx, slot_down, MOERT_KERNEL_GEMM, MOERT_KERNEL_GEMM);
   int64_t H = job.H, I = job.I, K = job.K;
   const float *x = job.x, *weights = job.weights;
+  const int32_t *ids = job.ids;
+  const moert_sharing sharing = {.twins = job.twins, .slabs = job.slabs, .merge = 1};
   float *out = job.out;
   if (T <= 0 || H <= 0)
     return;
@@ -285,13 +312,13 @@ static void experts(moert_ctx *ctx, int32_t slot_up, int32_t slot_down, int64_t 
     job.T = moert_min(step, T - token);
     job.x = x + token * H;
     job.weights = weights + token * K;
+    job.ids = ids ? ids + token * K : NULL;
     job.out = out + token * H;
-    moert_sort_by_expert(ctx, job.T, K, E, ids ? ids + token * K : NULL, job.weights, MOST_ROWS,
-                         &job.d);
-    if (job.d.rows == 0)
-      memset(job.out, 0, (size_t)(job.T * H) * sizeof(float));
-    else
+    moert_sort_by_expert(ctx, job.T, K, E, job.ids, job.weights, &sharing, MOST_ROWS, &job.d);
+    if (job.d.rows)
       schedule(ctx, &job);
+    else
+      combine(ctx, moert_tasks_worth(ctx, 0, 8.0 * (double)(job.T * H)) == 1, &job);
     moert_free(ctx, job.d.memory);
   }
 }
@@ -300,19 +327,21 @@ void moert_experts(moert_ctx *ctx, int32_t slot_up, int32_t slot_down, int64_t T
                    int64_t I, int64_t E, int64_t K, const float *x, const int32_t *ids,
                    const float *weights, const void *gate_up, const float *gate_up_bias,
                    const void *down, const float *down_bias, float *out) {
-  experts(ctx, slot_up, slot_down, T, E, ids,
-          (experts_job){.H = H, .I = I, .K = K, .x = x, .weights = weights, .gate_up = gate_up,
-                        .up_bias = gate_up_bias, .down_weights = down, .down_bias = down_bias,
-                        .out = out});
+  experts(ctx, slot_up, slot_down, T, E,
+          (experts_job){.H = H, .I = I, .K = K, .x = x, .ids = ids, .weights = weights,
+                        .gate_up = gate_up, .up_bias = gate_up_bias, .down_weights = down,
+                        .down_bias = down_bias, .out = out});
 }
 
 void moert_experts_mixed(moert_ctx *ctx, int32_t slot_up, int32_t slot_down, int64_t T, int64_t H,
                          int64_t I, int64_t E, int64_t K, const float *x, const int32_t *ids,
                          const float *weights, const void *gate_up, const float *gate_up_bias,
                          const void *down, const float *down_bias, const int32_t *slabs,
-                         const int32_t *widths, float *out) {
-  experts(ctx, slot_up, slot_down, T, E, ids,
-          (experts_job){.H = H, .I = I, .K = K, .x = x, .weights = weights, .gate_up = gate_up,
-                        .up_bias = gate_up_bias, .down_weights = down, .down_bias = down_bias,
-                        .slabs = slabs, .widths = widths, .out = out});
+                         const int32_t *widths, const int32_t *twins, const float *constants,
+                         float *out) {
+  experts(ctx, slot_up, slot_down, T, E,
+          (experts_job){.H = H, .I = I, .K = K, .x = x, .ids = ids, .weights = weights,
+                        .gate_up = gate_up, .up_bias = gate_up_bias, .down_weights = down,
+                        .down_bias = down_bias, .slabs = slabs, .widths = widths, .twins = twins,
+                        .constants = constants, .out = out});
 }

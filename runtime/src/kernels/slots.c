@@ -5,9 +5,13 @@
 #include <string.h>
 
 void moert_sort_slots(moert_ctx *ctx, int64_t T, int64_t K, int64_t E, const int32_t *ids,
-                      const float *weights, int64_t *token, int64_t *first, int32_t *position) {
+                      const float *weights, const int32_t *twins, int64_t *token, int64_t *first,
+                      int32_t *position, float *sums) {
   moert_dispatch d;
-  moert_sort_by_expert(ctx, T, K, E, ids, weights, INT32_MAX, &d);
+  moert_sharing sharing = {.twins = twins, .merge = sums != NULL};
+  moert_sort_by_expert(ctx, T, K, E, ids, weights, &sharing, INT32_MAX, &d);
+  if (sums)
+    memcpy(sums, d.weights, (size_t)(T * K) * sizeof *sums);
   for (int64_t row = 0; row < d.rows; ++row)
     token[row] = d.slot[row] / K;
   memcpy(position, d.position, (size_t)(T * K) * sizeof *position);

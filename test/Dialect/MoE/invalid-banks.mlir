@@ -39,7 +39,7 @@ moe.bank @b experts(4) hidden(8) inter(16) body(#moe.ffn<gated = false, activati
 
 // -----
 
-// expected-error @+1 {{has unsupported storage "low_rank"; it is dense, zero or identity}}
+// expected-error @+1 {{has unsupported storage "low_rank"; it is dense, zero, identity or constant}}
 moe.bank @b experts(1) hidden(8) inter(16) body(#moe.ffn<gated = false, activation = "relu">)
     up(@up) down(@down) storage(["low_rank"])
 
@@ -288,4 +288,38 @@ func.func @merge_widths(%x: tensor<6x8xf32>, %w: tensor<1x2xf32>) {
   // expected-error @+1 {{merges parameters, and the experts of @b differ in width}}
   %0 = moe.merge_weights @b(%x, %w) : (tensor<6x8xf32>, tensor<1x2xf32>) -> tensor<6x8xf32>
   return
+}
+
+// -----
+
+// expected-error @+1 {{has 1 constant experts; 'constants' stands with these}}
+moe.bank @b experts(2) hidden(8) inter(16) body(#moe.ffn<gated = false, activation = "relu">)
+    up(@up) down(@down) slabs([0, -1]) storage(["dense", "constant"])
+
+// -----
+
+// expected-error @+1 {{has 0 constant experts; 'constants' stands with these}}
+moe.bank @b experts(2) hidden(8) inter(16) body(#moe.ffn<gated = false, activation = "relu">)
+    up(@up) down(@down) constants(@c)
+
+// -----
+
+// expected-error @+1 {{reads the weight @c, which nothing binds}}
+moe.bank @b experts(2) hidden(8) inter(0) slabs([0, -1]) storage(["dense", "constant"])
+    constants(@c) {
+^bb0(%x: tensor<?x8xf32>):
+  moe.yield %x : tensor<?x8xf32>
+}
+
+// -----
+
+moe.weights @weights {
+  %0 = moe.weight.load "w.bin" at 0 : tensor<2x8xf32>
+  moe.weight.bind @c %0 : tensor<2x8xf32>
+}
+// expected-error @+1 {{needs floats of static shape [1, 8] in 'constants', but @c is 'tensor<2x8xf32>'}}
+moe.bank @b experts(2) hidden(8) inter(0) slabs([0, -1]) storage(["dense", "constant"])
+    constants(@c) {
+^bb0(%x: tensor<?x8xf32>):
+  moe.yield %x : tensor<?x8xf32>
 }

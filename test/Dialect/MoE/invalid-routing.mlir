@@ -389,3 +389,35 @@ func.func @probe_score(%i: tensor<?x2xi32>, %w: tensor<?x2xf32>) {
   moe.probe "routing"(%i, %w) {experts = 8 : i64, layer = "layer0", score = "relu"} : tensor<?x2xi32>, tensor<?x2xf32>
   return
 }
+
+// -----
+
+func.func @hook_type(%b: tensor<8xf32>) {
+  // expected-error @+1 {{needs floats [T, E] of a known number of experts, not 'tensor<8xf32>'}}
+  %0 = moe.logit_hook %b {k = 2 : i64, layer = "layer0"} : tensor<8xf32>
+  return
+}
+
+// -----
+
+func.func @hook_experts(%z: tensor<8x?xf32>) {
+  // expected-error @+1 {{needs floats [T, E] or [E] of a known number of experts, not 'tensor<8x?xf32>'}}
+  %0 = moe.logit_hook %z {k = 2 : i64, layer = "layer0", mask_only} : tensor<8x?xf32>
+  return
+}
+
+// -----
+
+func.func @hook_layer(%z: tensor<?x8xf32>) {
+  // expected-error @+1 {{needs the name of its layer}}
+  %0 = moe.logit_hook %z {k = 2 : i64, layer = ""} : tensor<?x8xf32>
+  return
+}
+
+// -----
+
+func.func @hook_slots(%z: tensor<?x8xf32>) {
+  // expected-error @+1 {{has k = 9, which is not in 1..8}}
+  %0 = moe.logit_hook %z {k = 9 : i64, layer = "layer0"} : tensor<?x8xf32>
+  return
+}

@@ -54,6 +54,8 @@ moe.weights @weights {
   moe.weight.bind @bias %bias : tensor<8x96xf32>
   %down_bias = moe.weight.literal dense<0.5> : tensor<8x32xf32>
   moe.weight.bind @down_bias %down_bias : tensor<8x32xf32>
+  %constants = moe.weight.literal dense<0.5> : tensor<2x32xf16>
+  moe.weight.bind @constants %constants : tensor<2x32xf16>
 }
 
 // CHECK: moe.bank @gated experts(8) hidden(32) inter(96)
@@ -74,6 +76,12 @@ moe.bank @full experts(8) hidden(32) inter(96)
 moe.bank @mixed experts(4) hidden(32) inter(96)
     body(#moe.ffn<gated = false, activation = "relu2", alpha = 1.0>) up(@up) down(@down)
     slabs([7, -1, 0, -1]) storage(["dense", "zero", "dense", "identity"]) widths([96, 96, 48, 96])
+
+// CHECK: moe.bank @constant experts(3)
+// CHECK-SAME: slabs([-1, 4, -1]) storage(["constant", "dense", "constant"]) constants(@constants)
+moe.bank @constant experts(3) hidden(32) inter(96)
+    body(#moe.ffn<gated = false, activation = "relu">) up(@up) down(@down)
+    slabs([-1, 4, -1]) storage(["constant", "dense", "constant"]) constants(@constants)
 
 // CHECK: moe.bank @region experts(8) hidden(32) inter(0) parameters([@down_bias]) {
 // CHECK-NEXT: ^bb0(%[[X:.*]]: tensor<?x32xf32>, %[[B:.*]]: tensor<32xf32>):
@@ -206,4 +214,13 @@ func.func @exchange(%x: tensor<?x32xf32>, %i: tensor<?x2xi32>, %w: tensor<?x2xf3
   // CHECK: moe.probe "routing"(%{{.*}}, %{{.*}}) {experts = 8 : i64, layer = "layer0"} : tensor<?x2xi32>, tensor<?x2xf32>
   moe.probe "routing"(%i, %w) {experts = 8 : i64, layer = "layer0"} : tensor<?x2xi32>, tensor<?x2xf32>
   return %0 : tensor<?x32xf32>
+}
+
+// CHECK-LABEL: func.func @hooks
+func.func @hooks(%z: tensor<?x8xf16>, %b: tensor<8xf32>) -> (tensor<?x8xf16>, tensor<8xf32>) {
+  // CHECK: moe.logit_hook %{{.*}} {k = 2 : i64, layer = "layer0"} : tensor<?x8xf16>
+  %0 = moe.logit_hook %z {k = 2 : i64, layer = "layer0"} : tensor<?x8xf16>
+  // CHECK: moe.logit_hook %{{.*}} {k = 2 : i64, layer = "layer0", mask_only} : tensor<8xf32>
+  %1 = moe.logit_hook %b {k = 2 : i64, layer = "layer0", mask_only} : tensor<8xf32>
+  return %0, %1 : tensor<?x8xf16>, tensor<8xf32>
 }

@@ -122,6 +122,21 @@ TEST(RegionExperts, KindsContextsAndStorage) {
   expectSameModule(ir, {rows({2, 8}), kNoIds, kNoWeights, rows({2, 8}), rows({8})});
 }
 
+TEST(RegionExperts, ConstantAndAliased) {
+  // 0 and 3 are one expert, 2 gives a row of the results' shape, which tokens do not have.
+  std::string ir = weights({{"m", {2, 8, 6}}, {"c", {2, 6}}, {"r", {1, 6}}}) + kLinear;
+  std::string head = "parameters([@m, @c])";
+  ir.insert(ir.find(head) + head.size(), R"( slabs([1, 0, -1, 1])
+      storage(["dense", "dense", "constant", "dense"]) constants(@r))");
+  for (const char *combine : {"sum", "none"}) {
+    std::string result = combine == std::string("sum") ? "tensor<?x6xf32>" : "tensor<?x2x6xf32>";
+    std::string all = ir + routed("b", combine, result);
+    expectSameModule(all, {rows({5, 8}), kIds, kWeights});
+    expectSameModule(all, {rows({2, 8}), ids({2, 2}, {0, 3, 2, 3}), f32({2, 2}, {0.5, 2, 1, -3})});
+    expectSameModule(all, {rows({2, 8}), kNoIds, kNoWeights});
+  }
+}
+
 TEST(RegionExperts, TokensAndResultsOfAnyShape) {
   // Tokens [3, 4], results [?, 3] whose size follows from a context.
   std::string ir = weights({{"m", {2, 4, 5}}}) + R"(
@@ -198,6 +213,51 @@ TEST(FfnExperts, WithoutParameters) {
   }
   std::mt19937 random(kSeed);
   for (int64_t n : {1, 3, 70, 200}) { // the schedules of the kernel
+    Numbers dense = randomNumbers(random, {n, 4});
+    expectSameModule(ir + denselyRouted("b", 4, "tensor<?x8xf32>"), {rows({n, 8}), dense}, 1e-5);
+  }
+}
+
+TEST(FfnExperts, Constant) {
+  // Experts 1 and 3 are constants, in f16; only two have parameters.
+  std::string ir = ffnBank(R"(slabs([2, -1, 0, -1]) storage(["dense", "constant", "dense", "constant"])
+                              constants(@c))");
+  ir.replace(ir.find("}\n"), 2, R"(
+    %c = moe.weight.literal dense<[[1.0, -2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+                                   [0.5, 0.0, 0.0, -9.0, 0.0, 1.0, 0.0, 2.0]]> : tensor<2x8xf16>
+    moe.weight.bind @c %c : tensor<2x8xf16>
+  })" "\n");
+  for (const char *combine : {"sum", "none"}) {
+    std::string result = combine == std::string("sum") ? "tensor<?x8xf32>" : "tensor<?x2x8xf32>";
+    std::string all = ir + routed("b", combine, result);
+    expectSameModule(all, {rows({5, 8}), kIds, kWeights}, 1e-5);
+    expectSameModule(all, {rows({2, 8}), ids({2, 2}, {3, 1, 1, 1}), f32({2, 2}, {0.5, 2, 1, -3})},
+                     1e-5); // no expert with parameters
+    expectSameModule(all, {rows({1, 8}), ids({1, 2}, {1, 0}), f32({1, 2}, {NAN, 2})}, 1e-5);
+  }
+  std::mt19937 random(kSeed);
+  for (int64_t n : {1, 3, 70, 200}) {
+    Numbers dense = randomNumbers(random, {n, 4});
+    expectSameModule(ir + denselyRouted("b", 4, "tensor<?x8xf32>"), {rows({n, 8}), dense}, 1e-5);
+  }
+}
+
+TEST(FfnExperts, Aliased) {
+  // 0, 2 and 3 share parameters; tokens choose them together, under weights that cancel too.
+  std::string ir = ffnBank("slabs([2, 1, 2, 2])");
+  Numbers together = ids({4, 2}, {0, 2, 3, 3, 2, 1, 3, 0});
+  Numbers mix = f32({4, 2}, {0.5, 0.25, 1, 2, -1, 0.5, 2, -2});
+  for (const char *combine : {"sum", "none"}) {
+    std::string result = combine == std::string("sum") ? "tensor<?x8xf32>" : "tensor<?x2x8xf32>";
+    std::string all = ir + routed("b", combine, result);
+    expectSameModule(all, {rows({5, 8}), kIds, kWeights}, 1e-5);
+    expectSameModule(all, {rows({4, 8}), together, mix}, 1e-5);
+    // What is not finite stays so, though the weights' sum is 0.
+    Numbers big = f32({1, 8}, {INFINITY, 1, 1, 1, 1, 1, 1, 1});
+    expectSameModule(all, {big, ids({1, 2}, {0, 3}), f32({1, 2}, {1, -1})}, 1e-5);
+  }
+  std::mt19937 random(kSeed);
+  for (int64_t n : {1, 3, 70, 200}) {
     Numbers dense = randomNumbers(random, {n, 4});
     expectSameModule(ir + denselyRouted("b", 4, "tensor<?x8xf32>"), {rows({n, 8}), dense}, 1e-5);
   }

@@ -36,7 +36,10 @@ def MoE_BankOp : MoE_Op<"bank", [IsolatedFromAbove, Symbol,
       one region own rows 0, 1, ... of its parameters, in order of id. Experts may share a row; an
       expert without parameters has row -1;
     - `storage` says for each expert what it is: `dense` (the formula; the default), `zero` (its
-      result is zero) or `identity` (its result is the token itself);
+      result is zero), `identity` (its result is the token itself) or `constant` (its result is the
+      same row for every token);
+    - `constants` names a bind with the rows of the constant experts, in order of id: `[C, hidden]`,
+      or `[C, ...]` as a region's results;
     - `widths` gives for each expert how much of `inter` it uses, counted from the start; without it
       all of it;
     - `sym_name` is the bank's name.
@@ -67,6 +70,7 @@ def MoE_BankOp : MoE_Op<"bank", [IsolatedFromAbove, Symbol,
                        OptionalAttr<DenseI64ArrayAttr>:$slabs,
                        OptionalAttr<StrArrayAttr>:$storage,
                        OptionalAttr<DenseI64ArrayAttr>:$widths,
+                       OptionalAttr<FlatSymbolRefAttr>:$constants,
                        UnitAttr:$coupled);
   let regions = (region VariadicRegion<SizedRegion<1>>:$implementations);
   let assemblyFormat = [{
@@ -77,6 +81,7 @@ def MoE_BankOp : MoE_Op<"bank", [IsolatedFromAbove, Symbol,
     (`down_bias` `(` $down_bias^ `)`)? (`parameters` `(` $parameters^ `)`)?
     (`kinds` `(` $kinds^ `)`)?
     (`slabs` `(` $slabs^ `)`)? (`storage` `(` $storage^ `)`)? (`widths` `(` $widths^ `)`)?
+    (`constants` `(` $constants^ `)`)?
     (`coupled` $coupled^)? attr-dict-with-keyword ($implementations^)?
   }];
   let hasVerifier = 1;
@@ -97,8 +102,13 @@ def MoE_BankOp : MoE_Op<"bank", [IsolatedFromAbove, Symbol,
     /// element type (null) with a body.
     ::mlir::RankedTensorType getTokenType();
     ::mlir::RankedTensorType getResultType();
-    /// "dense", "zero" or "identity".
+    /// "dense", "zero", "identity" or "constant".
     ::llvm::StringRef getExpertStorage(int64_t expert);
+    /// The row of `constants` of a constant expert; of any other, how many come before it.
+    int64_t getConstant(int64_t expert);
+    /// For each expert the first one with the same region, slab and width, mostly itself; experts
+    /// without a slab are their own.
+    ::llvm::SmallVector<int64_t> getTwins();
     /// How much of `inter` an expert uses.
     int64_t getWidth(int64_t expert);
   }];
@@ -459,6 +469,38 @@ def MoE_ProbeOp : MoE_Op<"probe"> {
     int64_t getRequired();
     /// The logits [T, E], or null.
     ::mlir::Value getLogits();
+  }];
+}
+
+def MoE_LogitHookOp : MoE_Op<"logit_hook", [Pure, AllTypesMatch<["logits", "result"]>]> {
+  let summary = "where a session may change a router's logits";
+  let description = [{
+    Gives its operand, unless the running session was told otherwise for the layer named `layer`: then
+    column e of the logits `[T, E]` becomes `logits * scale[e] + bias[e]`, or -infinity where expert e
+    is masked, in f32. Only a mask with at least `k` experts, the slots of a token, is taken.
+
+    With `mask_only` the operand is what a router adds to its scores for the selection, `[E]` or
+    `[T, E]`: masked entries become -infinity, others stay.
+
+    Settings do not change while a session runs, so the op has no effect and equal ones are one.
+    Inserted by `insert-logit-hooks`; without settings nothing is computed or copied.
+
+    Example:
+    ```mlir
+    func.func @main(%z: tensor<?x8xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>) {
+      %hooked = moe.logit_hook %z {layer = "layer0", k = 2 : i64} : tensor<?x8xf32>
+      %ids, %weights = moe.route(%hooked) router<score = softmax, k = 2>
+          : (tensor<?x8xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
+      return %ids, %weights : tensor<?x2xi32>, tensor<?x2xf32>
+    }
+    ```
+  }];
+  let arguments = (ins AnyRankedTensor:$logits, StrAttr:$layer, I64Attr:$k, UnitAttr:$mask_only);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$logits attr-dict `:` type($logits)";
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    int64_t getExperts();
   }];
 }
 
