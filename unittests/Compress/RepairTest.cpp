@@ -243,6 +243,28 @@ TEST(RefitRouter, FollowsWhatTheLayerGets) {
   EXPECT_LT(relativeError(layer.run(changed), *target), 0.02) << all(layer);
 }
 
+// Tokens of label b say something else, and count nothing.
+TEST(Repair, LabelsWeigh) {
+  TestLayer layer(23, {});
+  std::string path = layer.folder.file("p.moep"), folder = layer.folder.path.string();
+  std::mt19937 random(1);
+  Rows x = randomRows(random, 400, 5);
+  Rows target = applied(layer, x);
+  target.topRows(200).array() += 1.0f;
+  target.bottomRows(200).array() -= 3.0f;
+  profileTokens(layer, path, 1, 400, &target);
+  Rows before = layer.run(x);
+  std::string options = "{layers=0 folder=" + folder + " profile=" + path + " labels=";
+  ASSERT_TRUE(layer.passes("repair-bias" + options + "a:2}"));
+  EXPECT_NEAR((layer.run(x) - before).mean(), 1, 1e-4) << all(layer);
+  TestLayer both(23, {});
+  ASSERT_TRUE(both.passes("repair-bias" + options + "a:3,b:1}"));
+  EXPECT_NEAR((both.run(x) - before).mean(), 0, 0.05) << all(both);
+  EXPECT_TRUE(saidAnywhere(both, "left: ")) << all(both);
+  ASSERT_TRUE(both.passes("repair-bias" + options + "a:1,b:3}"));
+  EXPECT_NEAR((both.run(x) - before).mean(), -2, 1e-3) << all(both);
+}
+
 TEST(Repair, Errors) {
   TestLayer layer(21, {});
   std::string path = layer.folder.file("p.moep"), folder = layer.folder.path.string();
@@ -256,7 +278,8 @@ TEST(Repair, Errors) {
   fails("profile=nothing.moep", "repair-down: ");
   fails("hold-out=1 profile=" + path, "hold-out is a share");
   fails("layers=other profile=" + path, "there is no layer \"other\"");
-  fails("labels=c profile=" + path, "keeps no token of these labels");
+  fails("labels=c profile=" + path, "\"c\" is no label of the profile");
+  fails("labels=a:0 profile=" + path, "keeps no token of these labels");
   fails("ridge=0 profile=" + path, "have to be positive");
   auto profile = readProfile(path);
   ASSERT_TRUE(!!profile);

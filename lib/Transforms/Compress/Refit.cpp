@@ -136,7 +136,7 @@ llvm::Expected<FeatureBlock> Refit::features(int64_t slab) {
     for (auto [i, slot] : llvm::enumerate(slots[e])) {
       auto place = std::lower_bound(block.rows.begin(), block.rows.end(), index[i]);
       auto row = block.features.row(place - block.rows.begin());
-      float g = at.picks.weights[static_cast<size_t>(slot)];
+      float g = at.picks.weights[static_cast<size_t>(slot)] * at.samples.scale(index[i]);
       row.head(inter) += g * h.row(static_cast<int64_t>(i));
       if (withBias)
         row(inter) += g;

@@ -61,8 +61,9 @@ private:
     FeatureBlock block;
     block.rows.resize(static_cast<size_t>(at.samples.tokens()));
     std::iota(block.rows.begin(), block.rows.end(), 0);
-    block.features = at.samples.x;
-    RidgeSystem system(block, router->missing(at.samples.x, aim), at.samples.fitted);
+    block.features = at.samples.scale.asDiagonal() * at.samples.x;
+    Rows missing = at.samples.scale.asDiagonal() * router->missing(at.samples.x, aim);
+    RidgeSystem system(block, missing, at.samples.fitted);
     Rows found;
     double chosen = 0;
     for (double strength : valuesOr(ridge, {1, 0.1, 0.01, 0.001})) {

@@ -21,9 +21,12 @@ struct RepairBias : impl::RepairBiasBase<RepairBias> {
       if (!residual)
         return residual.takeError();
       Errors before = errorsOf(at.samples, *residual);
+      int64_t n = at.samples.fitted;
+      Eigen::VectorXd scale = at.samples.scale.head(n).cast<double>();
       Eigen::RowVectorXf mean =
-          residual->topRows(at.samples.fitted).cast<double>().colwise().mean().cast<float>();
-      residual->rowwise() -= mean;
+          (scale.transpose() * residual->topRows(n).cast<double>() / scale.squaredNorm())
+              .cast<float>();
+      *residual -= at.samples.scale * mean;
       Errors after = errorsOf(at.samples, *residual);
       auto said = remarks ? at.layer.experts.emitRemark() : mlir::InFlightDiagnostic();
       said << "repair-bias: " << at.layer.name << ": ";

@@ -13,14 +13,16 @@ namespace {
 
 using namespace compress;
 
-// The tokens with a 1 behind each.
-FeatureBlock withOne(const Rows &x) {
+// The tokens with a 1 behind each, times their scale.
+FeatureBlock withOne(const LayerSamples &samples) {
+  const Rows &x = samples.x;
   FeatureBlock block;
   block.rows.resize(static_cast<size_t>(x.rows()));
   std::iota(block.rows.begin(), block.rows.end(), 0);
   block.features.resize(x.rows(), x.cols() + 1);
   block.features.leftCols(x.cols()) = x;
   block.features.rightCols(1).setOnes();
+  block.features = samples.scale.asDiagonal() * block.features;
   return block;
 }
 
@@ -45,7 +47,7 @@ private:
     if (!stored)
       stored = mlir::Float32Type::get(&getContext());
     Errors before = errorsOf(at.samples, *residual), best = before;
-    FeatureBlock block = withOne(at.samples.x);
+    FeatureBlock block = withOne(at.samples);
     RidgeSystem system(block, *residual, at.samples.fitted);
     int64_t hidden = at.bank.hidden();
     Rows map;

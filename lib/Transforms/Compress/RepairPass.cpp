@@ -38,5 +38,5 @@ llvm::Expected<Rows> compress::residualOf(RepairLayer &at, const Picks &picks) {
   auto output = applyLayer(at.bank, at.samples.x, picks);
   if (!output)
     return output.takeError();
-  return Rows(at.samples.target - *output);
+  return Rows(at.samples.target - at.samples.scale.asDiagonal() * *output);
 }

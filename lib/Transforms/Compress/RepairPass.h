@@ -30,7 +30,8 @@ Errors errorsOf(const LayerSamples &samples, const Rows &residual);
 /// "error 0.2000 -> 0.1500, held out 0.2000 -> 0.1600 (819 of 8192 tokens)".
 std::string changeText(const LayerSamples &samples, const Errors &before, const Errors &after);
 
-/// The layer's output as it is now on the samples, subtracted from what it should be.
+/// The layer's output on the samples, routed so, subtracted from what it should be; rows times the
+/// samples' scale.
 llvm::Expected<Rows> residualOf(RepairLayer &at, const Picks &picks);
 
 /// For remarks: 0.1234, 1.2e-05.

@@ -2,6 +2,7 @@
 
 #include "RepairPass.h"
 #include "RewriteBank.h"
+#include "moec/Transforms/Compress/Saliency.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "llvm/ADT/DenseMap.h"
 
@@ -36,9 +37,10 @@ struct Pair {
 
 } // namespace
 
-// Tokens of the wanted labels that are in both profiles, in the order of the original one.
+// Tokens of labels that count and that are in both profiles, in the order of the original one.
 static std::vector<Pair> pairTokens(const Profile &profile, const Reservoir &original,
                                     const Profile *current, const Reservoir *now,
+                                    llvm::ArrayRef<double> labelWeights,
                                     const RepairSource &source) {
   std::map<std::pair<std::string, uint64_t>, int32_t> places;
   for (int64_t i = 0; now && i < now->tokens(); ++i)
@@ -47,7 +49,7 @@ static std::vector<Pair> pairTokens(const Profile &profile, const Reservoir &ori
   std::vector<Pair> pairs;
   for (int64_t i = 0; i < original.tokens(); ++i) {
     const std::string &label = profile.labels[static_cast<size_t>(original.label[i])];
-    if (!source.labels.empty() && !llvm::is_contained(source.labels, label))
+    if (!labelWeights.empty() && labelWeights[static_cast<size_t>(original.label[i])] == 0)
       continue;
     Pair pair{static_cast<int32_t>(i), -1};
     if (now) {
@@ -118,8 +120,11 @@ llvm::Expected<LayerSamples> compress::collectSamples(const moe::RoutedLayer &la
                    llvm::Twine(moe::BankOp(layer.bank).getExperts()));
   }
   const Reservoir &kept = (*original)->reservoir;
-  std::vector<Pair> pairs =
-      pairTokens(profile, kept, current, now ? &now->reservoir : nullptr, source);
+  auto labelWeights = parseLabelWeights(profile, source.labels);
+  if (!labelWeights)
+    return labelWeights.takeError();
+  std::vector<Pair> pairs = pairTokens(profile, kept, current, now ? &now->reservoir : nullptr,
+                                       *labelWeights, source);
   LayerSamples samples;
   samples.fitted = holdOut(pairs, source.holdOut);
   if (samples.fitted == 0)
@@ -133,6 +138,11 @@ llvm::Expected<LayerSamples> compress::collectSamples(const moe::RoutedLayer &la
   int64_t hidden = (*original)->hidden;
   samples.x = now ? rowsOf(now->reservoir.x, hidden, second) : rowsOf(kept.x, hidden, first);
   samples.target = rowsOf(kept.y, hidden, first);
+  samples.scale = Eigen::VectorXf::Ones(samples.x.rows());
+  for (size_t i = 0; i < first.size() && !labelWeights->empty(); ++i)
+    samples.scale(static_cast<int64_t>(i)) = static_cast<float>(
+        std::sqrt((*labelWeights)[static_cast<size_t>(kept.label[static_cast<size_t>(first[i])])]));
+  samples.target = samples.scale.asDiagonal() * samples.target;
   samples.logits = rowsOf(kept.logits, (*original)->experts, first);
   samples.original = picksAt(**original, first);
   samples.isCurrent = now != nullptr;
@@ -200,13 +210,18 @@ llvm::LogicalResult compress::repairLayers(mlir::ModuleOp module, StringRef pass
   if (!profile || (!source.currentProfile.empty() && !(current = open(source.currentProfile))))
     return mlir::failure();
   llvm::SmallVector<moe::RoutedLayer> layers = moe::collectRoutedLayers(module);
-  for (const std::string &name : source.layers)
-    if (llvm::none_of(layers, [&](const moe::RoutedLayer &layer) { return layer.name == name; }))
+  std::vector<bool> wanted(layers.size(), source.layers.empty());
+  for (StringRef name : source.layers) {
+    auto layer = llvm::find_if(layers, [&](const auto &each) { return each.name == name; });
+    size_t number = static_cast<size_t>(layer - layers.begin());
+    if (number == layers.size() && (name.getAsInteger(10, number) || number >= layers.size()))
       return module.emitError() << pass << ": there is no layer \"" << name << "\"";
-  for (moe::RoutedLayer &layer : layers) {
-    if (!source.layers.empty() && !llvm::is_contained(source.layers, layer.name))
+    wanted[number] = true;
+  }
+  for (auto [number, layer] : llvm::enumerate(layers)) {
+    if (!wanted[number])
       continue;
-    auto leave = [&](const llvm::Twine &why) {
+    auto leave = [&, &layer = layer](const llvm::Twine &why) {
       left();
       layer.experts.emitRemark() << pass << ": " << layer.name << ": left: " << why.str();
     };

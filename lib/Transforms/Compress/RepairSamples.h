@@ -15,13 +15,15 @@ struct RepairSource {
   std::string folder = ".";   ///< of the weight files
   double holdOut = 0.1;       ///< share of the tokens that nothing is fitted to
   int64_t tokens = 0;         ///< of a layer, at most; 0: all
-  llvm::ArrayRef<std::string> layers, labels; ///< only these; empty: all
+  llvm::ArrayRef<std::string> layers; ///< only these, by name or number; empty: all
+  std::string labels;                 ///< as parseLabelWeights takes them; empty: all alike
 };
 
 /// Tokens of one layer. The first `fitted` ones are for fitting, the others are held out.
 struct LayerSamples {
   Rows x;      ///< [n, hidden], what the experts get now
-  Rows target; ///< [n, hidden], the original layer's routed output
+  Rows target; ///< [n, hidden], the original layer's routed output, times scale
+  Eigen::VectorXf scale; ///< [n], the square root of how much a token counts
   Rows logits; ///< [n, original experts], of the original model
   std::optional<Picks> picks; ///< the choice now, when a current profile says it
   Picks original;             ///< the original model's choice

@@ -15,8 +15,10 @@ class RepairPass<string name, list<Option> more> : Pass<name, "::mlir::ModuleOp"
     Option<"holdOut", "hold-out", "double", "0.1",
            "Share of the tokens that nothing is fitted to, but that decides">,
     Option<"tokens", "tokens", "int64_t", "0", "Tokens of a layer, at most (0: all)">,
-    ListOption<"layers", "layers", "std::string", "Only these layers">,
-    ListOption<"labels", "labels", "std::string", "Only tokens of these labels">,
+    ListOption<"layers", "layers", "std::string",
+               "Only these layers, by name or number, from 0 in the order of the program">,
+    Option<"labels", "labels", "std::string", "\"\"",
+           "How much tokens of each label count, \"github:1,c4:0.5\"; others count nothing">,
     Option<"remarks", "remarks", "bool", "true", "Emit a remark for each layer">
   ], more);
   let statistics = [
