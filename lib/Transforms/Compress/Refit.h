@@ -37,7 +37,8 @@ llvm::Expected<RefitResult> refitDown(RepairLayer &at, llvm::ArrayRef<int64_t> s
                                       const RefitOptions &options);
 
 /// The same for a layer by itself: of `source` only `folder`, `holdOut`, `tokens` and `labels`
-/// count. A layer that is unsupported is not changed. Errors: profiles that do not fit, weights that cannot be read, disk space.
+/// count. A layer that is unsupported is not changed. Errors: profiles that do not fit, weights
+/// that cannot be read, disk space.
 llvm::Expected<RefitResult> refitLayer(moe::RoutedLayer &layer, llvm::ArrayRef<int64_t> slabs,
                                        const Profile &profile, const Profile *current,
                                        const RepairSource &source, const RefitOptions &options);
