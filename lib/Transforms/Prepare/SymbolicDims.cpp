@@ -201,6 +201,27 @@ Size reduced(Operation *op, int64_t dim, SymbolicSizes &sizes) {
   return {};
 }
 
+// A convolution with stride 1 whose padding makes up for its kernel keeps an image's size.
+Size convolved(Operation *op, int64_t dim, int64_t rank, SymbolicSizes &sizes) {
+  auto kernel = rankedType(op->getOperand(1));
+  if (dim == 0)
+    return dimOf(op->getOperand(0), 0, sizes);
+  if (!kernel || kernel.getRank() != rank || kernel.isDynamicDim(dim))
+    return {};
+  if (dim == 1)
+    return kernel.isDynamicDim(0) ? Size() : number(kernel.getDimSize(0));
+  auto padding = op->getAttrOfType<StringAttr>("auto_pad");
+  auto ints = [&](StringRef name, int64_t at, int64_t otherwise) {
+    auto attr = op->getAttrOfType<DenseI64ArrayAttr>(name);
+    return attr && at < attr.size() ? attr[at] : otherwise;
+  };
+  int64_t at = dim - 2;
+  int64_t padded = ints("pads", at, 0) + ints("pads", at + rank - 2, 0);
+  bool same = ints("strides", at, 1) == 1 && (!padding || padding.getValue() == "NOTSET") &&
+              padded == ints("dilations", at, 1) * (kernel.getDimSize(dim) - 1);
+  return same ? dimOf(op->getOperand(0), dim, sizes) : Size();
+}
+
 // The size of a result's dimension by the meaning of its operation.
 Size byOperation(Operation *op, StringRef n, int64_t dim, int64_t rank, SymbolicSizes &sizes) {
   static const llvm::StringSet<> same = {
@@ -248,6 +269,8 @@ Size byOperation(Operation *op, StringRef n, int64_t dim, int64_t rank, Symbolic
     bool sameRank = keeps && rankOf(op->getOperand(0)) == rank;
     return sameRank ? dimOf(op->getOperand(0), dim, sizes) : Size();
   }
+  if (n == "Conv")
+    return convolved(op, dim, rank, sizes);
   if (n == "Reshape")
     return reshaped(op, dim, sizes);
   if (n == "Unsqueeze")

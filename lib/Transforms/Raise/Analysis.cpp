@@ -160,9 +160,13 @@ void Analysis::visit(Operation *op) {
   if (name == "Constant" || name == "None")
     return;
   // Integers of shape computations stay leaves unless a routing is inside.
-  if (manyFeatures(op) && opaque(op))
+  Result result = eachOf(op, /*joined=*/true);
+  if (!result && manyFeatures(op) && opaque(op))
     return;
-  Result result = dispatch(op);
+  if (!result)
+    result = dispatch(op);
+  if (!result)
+    result = eachOf(op, /*joined=*/false);
   if (!result && opaque(op))
     return;
   if (!result)
@@ -241,14 +245,17 @@ bool sameUpTo(const Expr *a, const Expr *b, int depth) {
       a->nums != b->nums || a->ids != b->ids || a->nk != b->nk ||
       a->offset != b->offset || a->size != b->size ||
       a->stride != b->stride || a->expert != b->expert ||
-      a->order != b->order ||
+      a->order != b->order || a->args.size() != b->args.size() ||
       a->weights.items.size() != b->weights.items.size())
     return false;
   for (auto [x, y] : llvm::zip(a->weights.items, b->weights.items))
     if (x.value != y.value || x.index != y.index)
       return false;
-  if (a->kind == Expr::Leaf || a->kind == Expr::Opaque ||
-      a->kind == Expr::Joined || a->kind == Expr::Terms ||
+  if (a->kind == Expr::Joined)
+    return llvm::all_of(llvm::zip(a->args, b->args), [&](auto pair) {
+      return sameUpTo(std::get<0>(pair), std::get<1>(pair), depth + 1);
+    });
+  if (a->kind == Expr::Leaf || a->kind == Expr::Opaque || a->kind == Expr::Terms ||
       a->kind == Expr::AllTerms)
     return a->origin == b->origin;
   return sameUpTo(a->a, b->a, depth + 1) && sameUpTo(a->b, b->b, depth + 1);

@@ -49,6 +49,9 @@ struct Reading {
   bool argmax = false;
   llvm::DenseSet<mlir::Value> ignored; // ids of top-ks and argmaxes
   Channels channels;                   // pixels of images as tokens
+  // Operators on experts side by side, written out for each expert (StackedOps.cpp).
+  using Copies = llvm::DenseMap<mlir::Operation *, llvm::SmallVector<mlir::Value>>;
+  std::shared_ptr<Copies> copies = std::make_shared<Copies>();
 };
 
 struct Failure {
@@ -104,6 +107,10 @@ private:
   std::optional<std::pair<const Routing *, int64_t>> slotOf(mlir::Value ids);
   Result joinSlots(const Fact &a, const Fact &b);
   Result joinGathered(const Fact &a, const Fact &b);
+
+  // StackedOps.cpp: one operator on all experts' results, of which no expression is known
+  // (`joined`) or one for all.
+  Result eachOf(mlir::Operation *op, bool joined);
 
   // SlotTerms.cpp: loops over slots and experts.
   bool addSlotTerms(mlir::Operation *op, const Fact &f, Expr *out);
@@ -268,6 +275,8 @@ private:
 bool isTokenTensor(const Expr *e, const Layout &layout, int64_t n);
 // The layout of ids chosen from `scores` along an axis, which is empty then.
 Layout idLayout(const Layout &scores, mlir::RankedTensorType type, int64_t axis);
+// Treats each number by itself, with one result.
+bool isEachOp(mlir::Operation *op);
 // A table that maps every expert id to itself.
 bool isIdentity(const Expr *e);
 // The only expert a table is 1 for, 0 for all others; else -1.

@@ -13,8 +13,8 @@ Analysis::Result Analysis::binary(Operation *op) {
   Fact acc = get(op->getOperand(0));
   auto number = [&](Value v, Fact &fact) {
     auto type = ranked(v);
-    if (fact.expr->kind != Expr::Leaf || !type ||
-        !type.getElementType().isInteger() || type.getRank() > 1)
+    bool sizes = fact.expr->kind == Expr::Leaf || fact.expr->kind == Expr::Column;
+    if (!sizes || !type || !type.getElementType().isInteger() || type.getRank() > 1)
       return;
     if (auto i = evalInt(v))
       fact.expr = splat(static_cast<double>(*i));

@@ -190,7 +190,8 @@ Analysis::Result Analysis::scatterElements(Operation *op) {
 // The sum over all slots of a token: `in` is a product with the routing weight.
 Analysis::Result Analysis::sumSlots(Operation *op, const Fact &in,
                                     const Layout &rest) {
-  if (!in.expr->expertLinear || !in.expr->ids || !isTokenRows(dropUnits(featuresLast(rest))))
+  if (!in.expr->expertLinear || !in.expr->ids ||
+      (!isTokenRows(dropUnits(featuresLast(rest))) && !isTokenBlocks(rest)))
     return std::nullopt;
   Expr *e = make(Expr::AllTerms);
   e->a = in.expr;

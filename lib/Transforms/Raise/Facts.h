@@ -182,6 +182,8 @@ bool isFlatSlots(const Dim &dim);
 Layout dropUnits(const Layout &layout);
 // Rows of a value in token order with `n` static trailing axes: [Tok.., n...].
 bool isTokenRows(const Layout &layout, unsigned trailing = 1);
+// Rows of a value in token order with any axes behind: [Tok.., n, m...].
+bool isTokenBlocks(const Layout &layout);
 // The only axis of features where tokens come behind it, as in [N, C, H, W]; -1: none.
 int64_t innerFeatures(const Layout &layout);
 // The same with that axis last.

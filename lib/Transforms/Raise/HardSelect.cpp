@@ -1,6 +1,7 @@
 // Experts' results side by side, of which the chosen one is taken, with no
 // weight and no sum.
 #include "Analysis.h"
+#include "moec/Transforms/Prepare/Sizes.h"
 
 using namespace mlir;
 
@@ -12,6 +13,9 @@ namespace {
 // a top-k is a routing weight, though a router's parameters are behind it.
 bool holdsParameters(Value v, int depth = 0) {
   Operation *op = v ? v.getDefiningOp() : nullptr;
+  for (int pairs = 0; pairs < 16 && (isOnnx(op, "DequantizeLinear") || isOnnx(op, "QuantizeLinear"));
+       ++pairs)
+    op = op->getOperand(0).getDefiningOp(); // rounds, no more
   if (!op || depth > 5 || isOnnx(op, "TopK"))
     return false;
   if (isOnnx(op, "custom") && strAttr(op, "domain") == "ai.onnx.ml")
@@ -23,10 +27,18 @@ bool holdsParameters(Value v, int depth = 0) {
                       [&](Value operand) { return holdsParameters(operand, depth + 1); });
 }
 
-bool chosenFrom(Value stack) {
-  return llvm::any_of(stack.getUsers(), [](Operation *user) {
-    return isOnnx(user, "GatherElements") || isOnnx(user, "Mul") || isOnnx(user, "MatMul");
+bool chosenFrom(Value stack, int depth = 0) {
+  return llvm::any_of(stack.getUsers(), [&](Operation *user) {
+    return isOnnx(user, "GatherElements") || isOnnx(user, "Mul") || isOnnx(user, "MatMul") ||
+           (depth < 8 && isEachOp(user) && chosenFrom(user->getResult(0), depth + 1));
   });
+}
+
+// The index copies ids over all features of a row, no fewer.
+bool coversRow(Value index, Value data, int64_t axis) {
+  int64_t size = ranked(index).getDimSize(axis), all = ranked(data).getDimSize(axis);
+  bool open = ShapedType::isDynamic(size) || ShapedType::isDynamic(all);
+  return open ? sameSize(index, axis, data, axis) : size == all;
 }
 
 } // namespace
@@ -52,12 +64,15 @@ Analysis::Result Analysis::gatherElements(Operation *op) {
   Fact data = get(op->getOperand(0)), index = get(op->getOperand(1));
   auto type = ranked(op->getOperand(0));
   int64_t axis = intAttr(op, "axis", 0);
-  if (!type || !data.expr->expertLinear || data.expr->ids || !isIdentity(index.expr) ||
+  if (!type || !data.expr->expertLinear || data.expr->ids ||
       index.layout.size() != data.layout.size())
     return std::nullopt;
   if (axis < 0)
     axis += type.getRank();
-  if (axis < 0 || axis >= type.getRank() || !isAtom(data.layout[axis], Atom::Expert) ||
+  if (axis < 0 || axis >= type.getRank() || !isAtom(data.layout[axis], Atom::Expert))
+    return std::nullopt;
+  noteIds(index, data.layout[axis][0].size, true);
+  if (!isIdentity(index.expr) ||
       data.layout[axis][0].size != static_cast<int64_t>(index.expr->nums.size()))
     return std::nullopt;
   for (auto [i, dim] : llvm::enumerate(index.layout)) {
@@ -67,14 +82,20 @@ Analysis::Result Analysis::gatherElements(Operation *op) {
     bool rows = llvm::all_of(dim, [](const Atom &a) { return a.kind == Atom::Tok; });
     if (along ? !slot : !copies && !rows)
       return std::nullopt;
-    // All features of a row, no fewer.
-    auto size = ranked(op->getOperand(1)).getDimSize(i);
-    if (!along && !rows && !dim.empty() && size != type.getDimSize(i))
+    if (!along && !rows && !dim.empty() && !coversRow(op->getOperand(1), op->getOperand(0), i)) {
+      fail(op, index.expr->ids, "not all of the chosen expert's result is taken", true);
       return std::nullopt;
+    }
     if (!along && dim.empty() && !data.layout[i].empty())
       return std::nullopt;
   }
   Fact out = data;
+  // What only the experts' operations know the rows of has those of the ids.
+  if (data.expr->kind == Expr::Joined)
+    for (auto [dim, ids, size] : llvm::zip(out.layout, index.layout, type.getShape())) {
+      bool rows = !ids.empty() && ids[0].kind == Atom::Tok;
+      dim = rows ? ids : size == 1 ? Dim() : Dim{Atom{Atom::Any, size < 0 ? -1 : size}};
+    }
   out.layout[axis] = index.layout[axis];
   out.expr = make(data.expr->kind);
   *out.expr = *data.expr;

@@ -303,7 +303,14 @@ void addCombine(Operation *end, llvm::SetVector<Operation *> &inside) {
   visit(end);
   for (auto [op, any] : reaches)
     if (any)
-      inside.insert(op);
+      op->walk([&](Operation *inner) { inside.insert(inner); });
+}
+
+// Computes what nobody reads.
+bool isDead(Operation *op, int depth = 0) {
+  return depth < 16 && !onnxName(op).empty() && op->getNumResults() > 0 &&
+         !op->hasTrait<OpTrait::IsTerminator>() &&
+         llvm::all_of(op->getUsers(), [&](Operation *user) { return isDead(user, depth + 1); });
 }
 
 } // namespace
@@ -338,7 +345,8 @@ Operation *outsideUser(Analysis &analysis, const Layer &layer,
       if (v == layer.result || ((!layer.region || layer.region->stacked) && !carries(analysis, v)))
         continue;
       for (Operation *user : v.getUsers())
-        if (!inside.contains(user) && !others.contains(user) && !readsShape(user))
+        if (!inside.contains(user) && !others.contains(user) && !readsShape(user) &&
+            !isDead(user))
           return user;
     }
   return nullptr;

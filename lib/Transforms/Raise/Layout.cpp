@@ -210,6 +210,12 @@ bool isTokenRows(const Layout &layout, unsigned trailing) {
   });
 }
 
+bool isTokenBlocks(const Layout &layout) {
+  SmallVector<Atom, 8> atoms = flatten(layout);
+  return !atoms.empty() && atoms[0].kind == Atom::Tok && atoms[0].parts == 1 &&
+         llvm::all_of(llvm::drop_begin(atoms), [](const Atom &a) { return a.kind == Atom::Any; });
+}
+
 int64_t innerFeatures(const Layout &layout) {
   int64_t axis = -1, lastToken = -1;
   for (auto [i, dim] : llvm::enumerate(layout)) {

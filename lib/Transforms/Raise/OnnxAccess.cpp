@@ -92,6 +92,8 @@ std::optional<int64_t> sizeOf(Value v, int64_t axis, int depth) {
   StringRef n = onnxName(op);
   if (n == "Cast" || n == "Identity" || n == "Relu" || n == "Sigmoid")
     return sizeOf(op->getOperand(0), axis, depth + 1);
+  if (n == "GatherElements")
+    return sizeOf(op->getOperand(1), axis, depth + 1);
   if (n == "Transpose") {
     SmallVector<int64_t> perm = intsAttr(op, "perm");
     return perm.empty() ? std::nullopt : sizeOf(op->getOperand(0), perm[axis], depth + 1);

@@ -124,9 +124,8 @@ private:
     });
     bool shared = own == several && !result && !hits;
     bool given = hits && llvm::any_of(op->getResults(), [&](Value v) { return isGiven(v); });
-    bool outside = hits && !result && llvm::none_of(op->getResults(), [&](Value v) {
-      return ofHits(v);
-    });
+    bool outside = hits && !result && !isGivenSlice(op, bodies.size()) &&
+                   llvm::none_of(op->getResults(), [&](Value v) { return ofHits(v); });
     if (result && own == several) {
       sequential = op;
       if (!hits)
@@ -234,9 +233,10 @@ private:
   bool inputs(Operation *op, Recipe &recipe, std::string &why) {
     for (OpOperand &operand : op->getOpOperands()) {
       Value v = operand.get();
-      if (isAbsent(v) || isInline(v) || isSizeOperand(operand))
+      bool own = isOwnNumber(operand, bodies.size());
+      if (isAbsent(v) || (isInline(v) && !own) || isSizeOperand(operand))
         continue;
-      if (Expr *e = analysis.get(v).expr; e->kind == Expr::Splat) {
+      if (Expr *e = analysis.get(v).expr; !own && e->kind == Expr::Splat) {
         if (!standsForNumber(operand)) {
           why = "an expert's body reads a constant of a size known at run time only";
           return false;

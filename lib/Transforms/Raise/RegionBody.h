@@ -57,6 +57,11 @@ std::optional<RegionBody> matchRegion(Analysis &analysis,
 bool givesTokens(const RegionBody &body, bool computed);
 // Whether the experts read rows of their tokens alone.
 bool readTokensOnly(const RegionBody &body);
+// A slice of `experts` matrices that the graph is given at run time, and views of it.
+bool isGivenSlice(mlir::Operation *op, int64_t experts, int depth = 0);
+// A constant that tells an expert from others of its formula, though it may be one number: which
+// of the given matrices is its own, and how its numbers are quantised.
+bool isOwnNumber(mlir::OpOperand &operand, int64_t experts);
 // Operands that only say a size: regions make their own.
 bool isSizeOperand(mlir::OpOperand &operand);
 // Equal for experts that compute the same function of their parameters, from

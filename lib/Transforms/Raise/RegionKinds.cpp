@@ -57,6 +57,26 @@ bool readTokensOnly(const RegionBody &body) {
   });
 }
 
+bool isGivenSlice(Operation *op, int64_t experts, int depth) {
+  StringRef n = onnxName(op);
+  if (n == "Transpose" || n == "Cast" || n == "Identity" || n == "Squeeze" || n == "Unsqueeze")
+    return depth < 8 && isGivenSlice(op->getOperand(0).getDefiningOp(), experts, depth + 1);
+  auto type = n == "Gather" ? ranked(op->getOperand(0)) : RankedTensorType();
+  auto index = type ? ranked(op->getOperand(1)) : RankedTensorType();
+  return index && index.getRank() == 0 && isOnnx(op->getOperand(1).getDefiningOp(), "Constant") &&
+         type.getRank() > 1 && type.getDimSize(0) == experts && !isWeight(op->getOperand(0)) &&
+         intAttr(op, "axis", 0) == 0;
+}
+
+bool isOwnNumber(OpOperand &operand, int64_t experts) {
+  Operation *op = operand.getOwner();
+  if (!isWeight(operand.get()))
+    return false;
+  if (isOnnx(op, "QuantizeLinear") || isOnnx(op, "DequantizeLinear"))
+    return true;
+  return isOnnx(op, "Gather") && operand.getOperandNumber() == 1 && isGivenSlice(op, experts);
+}
+
 bool isSizeOperand(OpOperand &operand) {
   StringRef n = onnxName(operand.getOwner());
   return operand.getOperandNumber() == 1 && (n == "Reshape" || n == "Expand");

@@ -168,7 +168,7 @@ static Expr *atSlot(Analysis &analysis, Expr *e, Value from, Value to, int64_t k
   if (plain || e->ids != from)
     return e->kind == Expr::Opaque ? nullptr : e;
   bool known = e->kind == Expr::Gathered || e->kind == Expr::Linear || e->kind == Expr::Unary ||
-               e->kind == Expr::Binary || e->kind == Expr::Part;
+               e->kind == Expr::Binary || e->kind == Expr::Part || e->kind == Expr::Joined;
   Expr *out = known ? analysis.make(e->kind) : nullptr;
   if (!out)
     return nullptr;
@@ -191,7 +191,7 @@ Analysis::Result Analysis::joinGathered(const Fact &a, const Fact &b) {
     auto slot = joined ? std::optional(std::pair{routing(e->ids), int64_t(0)})
                 : e->expertLinear && e->perSlot ? slotOf(e->ids)
                                                 : std::nullopt;
-    if (!slot || !slot->first || (all && slot->first != all) || !isTokenRows(dropUnits(featuresLast(f->layout))))
+    if (!slot || !slot->first || (all && slot->first != all) || (!isTokenRows(dropUnits(featuresLast(f->layout))) && !isTokenBlocks(f->layout)))
       return std::nullopt;
     all = slot->first;
     Expr *body = joined ? e->a : atSlot(*this, e, e->ids, all->ids, all->k, slot->second);

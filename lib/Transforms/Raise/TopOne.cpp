@@ -15,10 +15,15 @@ bool Analysis::completeTopOne(Value v) {
   Expr *e = it->second.expr;
   const Routing *r = e->expertLinear && e->perSlot ? routing(e->ids) : nullptr;
   if (!r || r->dense || r->k != 1 || e->kind == Expr::Terms ||
-      e->kind == Expr::AllTerms || !isTokenRows(dropUnits(featuresLast(it->second.layout))))
+      e->kind == Expr::AllTerms ||
+      (!isTokenRows(dropUnits(featuresLast(it->second.layout))) &&
+       !isTokenBlocks(it->second.layout)))
     return false;
   std::string why;
-  if (!readsChosen(e) || (e->args.empty() && !matchFfn(e, nullptr, why)))
+  SmallVector<Expr *> product;
+  factors(e, product);
+  bool each = llvm::any_of(product, [](Expr *f) { return !f->args.empty(); });
+  if (!readsChosen(e) || (!each && !matchFfn(e, nullptr, why)))
     return false;
   Expr *all = make(Expr::AllTerms);
   all->a = e;

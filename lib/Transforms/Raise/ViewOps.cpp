@@ -193,7 +193,11 @@ Analysis::Result Analysis::expand(Operation *op) {
     } else if (dim.empty() && size != 1) {
       // By an unknown amount: as much as what an index is for.
       bool index = in.expr->kind == Expr::Perm || in.expr->kind == Expr::PermTok ||
-                   in.expr->kind == Expr::HitTok;
+                   in.expr->kind == Expr::HitTok ||
+                   llvm::any_of(op->getUsers(), [&](Operation *user) {
+                     return isOnnx(user, "GatherElements") &&
+                            user->getOperand(1) == op->getResult(0);
+                   });
       if (!index)
         return std::nullopt;
       Atom atom{Atom::Any, -1};
