@@ -1,25 +1,13 @@
 // share-experts: see Passes.td.
+#include "ShareExperts.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/OperationSupport.h"
 #include "mlir/IR/SymbolTable.h"
-#include "moec/Dialect/MoE/MoE.h"
-#include "moec/Transforms/Prepare/OnnxBuilder.h"
-#include "moec/Transforms/Prepare/WeightSteps.h"
 #include "moec/Transforms/Raise/Passes.h"
 
 using namespace mlir;
 
-namespace moec {
-#define GEN_PASS_DEF_SHAREEXPERTS
-#include "moec/Transforms/Raise/Passes.h.inc"
-
-namespace {
-
-constexpr StringRef kParameters[] = {"gate", "up", "down", "gate_bias", "up_bias", "down_bias"};
-
-// A row of axis 0 of a weight: where its numbers come from.
-using Row = std::pair<Value, int64_t>;
-using Expert = SmallVector<Row, 4>; // a row for each parameter
+namespace moec::raise {
 
 Row rowOf(Value v, int64_t e) {
   if (cast<ShapedType>(v.getType()).getDimSize(0) == 1) {
@@ -39,6 +27,70 @@ Row rowOf(Value v, int64_t e) {
   }
   return {v, e};
 }
+
+Value stackRows(WeightSteps &steps, ArrayRef<Row> rows) {
+  SmallVector<Value> each;
+  for (auto [v, e] : rows)
+    each.push_back(cast<ShapedType>(v.getType()).getDimSize(0) == 1 ? v : steps.part(v, 0, e, 1));
+  return steps.concat(each, 0);
+}
+
+bool isDenseSum(moe::ExpertsOp op) {
+  return op.getCombine() == "sum" && !op.getIds() && op.getWeights();
+}
+
+moe::BankOp bankOf(moe::ExpertsOp op) {
+  return SymbolTable::lookupNearestSymbolFrom<moe::BankOp>(op, op.getBankAttr());
+}
+
+std::string freshBankName(ModuleOp module, StringRef base) {
+  std::string name;
+  for (int i = 0; name.empty() || SymbolTable::lookupSymbolIn(module, name); ++i)
+    name = base.str() + "_" + std::to_string(i);
+  return name;
+}
+
+Value onesFor(OnnxBuilder &b, Value x, int64_t n, Type element) {
+  Value shape = b.concat({b.shape(x, 0, 1), b.ints(n)}, 0);
+  return b.op("Expand", {b.unsqueeze(b.scalar(element, 1), {0, 1}), shape},
+              RankedTensorType::get({rankedType(x).getDimSize(0), n}, element));
+}
+
+Value weighted(OnnxBuilder &b, Value all, ArrayRef<int64_t> columns, int64_t n, Value weights,
+               RankedTensorType type) {
+  bool every = static_cast<int64_t>(columns.size()) == n;
+  for (auto [i, c] : llvm::enumerate(columns))
+    every &= c == static_cast<int64_t>(i);
+  if (!every)
+    all = b.gather(all, b.ints(columns), 1);
+  weights = b.cast(weights, type.getElementType());
+  if (type.getRank() == 2) {
+    Value y = b.matmul(b.unsqueeze(weights, {1}), all);
+    return b.op("Squeeze", {y, b.ints({1})}, type);
+  }
+  SmallVector<int64_t> behind;
+  for (int64_t i = 2; i <= type.getRank(); ++i)
+    behind.push_back(i);
+  Value y = b.reduce("ReduceSum", b.binary("Mul", all, b.unsqueeze(weights, behind)), {1},
+                     /*keep=*/false);
+  return y.getType() == type ? y : b.op("Identity", y, type);
+}
+
+} // namespace moec::raise
+
+namespace moec {
+#define GEN_PASS_DEF_SHAREEXPERTS
+#include "moec/Transforms/Raise/Passes.h.inc"
+
+namespace {
+
+constexpr StringRef kParameters[] = {"gate", "up", "down", "gate_bias", "up_bias", "down_bias"};
+
+using raise::bankOf;
+using raise::isDenseSum;
+using raise::Row;
+using raise::rowOf;
+using Expert = SmallVector<Row, 4>; // a row for each parameter
 
 class Banks {
 public:
@@ -101,27 +153,23 @@ public:
   }
 
   // A bank like `first` of these experts, `first` itself when it has them all.
-  moe::BankOp bankOf(moe::BankOp first, const std::vector<Expert> &all) {
+  moe::BankOp joined(moe::BankOp first, const std::vector<Expert> &all) {
     if (auto own = experts(first); own && *own == all)
       return first;
     OpBuilder builder(first);
     auto bank = cast<moe::BankOp>(builder.clone(*first));
-    std::string name;
-    for (int i = 0; name.empty() || SymbolTable::lookupSymbolIn(module, name); ++i)
-      name = first.getSymName().str() + "_" + std::to_string(i);
+    std::string name = raise::freshBankName(module, first.getSymName());
     bank.setSymName(name);
     bank->setAttr("experts", builder.getI64IntegerAttr(static_cast<int64_t>(all.size())));
     size_t next = 0;
     auto bind = [&](StringRef part) {
-      SmallVector<Value> rows;
-      for (const Expert &expert : all) {
-        auto [v, e] = expert[next];
-        rows.push_back(cast<ShapedType>(v.getType()).getDimSize(0) == 1 ? v
-                                                                        : steps.part(v, 0, e, 1));
-      }
+      SmallVector<Row> rows;
+      for (const Expert &expert : all)
+        rows.push_back(expert[next]);
       ++next;
-      auto symbol = steps.bind(steps.concat(rows, 0), name + "." + part.str());
-      bound[symbol.getAttr()] = steps.concat(rows, 0);
+      Value stacked = raise::stackRows(steps, rows);
+      auto symbol = steps.bind(stacked, name + "." + part.str());
+      bound[symbol.getAttr()] = stacked;
       return symbol;
     };
     for (StringRef part : kParameters)
@@ -136,10 +184,11 @@ public:
     return bank;
   }
 
+  llvm::DenseMap<StringAttr, Value> bound; // weights by the names of their binds
+
 private:
   ModuleOp module;
   WeightSteps &steps;
-  llvm::DenseMap<StringAttr, Value> bound;
 };
 
 struct ShareExperts : impl::ShareExpertsBase<ShareExperts> {
@@ -150,10 +199,13 @@ struct ShareExperts : impl::ShareExpertsBase<ShareExperts> {
     WeightSteps steps(module);
     Banks banks(module, steps);
     mergeBanks(module, banks);
-    for (auto func : module.getOps<func::FuncOp>())
-      if (!func.isExternal() && !banksOnly)
-        for (auto &group : groups(func.front(), banks))
-          share(group, banks);
+    for (auto func : module.getOps<func::FuncOp>()) {
+      if (func.isExternal() || banksOnly)
+        continue;
+      for (auto &group : groups(func.front(), banks))
+        share(group, banks);
+      numShared += raise::shareKinds(module, func.front(), steps, banks.bound);
+    }
     for (auto bank : llvm::make_early_inc_range(module.getOps<moe::BankOp>()))
       if (SymbolTable::symbolKnownUseEmpty(bank, module))
         bank.erase();
@@ -185,12 +237,6 @@ private:
     SmallVector<moe::ExpertsOp> ops;
     std::vector<Expert> all; // in order of first appearance
   };
-  static moe::BankOp bankOf(moe::ExpertsOp op) {
-    return SymbolTable::lookupNearestSymbolFrom<moe::BankOp>(op, op.getBankAttr());
-  }
-  static bool isDense(moe::ExpertsOp op) {
-    return op.getCombine() == "sum" && !op.getIds() && op.getWeights();
-  }
   // The same tokens, contexts and formula.
   static bool alike(moe::ExpertsOp a, moe::ExpertsOp b) {
     return a.getX() == b.getX() && a.getContextsAttr() == b.getContextsAttr() &&
@@ -202,7 +248,7 @@ private:
   std::vector<Group> groups(Block &block, Banks &banks) {
     std::vector<Group> out;
     for (auto op : block.getOps<moe::ExpertsOp>()) {
-      auto own = isDense(op) ? banks.experts(bankOf(op)) : std::nullopt;
+      auto own = isDenseSum(op) ? banks.experts(bankOf(op)) : std::nullopt;
       if (!own)
         continue;
       auto shares = llvm::find_if(out, [&](Group &group) {
@@ -224,17 +270,13 @@ private:
   // The results of all experts once, [T, E, ...], and a product for each sum.
   void share(Group &group, Banks &banks) {
     moe::ExpertsOp first = group.ops.front();
-    moe::BankOp bank = banks.bankOf(bankOf(first), group.all);
+    moe::BankOp bank = banks.joined(bankOf(first), group.all);
     OpBuilder builder(first);
     OnnxBuilder b(builder, first.getLoc());
     auto n = static_cast<int64_t>(group.all.size());
     auto type = rankedType(first.getResult());
     Value x = first.getX();
-    Type element = rankedType(first.getWeights()).getElementType();
-    Value ones = b.op(
-        "Expand",
-        {b.unsqueeze(b.scalar(element, 1), {0, 1}), b.concat({b.shape(x, 0, 1), b.ints(n)}, 0)},
-        RankedTensorType::get({rankedType(x).getDimSize(0), n}, element));
+    Value ones = raise::onesFor(b, x, n, rankedType(first.getWeights()).getElementType());
     SmallVector<int64_t> dims(type.getShape());
     dims.insert(dims.begin() + 1, n);
     OperationState state(first.getLoc(), "moe.experts");
@@ -254,31 +296,11 @@ private:
       for (const Expert &e : *own)
         columns.push_back(llvm::find(group.all, e) - group.all.begin());
       builder.setInsertionPoint(op);
-      op.getResult().replaceAllUsesWith(weighted(b, all, columns, n, op.getWeights(), type));
+      Value y = raise::weighted(b, all, columns, n, op.getWeights(), type);
+      op.getResult().replaceAllUsesWith(y);
       op.erase();
     }
     ++numShared;
-  }
-
-  // sum over e of weights[t, e] * all[t, columns[e], ...]
-  static Value weighted(OnnxBuilder &b, Value all, ArrayRef<int64_t> columns, int64_t n,
-                        Value weights, RankedTensorType type) {
-    bool every = static_cast<int64_t>(columns.size()) == n;
-    for (auto [i, c] : llvm::enumerate(columns))
-      every &= c == static_cast<int64_t>(i);
-    if (!every)
-      all = b.gather(all, b.ints(columns), 1);
-    weights = b.cast(weights, type.getElementType());
-    if (type.getRank() == 2) {
-      Value y = b.matmul(b.unsqueeze(weights, {1}), all);
-      return b.op("Squeeze", {y, b.ints({1})}, type);
-    }
-    SmallVector<int64_t> behind;
-    for (int64_t i = 2; i <= type.getRank(); ++i)
-      behind.push_back(i);
-    Value y = b.reduce("ReduceSum", b.binary("Mul", all, b.unsqueeze(weights, behind)), {1},
-                       /*keep=*/false);
-    return y.getType() == type ? y : b.op("Identity", y, type);
   }
 };
 
