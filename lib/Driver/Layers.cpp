@@ -6,6 +6,7 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
 
 #include <nlohmann/json.hpp>
 
@@ -125,13 +126,16 @@ struct Describer {
       info.limit = ffn.getLimit();
       info.upOffset = ffn.getUpOffset();
     }
-    for (mlir::NamedAttribute attr : bank->getAttrs()) {
-      auto ref = llvm::dyn_cast<mlir::FlatSymbolRefAttr>(attr.getValue());
-      if (!ref)
-        continue;
-      info.parameterBytes += binds.lookup(ref.getValue());
-      info.biases |= attr.getName().strref().ends_with("_bias");
-    }
+    llvm::StringSet<> parameters; // of regions in lists, or read in them
+    bank->walk([&](mlir::Operation *op) {
+      for (mlir::NamedAttribute attr : op->getAttrs())
+        attr.getValue().walk([&](mlir::FlatSymbolRefAttr ref) {
+          parameters.insert(ref.getValue());
+          info.biases |= attr.getName().strref().ends_with("_bias");
+        });
+    });
+    for (llvm::StringRef name : parameters.keys())
+      info.parameterBytes += binds.lookup(name);
   }
 };
 
