@@ -15,8 +15,8 @@ struct Finder {
 
   void add(WarningKind kind, int64_t layer, std::vector<int64_t> experts, double value,
            const std::string &text) {
-    found.push_back({kind, layer, std::move(experts), value,
-                     "layer " + profile.layers[size_t(layer)].name + ": " + text});
+    found.push_back(
+        {kind, layer, std::move(experts), value, profile.layers[size_t(layer)].name + ": " + text});
   }
   void load(int64_t number, const Load &load);
   void pairs(int64_t number);

@@ -174,9 +174,8 @@ TEST(Derived, Warns) {
                                                                {WarningKind::unbalanced, 2},
                                                                {WarningKind::nearlyEqual, 4}}));
   ASSERT_EQ(found.size(), 5u);
-  EXPECT_EQ(found[1].text, "layer layer2: 3 of 8 experts were never chosen: 0, 1, 7");
-  EXPECT_EQ(found[2].text,
-            "layer layer2: expert 6 is chosen by 96 % of the tokens, 7.7 times the mean");
+  EXPECT_EQ(found[1].text, "layer2: 3 of 8 experts were never chosen: 0, 1, 7");
+  EXPECT_EQ(found[2].text, "layer2: expert 6 is chosen by 96 % of the tokens, 7.7 times the mean");
   EXPECT_EQ(found[4].experts, (std::vector<int64_t>{0, 1}));
 }
 

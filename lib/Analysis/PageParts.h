@@ -1,0 +1,16 @@
+// The parts of a profile's page that do not depend on the profile, and its data. Internal to
+// Analysis.
+#pragma once
+#include "Summary.h"
+
+#include <nlohmann/json_fwd.hpp>
+
+namespace moec {
+
+extern const char *const kPageStyle;  ///< CSS
+extern const char *const kPageScript; ///< reads the JSON of element "data", fills the page
+
+/// What kPageScript reads. Of bounded size, whatever the profile's.
+nlohmann::json pageData(const Profile &profile, const Summary &summary);
+
+} // namespace moec
