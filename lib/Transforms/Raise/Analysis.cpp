@@ -114,12 +114,14 @@ void Analysis::run(Block &block) {
 void Analysis::setLeaves(Operation *op) {
   // A body reads what surrounds it without naming it as an operand.
   op->walk([&](Operation *inner) {
+    // Pairs of a token and its id are read where they are used.
+    if (isOnnx(inner, "Concat") && get(inner->getOperand(0)).expr->kind == Expr::Iota)
+      return;
     for (Value operand : inner->getOperands()) {
       auto it = facts_.find(operand);
       if (it == facts_.end())
         continue;
-      bool shapeOnly = isOnnx(inner, "Shape") || isOnnx(inner, "Size") ||
-                       isOnnx(inner, "Mod");
+      bool shapeOnly = isOnnx(inner, "Shape") || isOnnx(inner, "Size") || isOnnx(inner, "Mod");
       if (!shapeOnly)
         completeTopOne(operand);
       Expr *e = it->second.expr;
@@ -270,7 +272,11 @@ Expr *zipLevel(Analysis &analysis, ArrayRef<Expr *> exprs, int linears,
   // With one expert "shared" says nothing.
   if (shared && (linears >= 2 || exprs.size() > 1))
     return first;
-  if (linears >= 2) {
+  // More layers of pixels than two have no operations that a region could take as they are.
+  bool layers = analysis.pixels() && llvm::none_of(exprs, [](Expr *e) {
+    return !e || e->kind == Expr::Leaf || e->kind == Expr::Opaque;
+  });
+  if (linears >= 2 && !layers) {
     why = "the experts read more than one source of tokens";
     return nullptr;
   }

@@ -82,6 +82,9 @@ public:
   // Sums over experts or slots that nothing larger contains.
   std::vector<Expr *> candidates();
 
+  // Whether pixels are read as tokens.
+  bool pixels() const { return !reading_.channels.values.empty(); }
+
   Expr *make(Expr::Kind kind);
   Expr *withChildren(Expr::Kind kind, Expr *a, Expr *b = nullptr);
   Expr *splat(double number);
@@ -187,6 +190,7 @@ private:
   Result sumFeatures(const Fact &x, const WeightSet &down, bool nk, const Layout &layout);
   // HardSelect.cpp: the chosen one of results side by side.
   Result gatherElements(mlir::Operation *op);
+  Result gatherPairs(mlir::Operation *op);
   bool numbersOfTokens(mlir::Value v);
   bool isExpertLeaf(mlir::Value v, mlir::Value stack = {});
   Expr *asBody(mlir::Value v); // a leaf stands for `v` itself, not what it views

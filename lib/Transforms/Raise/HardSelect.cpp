@@ -13,9 +13,9 @@ namespace {
 // a top-k is a routing weight, though a router's parameters are behind it.
 bool holdsParameters(Value v, int depth = 0) {
   Operation *op = v ? v.getDefiningOp() : nullptr;
-  for (int pairs = 0; pairs < 16 && (isOnnx(op, "DequantizeLinear") || isOnnx(op, "QuantizeLinear"));
-       ++pairs)
-    op = op->getOperand(0).getDefiningOp(); // rounds, no more
+  auto rounds = [&] { return isOnnx(op, "DequantizeLinear") || isOnnx(op, "QuantizeLinear"); };
+  for (int pairs = 0; pairs < 16 && rounds(); ++pairs)
+    op = op->getOperand(0).getDefiningOp();
   if (!op || depth > 5 || isOnnx(op, "TopK"))
     return false;
   if (isOnnx(op, "custom") && strAttr(op, "domain") == "ai.onnx.ml")
@@ -29,7 +29,8 @@ bool holdsParameters(Value v, int depth = 0) {
 
 bool chosenFrom(Value stack, int depth = 0) {
   return llvm::any_of(stack.getUsers(), [&](Operation *user) {
-    return isOnnx(user, "GatherElements") || isOnnx(user, "Mul") || isOnnx(user, "MatMul") ||
+    return isOnnx(user, "GatherElements") || isOnnx(user, "GatherND") || isOnnx(user, "Mul") ||
+           isOnnx(user, "MatMul") ||
            (depth < 8 && isEachOp(user) && chosenFrom(user->getResult(0), depth + 1));
   });
 }
@@ -102,6 +103,37 @@ Analysis::Result Analysis::gatherElements(Operation *op) {
   out.expr->origin = Value();
   out.expr->ids = index.expr->ids;
   out.expr->perSlot = true;
+  return out;
+}
+
+// The same by pairs of numbers: (0, id of token 0), (1, id of token 1), ..
+Analysis::Result Analysis::gatherPairs(Operation *op) {
+  Fact data = get(op->getOperand(0));
+  auto type = ranked(op->getOperand(0)), pairs = ranked(op->getOperand(1));
+  Operation *join = op->getOperand(1).getDefiningOp();
+  bool joined = isOnnx(join, "Concat") && join->getNumOperands() == 2 && pairs &&
+                pairs.getRank() == 2 && (intAttr(join, "axis", 0) + 2) % 2 == 1;
+  if (!joined || !type || data.layout.size() < 3 || !data.expr->expertLinear || data.expr->ids ||
+      !isAtom(data.layout[1], Atom::Expert) || data.layout[0].size() != 1 ||
+      data.layout[0][0].kind != Atom::Tok)
+    return std::nullopt;
+  Fact place = get(join->getOperand(0)), index = get(join->getOperand(1));
+  int64_t experts = data.layout[1][0].size;
+  if (place.expr->kind != Expr::Iota || dropUnits(place.layout).size() != 1)
+    return std::nullopt;
+  noteIds(index, experts, true);
+  if (!isIdentity(index.expr) || experts != static_cast<int64_t>(index.expr->nums.size()) ||
+      index.layout.size() != 2 || !isAtom(index.layout[0], Atom::Tok) || !index.layout[1].empty())
+    return std::nullopt;
+  Fact out{make(data.expr->kind), Layout(data.layout.begin() + 1, data.layout.end())};
+  *out.expr = *data.expr;
+  out.expr->origin = Value();
+  out.expr->ids = index.expr->ids;
+  out.expr->perSlot = true;
+  out.layout[0] = index.layout[0];
+  if (data.expr->kind == Expr::Joined)
+    for (auto [dim, size] : llvm::zip(llvm::drop_begin(out.layout), type.getShape().drop_front(2)))
+      dim = size == 1 ? Dim() : Dim{Atom{Atom::Any, size < 0 ? -1 : size}};
   return out;
 }
 

@@ -125,6 +125,8 @@ Analysis::Result Analysis::gatherND(Operation *op) {
   Fact data = get(op->getOperand(0)), index = get(op->getOperand(1));
   if (intAttr(op, "batch_dims", 0) != 0 || index.layout.empty())
     return std::nullopt;
+  if (Result chosen = gatherPairs(op))
+    return chosen;
   Layout rows(index.layout.begin(), index.layout.end() - 1);
   if (index.expr->kind == Expr::HitPair) {
     if (data.layout.size() < 2 || !isAtom(data.layout[0], Atom::Tok))

@@ -50,8 +50,9 @@ Analysis::Result Analysis::eachOf(Operation *op, bool joined) {
     if (isAbsent(v) || isWeight(v))
       continue;
     in = get(v);
-    if (in.expr->args.empty() || in.expr->kind == Expr::Opaque || in.expr->ids || in.expr->perSlot ||
-        (in.expr->kind == Expr::Joined) != joined)
+    const Expr *e = in.expr;
+    if (e->args.empty() || e->kind == Expr::Opaque || e->ids || e->perSlot ||
+        (e->kind == Expr::Joined) != joined)
       return std::nullopt;
     for (auto [i, dim] : llvm::enumerate(in.layout))
       if (isAtom(dim, Atom::Expert))

@@ -122,3 +122,86 @@ module {
     return %29 : tensor<?x4x2x2xf32>
   }
 }
+
+// -----
+
+// Experts of three layers are one region.
+// CHECK: moe.bank @layer0 experts(2) hidden(4) inter(0) parameters(
+// CHECK-NEXT: ^bb0(%{{.*}}: tensor<?x4xf32>
+// CHECK-COUNT-3: onnx.MatMul
+// CHECK-LABEL: func.func @main(
+// CHECK: moe.experts @layer0(
+module {
+  moe.weights @weights {
+    %0 = moe.weight.load "w.bin" at 0 : tensor<2x4x1x1xf32>
+    moe.weight.bind @w0 %0 : tensor<2x4x1x1xf32>
+    %1 = moe.weight.load "w.bin" at 32 : tensor<3x4x1x1xf32>
+    moe.weight.bind @w1 %1 : tensor<3x4x1x1xf32>
+    %2 = moe.weight.load "w.bin" at 80 : tensor<3xf32>
+    moe.weight.bind @w2 %2 : tensor<3xf32>
+    %3 = moe.weight.load "w.bin" at 92 : tensor<3x3x1x1xf32>
+    moe.weight.bind @w3 %3 : tensor<3x3x1x1xf32>
+    %4 = moe.weight.load "w.bin" at 128 : tensor<3xf32>
+    moe.weight.bind @w4 %4 : tensor<3xf32>
+    %5 = moe.weight.load "w.bin" at 140 : tensor<4x3x1x1xf32>
+    moe.weight.bind @w5 %5 : tensor<4x3x1x1xf32>
+    %6 = moe.weight.load "w.bin" at 188 : tensor<4xf32>
+    moe.weight.bind @w6 %6 : tensor<4xf32>
+    %7 = moe.weight.load "w.bin" at 204 : tensor<3x4x1x1xf32>
+    moe.weight.bind @w7 %7 : tensor<3x4x1x1xf32>
+    %8 = moe.weight.load "w.bin" at 252 : tensor<3xf32>
+    moe.weight.bind @w8 %8 : tensor<3xf32>
+    %9 = moe.weight.load "w.bin" at 264 : tensor<3x3x1x1xf32>
+    moe.weight.bind @w9 %9 : tensor<3x3x1x1xf32>
+    %10 = moe.weight.load "w.bin" at 300 : tensor<3xf32>
+    moe.weight.bind @w10 %10 : tensor<3xf32>
+    %11 = moe.weight.load "w.bin" at 312 : tensor<4x3x1x1xf32>
+    moe.weight.bind @w11 %11 : tensor<4x3x1x1xf32>
+    %12 = moe.weight.load "w.bin" at 360 : tensor<4xf32>
+    moe.weight.bind @w12 %12 : tensor<4xf32>
+  }
+  func.func @main(%arg0: tensor<?x4x2x2xf32>) -> tensor<?x4x2x2xf32> {
+    %0 = onnx.Constant {value = dense<1> : tensor<i64>} : () -> tensor<i64>
+    %1 = onnx.Constant {value = dense<0> : tensor<i64>} : () -> tensor<i64>
+    %2 = onnx.Constant {value = dense<1> : tensor<1xi64>} : () -> tensor<1xi64>
+    %3 = onnx.none : () -> none
+    %4 = moe.weight.use @w0 : tensor<2x4x1x1xf32>
+    %5 = moe.weight.use @w1 : tensor<3x4x1x1xf32>
+    %6 = moe.weight.use @w2 : tensor<3xf32>
+    %7 = moe.weight.use @w3 : tensor<3x3x1x1xf32>
+    %8 = moe.weight.use @w4 : tensor<3xf32>
+    %9 = moe.weight.use @w5 : tensor<4x3x1x1xf32>
+    %10 = moe.weight.use @w6 : tensor<4xf32>
+    %11 = moe.weight.use @w7 : tensor<3x4x1x1xf32>
+    %12 = moe.weight.use @w8 : tensor<3xf32>
+    %13 = moe.weight.use @w9 : tensor<3x3x1x1xf32>
+    %14 = moe.weight.use @w10 : tensor<3xf32>
+    %15 = moe.weight.use @w11 : tensor<4x3x1x1xf32>
+    %16 = moe.weight.use @w12 : tensor<4xf32>
+    %17 = onnx.Conv(%arg0, %4, %3) {group = 1 : i64} : (tensor<?x4x2x2xf32>, tensor<2x4x1x1xf32>, none) -> tensor<?x2x2x2xf32>
+    %18 = onnx.Conv(%arg0, %5, %6) {group = 1 : i64} : (tensor<?x4x2x2xf32>, tensor<3x4x1x1xf32>, tensor<3xf32>) -> tensor<?x3x2x2xf32>
+    %19 = onnx.Relu(%18) : (tensor<?x3x2x2xf32>) -> tensor<?x3x2x2xf32>
+    %20 = onnx.Conv(%19, %7, %8) {group = 1 : i64} : (tensor<?x3x2x2xf32>, tensor<3x3x1x1xf32>, tensor<3xf32>) -> tensor<?x3x2x2xf32>
+    %21 = onnx.Relu(%20) : (tensor<?x3x2x2xf32>) -> tensor<?x3x2x2xf32>
+    %22 = onnx.Conv(%21, %9, %10) {group = 1 : i64} : (tensor<?x3x2x2xf32>, tensor<4x3x1x1xf32>, tensor<4xf32>) -> tensor<?x4x2x2xf32>
+    %23 = onnx.Conv(%arg0, %11, %12) {group = 1 : i64} : (tensor<?x4x2x2xf32>, tensor<3x4x1x1xf32>, tensor<3xf32>) -> tensor<?x3x2x2xf32>
+    %24 = onnx.Relu(%23) : (tensor<?x3x2x2xf32>) -> tensor<?x3x2x2xf32>
+    %25 = onnx.Conv(%24, %13, %14) {group = 1 : i64} : (tensor<?x3x2x2xf32>, tensor<3x3x1x1xf32>, tensor<3xf32>) -> tensor<?x3x2x2xf32>
+    %26 = onnx.Relu(%25) : (tensor<?x3x2x2xf32>) -> tensor<?x3x2x2xf32>
+    %27 = onnx.Conv(%26, %15, %16) {group = 1 : i64} : (tensor<?x3x2x2xf32>, tensor<4x3x1x1xf32>, tensor<4xf32>) -> tensor<?x4x2x2xf32>
+    %28 = onnx.Softmax(%17) {axis = 1 : i64} : (tensor<?x2x2x2xf32>) -> tensor<?x2x2x2xf32>
+    %Values, %Indices = onnx.TopK(%28, %2) {axis = 1 : i64, largest = 1 : i64, sorted = 1 : i64} : (tensor<?x2x2x2xf32>, tensor<1xi64>) -> (tensor<?x1x2x2xf32>, tensor<?x1x2x2xi64>)
+    %29 = onnx.Equal(%Indices, %1) : (tensor<?x1x2x2xi64>, tensor<i64>) -> tensor<?x1x2x2xi1>
+    %30 = onnx.Cast(%29) {to = 1 : i64} : (tensor<?x1x2x2xi1>) -> tensor<?x1x2x2xf32>
+    %31 = onnx.Mul(%Values, %30) : (tensor<?x1x2x2xf32>, tensor<?x1x2x2xf32>) -> tensor<?x1x2x2xf32>
+    %32 = onnx.ReduceSum(%31, %2) {keepdims = 1 : i64, noop_with_empty_axes = 0 : i64} : (tensor<?x1x2x2xf32>, tensor<1xi64>) -> tensor<?x1x2x2xf32>
+    %33 = onnx.Mul(%22, %32) : (tensor<?x4x2x2xf32>, tensor<?x1x2x2xf32>) -> tensor<?x4x2x2xf32>
+    %34 = onnx.Equal(%Indices, %0) : (tensor<?x1x2x2xi64>, tensor<i64>) -> tensor<?x1x2x2xi1>
+    %35 = onnx.Cast(%34) {to = 1 : i64} : (tensor<?x1x2x2xi1>) -> tensor<?x1x2x2xf32>
+    %36 = onnx.Mul(%Values, %35) : (tensor<?x1x2x2xf32>, tensor<?x1x2x2xf32>) -> tensor<?x1x2x2xf32>
+    %37 = onnx.ReduceSum(%36, %2) {keepdims = 1 : i64, noop_with_empty_axes = 0 : i64} : (tensor<?x1x2x2xf32>, tensor<1xi64>) -> tensor<?x1x2x2xf32>
+    %38 = onnx.Mul(%27, %37) : (tensor<?x4x2x2xf32>, tensor<?x1x2x2xf32>) -> tensor<?x4x2x2xf32>
+    %39 = onnx.Add(%33, %38) : (tensor<?x4x2x2xf32>, tensor<?x4x2x2xf32>) -> tensor<?x4x2x2xf32>
+    return %39 : tensor<?x4x2x2xf32>
+  }
+}

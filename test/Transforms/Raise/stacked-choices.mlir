@@ -98,6 +98,90 @@ module {
 
 // -----
 
+// The same by pairs of a token and its id.
+// CHECK-LABEL: func.func @main(
+// CHECK: moe.experts @layer0(
+// CHECK-NOT: onnx.GatherND
+// SAID: remark: moe-raise: raised 2 experts, top 2
+module {
+  moe.weights @weights {
+    %0 = moe.weight.load "w.bin" at 0 : tensor<2x2x1x1xf32>
+    moe.weight.bind @w0 %0 : tensor<2x2x1x1xf32>
+    %1 = moe.weight.load "w.bin" at 16 : tensor<2xf32>
+    moe.weight.bind @w1 %1 : tensor<2xf32>
+    %2 = moe.weight.load "w.bin" at 24 : tensor<3x2x3x3xf32>
+    moe.weight.bind @w3 %2 : tensor<3x2x3x3xf32>
+    %3 = moe.weight.load "w.bin" at 240 : tensor<3xf32>
+    moe.weight.bind @w4 %3 : tensor<3xf32>
+    %4 = moe.weight.load "w.bin" at 252 : tensor<2x3x1x1xf32>
+    moe.weight.bind @w5 %4 : tensor<2x3x1x1xf32>
+    %5 = moe.weight.load "w.bin" at 276 : tensor<2xf32>
+    moe.weight.bind @w6 %5 : tensor<2xf32>
+    %6 = moe.weight.load "w.bin" at 284 : tensor<3x2x3x3xf32>
+    moe.weight.bind @w7 %6 : tensor<3x2x3x3xf32>
+    %7 = moe.weight.load "w.bin" at 500 : tensor<3xf32>
+    moe.weight.bind @w8 %7 : tensor<3xf32>
+    %8 = moe.weight.load "w.bin" at 512 : tensor<2x3x1x1xf32>
+    moe.weight.bind @w9 %8 : tensor<2x3x1x1xf32>
+    %9 = moe.weight.load "w.bin" at 536 : tensor<2xf32>
+    moe.weight.bind @w10 %9 : tensor<2xf32>
+  }
+  func.func @main(%arg0: tensor<?x2x5x4xf32>) -> tensor<?x2x5x4xf32> {
+    %0 = onnx.Constant {value = dense<2> : tensor<1xi64>} : () -> tensor<1xi64>
+    %1 = onnx.Constant {value = dense<1> : tensor<1xi64>} : () -> tensor<1xi64>
+    %2 = onnx.Constant {value = dense<0> : tensor<i64>} : () -> tensor<i64>
+    %3 = onnx.Constant {value = dense<1> : tensor<i64>} : () -> tensor<i64>
+    %4 = onnx.Constant {value = dense<-1> : tensor<1xi64>} : () -> tensor<1xi64>
+    %5 = onnx.Constant {value = dense<[-1, 1, 1, 1]> : tensor<4xi64>} : () -> tensor<4xi64>
+    %6 = moe.weight.use @w0 : tensor<2x2x1x1xf32>
+    %7 = moe.weight.use @w1 : tensor<2xf32>
+    %8 = moe.weight.use @w3 : tensor<3x2x3x3xf32>
+    %9 = moe.weight.use @w4 : tensor<3xf32>
+    %10 = moe.weight.use @w5 : tensor<2x3x1x1xf32>
+    %11 = moe.weight.use @w6 : tensor<2xf32>
+    %12 = moe.weight.use @w7 : tensor<3x2x3x3xf32>
+    %13 = moe.weight.use @w8 : tensor<3xf32>
+    %14 = moe.weight.use @w9 : tensor<2x3x1x1xf32>
+    %15 = moe.weight.use @w10 : tensor<2xf32>
+    %16 = onnx.GlobalAveragePool(%arg0) : (tensor<?x2x5x4xf32>) -> tensor<?x2x1x1xf32>
+    %17 = onnx.Conv(%16, %6, %7) {group = 1 : i64} : (tensor<?x2x1x1xf32>, tensor<2x2x1x1xf32>, tensor<2xf32>) -> tensor<?x2x1x1xf32>
+    %18 = onnx.Flatten(%17) {axis = 1 : i64} : (tensor<?x2x1x1xf32>) -> tensor<?x2xf32>
+    %19 = onnx.Softmax(%18) {axis = -1 : i64} : (tensor<?x2xf32>) -> tensor<?x2xf32>
+    %Values, %Indices = onnx.TopK(%19, %0) {axis = -1 : i64, largest = 1 : i64, sorted = 1 : i64} : (tensor<?x2xf32>, tensor<1xi64>) -> (tensor<?x2xf32>, tensor<?x2xi64>)
+    %20 = onnx.Conv(%arg0, %8, %9) {group = 1 : i64, pads = array<i64: 1, 1, 1, 1>} : (tensor<?x2x5x4xf32>, tensor<3x2x3x3xf32>, tensor<3xf32>) -> tensor<?x3x5x4xf32>
+    %21 = onnx.Relu(%20) : (tensor<?x3x5x4xf32>) -> tensor<?x3x5x4xf32>
+    %22 = onnx.Conv(%21, %10, %11) {group = 1 : i64} : (tensor<?x3x5x4xf32>, tensor<2x3x1x1xf32>, tensor<2xf32>) -> tensor<?x2x5x4xf32>
+    %23 = onnx.Conv(%arg0, %12, %13) {group = 1 : i64, pads = array<i64: 1, 1, 1, 1>} : (tensor<?x2x5x4xf32>, tensor<3x2x3x3xf32>, tensor<3xf32>) -> tensor<?x3x5x4xf32>
+    %24 = onnx.Relu(%23) : (tensor<?x3x5x4xf32>) -> tensor<?x3x5x4xf32>
+    %25 = onnx.Conv(%24, %14, %15) {group = 1 : i64} : (tensor<?x3x5x4xf32>, tensor<2x3x1x1xf32>, tensor<2xf32>) -> tensor<?x2x5x4xf32>
+    %26 = onnx.Unsqueeze(%22, %1) : (tensor<?x2x5x4xf32>, tensor<1xi64>) -> tensor<?x1x2x5x4xf32>
+    %27 = onnx.Unsqueeze(%25, %1) : (tensor<?x2x5x4xf32>, tensor<1xi64>) -> tensor<?x1x2x5x4xf32>
+    %28 = onnx.Concat(%26, %27) {axis = 1 : i64} : (tensor<?x1x2x5x4xf32>, tensor<?x1x2x5x4xf32>) -> tensor<?x2x2x5x4xf32>
+    %29 = onnx.Gather(%Indices, %2) {axis = 1 : i64} : (tensor<?x2xi64>, tensor<i64>) -> tensor<?xi64>
+    %30 = onnx.Shape(%arg0) : (tensor<?x2x5x4xf32>) -> tensor<4xi64>
+    %31 = onnx.Gather(%30, %2) {axis = 0 : i64} : (tensor<4xi64>, tensor<i64>) -> tensor<i64>
+    %32 = onnx.Range(%2, %31, %3) {stash_type = 1 : i64} : (tensor<i64>, tensor<i64>, tensor<i64>) -> tensor<?xi64>
+    %33 = onnx.Unsqueeze(%32, %4) : (tensor<?xi64>, tensor<1xi64>) -> tensor<?x1xi64>
+    %34 = onnx.Unsqueeze(%29, %4) : (tensor<?xi64>, tensor<1xi64>) -> tensor<?x1xi64>
+    %35 = onnx.Concat(%33, %34) {axis = -1 : i64} : (tensor<?x1xi64>, tensor<?x1xi64>) -> tensor<?x2xi64>
+    %36 = onnx.GatherND(%28, %35) {batch_dims = 0 : i64} : (tensor<?x2x2x5x4xf32>, tensor<?x2xi64>) -> tensor<?x2x5x4xf32>
+    %37 = onnx.Gather(%Values, %2) {axis = 1 : i64} : (tensor<?x2xf32>, tensor<i64>) -> tensor<?xf32>
+    %38 = onnx.Reshape(%37, %5) {allowzero = 0 : i64} : (tensor<?xf32>, tensor<4xi64>) -> tensor<?x1x1x1xf32>
+    %39 = onnx.Mul(%36, %38) : (tensor<?x2x5x4xf32>, tensor<?x1x1x1xf32>) -> tensor<?x2x5x4xf32>
+    %40 = onnx.Gather(%Indices, %3) {axis = 1 : i64} : (tensor<?x2xi64>, tensor<i64>) -> tensor<?xi64>
+    %41 = onnx.Unsqueeze(%40, %4) : (tensor<?xi64>, tensor<1xi64>) -> tensor<?x1xi64>
+    %42 = onnx.Concat(%33, %41) {axis = -1 : i64} : (tensor<?x1xi64>, tensor<?x1xi64>) -> tensor<?x2xi64>
+    %43 = onnx.GatherND(%28, %42) {batch_dims = 0 : i64} : (tensor<?x2x2x5x4xf32>, tensor<?x2xi64>) -> tensor<?x2x5x4xf32>
+    %44 = onnx.Gather(%Values, %3) {axis = 1 : i64} : (tensor<?x2xf32>, tensor<i64>) -> tensor<?xf32>
+    %45 = onnx.Reshape(%44, %5) {allowzero = 0 : i64} : (tensor<?xf32>, tensor<4xi64>) -> tensor<?x1x1x1xf32>
+    %46 = onnx.Mul(%43, %45) : (tensor<?x2x5x4xf32>, tensor<?x1x1x1xf32>) -> tensor<?x2x5x4xf32>
+    %47 = onnx.Add(%39, %46) : (tensor<?x2x5x4xf32>, tensor<?x2x5x4xf32>) -> tensor<?x2x5x4xf32>
+    return %47 : tensor<?x2x5x4xf32>
+  }
+}
+
+// -----
+
 // The last channel is not taken.
 // CHECK-LABEL: func.func @main(
 // CHECK: onnx.GatherElements
