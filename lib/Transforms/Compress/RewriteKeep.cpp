@@ -157,12 +157,15 @@ void Keeper::rewriteRoute(ExpertAxis &axis, moe::RouteOp op) {
 void Keeper::rewriteSelect(ExpertAxis &axis, moe::SelectOp op) {
   Value scores = op.getScores(), weights = op.getWeightScores();
   Value fewer = axis.narrow(scores, 1);
-  // Probabilities are summed up: a masked one adds nothing, and has the weight 0.
-  if (mask)
-    fewer = axis.masked(fewer, 1, op.getKind() == "top_p");
   Value fewerWeights = weights ? axis.narrow(weights, 1) : Value();
-  if (mask && op.getKind() == "top_p" && fewerWeights)
-    fewerWeights = axis.masked(fewerWeights, 1, true);
+  if (mask) {
+    // Where masked experts may have a slot, its weight is 0: of all experts, and of probabilities
+    // that are summed up.
+    bool all = op.getKind() == "all", summed = op.getKind() == "top_p";
+    fewer = axis.masked(fewer, 1, summed || (all && vanishes(scores)));
+    if (weights && (all || summed))
+      fewerWeights = axis.masked(fewerWeights, 1, summed || vanishes(weights));
+  }
   op->setOperand(0, fewer);
   if (weights)
     op->setOperand(1, fewerWeights);

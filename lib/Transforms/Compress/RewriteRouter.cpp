@@ -55,7 +55,8 @@ std::optional<SmallVector<int64_t>> backAxes(Operation *op, int64_t rank) {
 
 bool isReduction(Operation *op) { return onnxName(op).starts_with("Reduce"); }
 
-// 0 for an expert whose logit is -infinity.
+} // namespace
+
 bool vanishes(Value v) {
   Operation *op = v.getDefiningOp();
   StringRef name = onnxName(op);
@@ -64,8 +65,6 @@ bool vanishes(Value v) {
   return name == "Exp" || name == "Softmax" || name == "Sigmoid" || name == "Softplus" ||
          name == "Relu";
 }
-
-} // namespace
 
 ExpertAxis::ExpertAxis(ModuleOp module, int64_t experts, ArrayRef<int64_t> keep, bool mask)
     : builder(module.getContext()), steps(module), experts(experts), keep(keep), mask(mask) {}
@@ -314,6 +313,8 @@ Value ExpertAxis::buildReduced(Value value, int64_t back) {
         !isExperts(from, back) || !exact)
       return {};
     operands[0] = narrow(from, rankOf(from) - back);
+    if (mask)
+      operands[0] = masked(operands[0], back, name == "ReduceSum" || name == "ReduceL1");
     return clone(op, operands, std::nullopt);
   }
   // One of the best scores, as a bound.
@@ -325,6 +326,8 @@ Value ExpertAxis::buildReduced(Value value, int64_t back) {
   if ((over < 0 ? over + rank : over) != rank - back)
     return {};
   Value scores = narrow(top->getOperand(0), rank - back);
+  if (mask)
+    scores = masked(scores, back);
   builder.setInsertionPointAfter(top);
   Operation *copy = builder.clone(*top);
   copy->setOperand(0, scores);

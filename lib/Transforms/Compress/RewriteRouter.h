@@ -10,6 +10,9 @@
 
 namespace moec::compress {
 
+/// Whether a value is 0 for an expert whose logit is -infinity: a softmax, a sigmoid, and the like.
+bool vanishes(mlir::Value value);
+
 /// Walks back from a value with an axis of experts to where that axis comes from (the columns of a
 /// linear map, biases, tables, values of unknown origin) and builds the value again, each new
 /// operation behind the one that it stands for. Old operations stay.

@@ -1,0 +1,203 @@
+#include "moec/Transforms/Compress/Prune.h"
+
+#include "RewriteBank.h"
+#include "moec/Transforms/Compress/Budgets.h"
+#include "moec/Transforms/Compress/Rewrite.h"
+#include "moec/Transforms/Prepare/OnnxBuilder.h"
+#include "moec/Weights/Literal.h"
+#include "llvm/ADT/SmallString.h"
+
+using namespace mlir;
+using namespace moec;
+using namespace moec::compress;
+
+static llvm::Error problem(const llvm::Twine &text) {
+  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
+}
+
+std::string moec::idList(ArrayRef<int64_t> ids) {
+  std::string text;
+  for (int64_t id : ids)
+    text += (text.empty() ? "" : ", ") + std::to_string(id);
+  return text;
+}
+
+static bool keepsRouter(const PruneOptions &options) {
+  return options.replace == "zero" || options.replace == "constant";
+}
+
+static llvm::Error checkOptions(const PruneOptions &options) {
+  if (options.drop.empty() == options.keep.empty())
+    return problem("needs one of `drop` and `keep`: a number of experts (8) or a part (0.25)");
+  if (!llvm::is_contained({"drop", "mask", "zero", "constant"}, StringRef(options.replace)))
+    return problem("replace = \"" + options.replace + "\" is none of drop, mask, zero, constant");
+  if (options.minExperts < 1)
+    return problem("min-experts = " + llvm::Twine(options.minExperts) + " is below 1");
+  return llvm::Error::success();
+}
+
+// How many experts a layer loses, from `drop` or `keep`.
+static llvm::Expected<int64_t> wantedDrops(const PruneOptions &options, int64_t experts) {
+  auto share = parseShare(options.drop.empty() ? options.keep : options.drop);
+  if (!share)
+    return share.takeError();
+  if (options.keep.empty())
+    return share->of(experts);
+  if (share->fraction)
+    return Share{1 - share->value, true}.of(experts);
+  return std::max<int64_t>(0, experts - share->of(experts));
+}
+
+static llvm::Expected<LayerChoice> choiceOf(moe::RoutedLayer &layer, const Profile &profile,
+                                            const PruneOptions &options) {
+  moe::BankOp bank = layer.bank;
+  LayerChoice choice;
+  choice.name = layer.name;
+  choice.experts = bank.getExperts();
+  const LayerProfile *measured = profile.layer(layer.name);
+  if (!measured)
+    return problem("layer '" + layer.name + "': the profile has no such layer; profile this model");
+  if (measured->experts != choice.experts)
+    return problem("layer '" + layer.name + "': the profile has " + llvm::Twine(measured->experts) +
+                   " experts, the model " + llvm::Twine(choice.experts) + "; profile this model");
+  auto scores = expertScores(profile, *measured, options.saliency);
+  if (!scores)
+    return scores.takeError();
+  choice.scores = std::move(*scores);
+  auto guarded = bank->getAttrOfType<DenseI64ArrayAttr>(kProtected);
+  for (int64_t e : dropOrder(*measured, choice.scores, options.saliency))
+    if (bank.getExpertStorage(e) == "dense" &&
+        !(guarded && llvm::is_contained(guarded.asArrayRef(), e)))
+      choice.order.push_back(e);
+  // Every expert has a slot in dense layers: then there is no least number.
+  bool chosen = layer.experts.getIds() && layer.k() < choice.experts && !keepsRouter(options);
+  choice.least = std::max<int64_t>(options.minExperts, chosen ? layer.k() : 1);
+  return choice;
+}
+
+llvm::Expected<std::vector<LayerDrops>> moec::planDrops(ModuleOp module, const Profile &profile,
+                                                        const PruneOptions &options) {
+  if (llvm::Error error = checkOptions(options))
+    return std::move(error);
+  std::vector<LayerChoice> choices;
+  std::vector<int64_t> wanted;
+  for (moe::RoutedLayer &layer : moe::collectRoutedLayers(module)) {
+    auto choice = choiceOf(layer, profile, options);
+    if (!choice)
+      return choice.takeError();
+    auto drop = wantedDrops(options, choice->experts);
+    if (!drop)
+      return drop.takeError();
+    choices.push_back(std::move(*choice));
+    wanted.push_back(*drop);
+  }
+  if (choices.empty())
+    return problem("the model has no routed layer");
+  auto drops = chooseDrops(choices, wanted, options.budget);
+  if (!drops)
+    return drops.takeError();
+  std::vector<LayerDrops> plan;
+  for (auto [choice, ids] : llvm::zip(choices, *drops)) {
+    LayerDrops layer{choice.name, choice.experts, ids, 1};
+    double all = 0, gone = 0;
+    for (double score : choice.scores)
+      all += std::max(0.0, score);
+    for (int64_t e : ids)
+      gone += std::max(0.0, choice.scores[e]);
+    layer.retained = all > 0 ? 1 - gone / all : 1;
+    plan.push_back(layer);
+  }
+  return plan;
+}
+
+// The element type that the bank's parameters are stored in.
+static Type storedType(moe::BankOp bank) {
+  SmallVector<moe::WeightBindOp> binds = bankParameters(bank);
+  if (binds.empty())
+    return Float32Type::get(bank.getContext());
+  Value value = binds.back().getValue();
+  Type element = rankedType(value).getElementType();
+  while (Operation *op = value.getDefiningOp()) {
+    if (op->getNumOperands() != 1)
+      break;
+    value = op->getOperand(0);
+    if (auto type = rankedType(value).getElementType(); isa<FloatType>(type))
+      element = type;
+  }
+  return element.isF16() || element.isBF16() ? element : Float32Type::get(bank.getContext());
+}
+
+// The mean outputs of experts over the tokens that chose them, [experts, hidden].
+static llvm::Expected<Value> meanOutputs(moe::RoutedLayer &layer, const LayerProfile &measured,
+                                         ArrayRef<int64_t> experts, ArrayRef<double> labels) {
+  std::vector<double> n = measured.total(stat::count, labels);
+  std::vector<double> sums = measured.total(stat::outputSum, labels);
+  int64_t hidden = measured.hidden;
+  if (sums.empty() || n.empty())
+    return problem("layer '" + layer.name +
+                   "': the profile has no output_sum; profile with --tier 1 or above");
+  if (hidden != static_cast<int64_t>(layer.bank.getHidden()))
+    return problem("layer '" + layer.name + "': unsupported: the profile has rows of " +
+                   llvm::Twine(hidden) + " numbers, its experts give others");
+  Type element = storedType(layer.bank);
+  auto type = RankedTensorType::get({static_cast<int64_t>(experts.size()), hidden}, element);
+  OpBuilder builder = weightBuilder(layer.experts->getParentOfType<ModuleOp>());
+  auto fill = [&](LiteralWriter &writer) -> llvm::Error {
+    for (int64_t e : experts) {
+      SmallVector<char> row;
+      for (int64_t h = 0; h < hidden; ++h) {
+        bool lost;
+        llvm::APFloat number(n[e] > 0 ? sums[e * hidden + h] / n[e] : 0.0);
+        number.convert(cast<FloatType>(element).getFloatSemantics(),
+                       llvm::APFloat::rmNearestTiesToEven, &lost);
+        uint64_t bits = number.bitcastToAPInt().getZExtValue();
+        for (unsigned byte = 0; byte < element.getIntOrFloatBitWidth() / 8; ++byte)
+          row.push_back(static_cast<char>(bits >> (8 * byte)));
+      }
+      if (llvm::Error error = writer.write(row))
+        return error;
+    }
+    return llvm::Error::success();
+  };
+  auto made = makeLiteral(builder, layer.experts.getLoc(), type, layer.name + ".constants", fill);
+  if (!made || element.isF32())
+    return made;
+  return moe::WeightCastOp::create(builder, layer.experts.getLoc(),
+                                   type.clone(builder.getF32Type()), *made)
+      .getResult();
+}
+
+static LogicalResult applyTo(moe::RoutedLayer &layer, const LayerDrops &drops,
+                             const Profile &profile, const PruneOptions &options) {
+  if (drops.drop.empty())
+    return success();
+  if (keepsRouter(options)) {
+    Value constants;
+    if (options.replace == "constant") {
+      auto made = meanOutputs(layer, *profile.layer(drops.name), drops.drop,
+                              options.saliency.labelWeights);
+      if (!made)
+        return layer.experts->emitError(llvm::toString(made.takeError()));
+      constants = *made;
+    }
+    return replaceExperts(layer, drops.drop, options.replace, constants);
+  }
+  SmallVector<int64_t> keep;
+  for (int64_t e = 0; e < drops.experts; ++e)
+    if (!llvm::is_contained(drops.drop, e))
+      keep.push_back(e);
+  return keepExperts(layer, keep, options.replace == "mask");
+}
+
+LogicalResult moec::applyDrops(ModuleOp module, ArrayRef<LayerDrops> plan, const Profile &profile,
+                               const PruneOptions &options) {
+  SmallVector<moe::RoutedLayer> layers = moe::collectRoutedLayers(module);
+  for (const LayerDrops &drops : plan) {
+    auto *layer = llvm::find_if(layers, [&](auto &l) { return l.name == drops.name; });
+    if (layer == layers.end())
+      return module.emitError("layer '" + drops.name + "': the model has no such layer");
+    if (failed(applyTo(*layer, drops, profile, options)))
+      return failure();
+  }
+  return success();
+}
