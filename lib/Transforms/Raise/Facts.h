@@ -184,7 +184,7 @@ Layout dropUnits(const Layout &layout);
 bool isTokenRows(const Layout &layout, unsigned trailing = 1);
 // Rows of a value in token order with any axes behind: [Tok.., n, m...].
 bool isTokenBlocks(const Layout &layout);
-// The only axis of features where tokens come behind it, as in [N, C, H, W]; -1: none.
+// The only axis of features where it is not the last one, as in [N, C, H, W]; -1: none.
 int64_t innerFeatures(const Layout &layout);
 // The same with that axis last.
 Layout featuresLast(const Layout &layout);

@@ -11,7 +11,7 @@ namespace {
 // The type with the axis of features last.
 RankedTensorType featuresLast(RankedTensorType type, const Layout &layout) {
   int64_t axis = innerFeatures(layout);
-  if (!type || axis < 0)
+  if (!type || axis < 0 || axis >= type.getRank())
     return type;
   SmallVector<int64_t> dims(type.getShape());
   std::rotate(dims.begin() + axis, dims.begin() + axis + 1, dims.end());
@@ -159,8 +159,9 @@ bool proveFfn(Analysis &analysis, BankBuilder &banks, Expr *candidate,
                     : "the experts' input is not one row for each token";
     return false;
   }
-  auto type = featuresLast(ranked(layer.result), candidate->originLayout);
-  Layout wide = dropUnits(featuresLast(candidate->originLayout));
+  Layout axes = analysis.get(layer.result).layout;
+  auto type = featuresLast(ranked(layer.result), axes);
+  Layout wide = dropUnits(featuresLast(axes));
   // A type that leaves the features open is as good as their layout.
   int64_t features = type ? type.getShape().back() : 0;
   if (features < 0 && !wide.empty() && isAtom(wide.back(), Atom::Any))

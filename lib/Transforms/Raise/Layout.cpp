@@ -217,20 +217,15 @@ bool isTokenBlocks(const Layout &layout) {
 }
 
 int64_t innerFeatures(const Layout &layout) {
-  int64_t axis = -1, lastToken = -1;
+  int64_t axis = -1;
   for (auto [i, dim] : llvm::enumerate(layout)) {
-    if (dim.empty())
+    if (dim.empty() || (dim.size() == 1 && dim[0].kind == Atom::Tok))
       continue;
-    if (dim.size() != 1)
+    if (dim.size() != 1 || axis >= 0)
       return -1;
-    if (dim[0].kind == Atom::Tok)
-      lastToken = static_cast<int64_t>(i);
-    else if (axis < 0)
-      axis = static_cast<int64_t>(i);
-    else
-      return -1;
+    axis = static_cast<int64_t>(i);
   }
-  return axis < lastToken ? axis : -1;
+  return axis + 1 < static_cast<int64_t>(layout.size()) ? axis : -1;
 }
 
 Layout featuresLast(const Layout &layout) {
