@@ -107,8 +107,8 @@ llvm::Error Dataset::bind(Executor &model) {
       if (fixed)
         t.windows = t.windows / batch * batch;
       if (t.windows < 1)
-        return fail(Exit::input, t.file + ": too few windows for the model's batch of " +
-                                     llvm::Twine(batch));
+        return fail(Exit::input,
+                    t.file + ": too few windows for the model's batch of " + llvm::Twine(batch));
       for (int64_t first = 0; first < t.windows; first += batch)
         plan.push_back({&t, first, std::min(batch, t.windows - first), next[t.label] + first});
       next[t.label] += t.windows;
@@ -153,8 +153,8 @@ llvm::Expected<DataRun> Dataset::run(int64_t index) const {
   if (!model)
     return model.takeError();
   llvm::ArrayRef<int64_t> ids = text.ids;
-  auto inputs = model->batch(ids.slice(part.first * options.window, part.count * options.window),
-                             part.count);
+  auto inputs =
+      model->batch(ids.slice(part.first * options.window, part.count * options.window), part.count);
   return DataRun{text.label,
                  (text.file + ", windows " + llvm::Twine(part.first) + " to " +
                   llvm::Twine(part.first + part.count - 1))

@@ -17,7 +17,7 @@ struct DataOptions {
 
 /// The inputs of one run, in the signature's order.
 struct DataRun {
-  std::string label, name; // name: for errors
+  std::string label, name;          // name: for errors
   int64_t sequences = 1, first = 0; // how many, and the number of the first among the label's
   std::vector<Tensor> inputs;
 };
@@ -26,11 +26,12 @@ class Dataset {
 public:
   Dataset() = default;
   Dataset(Dataset &&) = default;
-  /// Each of `paths` is a folder of <label>.npy files of token ids (one dimension, integers), such a
-  /// file, a folder in ONNX's test layout, or NAME=FILE.npy, an array for the input NAME; all arrays
-  /// make one run. Errors: one line that names the file; empty data, and a text that is shorter than
-  /// a window, are errors.
-  static llvm::Expected<Dataset> open(llvm::ArrayRef<std::string> paths, const DataOptions &options);
+  /// Each of `paths` is a folder of <label>.npy files of token ids (one dimension, integers), such
+  /// a file, a folder in ONNX's test layout, or NAME=FILE.npy, an array for the input NAME; all
+  /// arrays make one run. Errors: one line that names the file; empty data, and a text that is
+  /// shorter than a window, are errors.
+  static llvm::Expected<Dataset> open(llvm::ArrayRef<std::string> paths,
+                                      const DataOptions &options);
 
   /// Prepares runs of a model: texts need a graph with an input of token ids. Called once, first.
   llvm::Error bind(Executor &executor);
@@ -45,8 +46,9 @@ private:
     int64_t windows = 0;
   };
   struct Part {
-    const Text *text;               // null: arrays
-    int64_t first, count, sequence; // windows, or the number of a set; sequences; the first's number
+    const Text *text; // null: arrays
+    int64_t first, count,
+        sequence; // windows, or the number of a set; sequences; the first's number
   };
   llvm::Error addText(llvm::StringRef file, const DataOptions &options);
   Dataset(const Dataset &) = delete; // the plan points to the texts

@@ -48,7 +48,8 @@ llvm::Expected<std::string> hashOf(moe::BankOp bank, WeightEvaluator &weights) {
       parts.push_back(llvm::xxh3_64bits(sample));
     }
   }
-  llvm::StringRef all(reinterpret_cast<const char *>(parts.data()), parts.size() * sizeof(uint64_t));
+  llvm::StringRef all(reinterpret_cast<const char *>(parts.data()),
+                      parts.size() * sizeof(uint64_t));
   return llvm::formatv("{0:x-16}", llvm::xxh3_64bits(all)).str();
 }
 
@@ -192,10 +193,10 @@ llvm::Expected<Profile> moec::profileModel(Model &model, Dataset &data,
     return fail(Exit::input, model.path() + ": has no routed MoE layer to profile (`moec inspect` "
                                             "says what was found)");
   profile.layers = std::move(*layers);
-  if (llvm::Error error = model.runPipeline(
-          llvm::formatv("insert-probes{{tier={0} sample-every={1}}", options.tier,
-                        options.sampleEvery)
-              .str()))
+  if (llvm::Error error =
+          model.runPipeline(llvm::formatv("insert-probes{{tier={0} sample-every={1}}", options.tier,
+                                          options.sampleEvery)
+                                .str()))
     return error;
   if (llvm::Error error = model.finish(options.optimisation))
     return error;

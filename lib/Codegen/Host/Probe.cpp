@@ -35,16 +35,16 @@ static mlir::LogicalResult probe(Emitter &e, mlir::Operation *op, Tensors &args,
   Values chosen{tokens, slots}, scores{tokens, experts};
   if (kind == "routing") {
     checkShapes(e, args, {chosen, chosen, scores});
-    e.call("probe_routing", {layer, tokens, experts, slots, sigmoid, args[0].data, args[1].data,
-                             logits});
+    e.call("probe_routing",
+           {layer, tokens, experts, slots, sigmoid, args[0].data, args[1].data, logits});
     return mlir::success();
   }
   Value *hidden = args[2].dims[1];
   Values rows{tokens, hidden};
   checkShapes(e, args, {chosen, chosen, rows, rows, {tokens, slots, hidden}, rows, scores});
-  e.call("probe_experts", {layer, tokens, experts, slots, hidden, sigmoid, args[0].data,
-                           args[1].data, logits, args[2].data, args[3].data, args[4].data,
-                           args[5].data});
+  e.call("probe_experts",
+         {layer, tokens, experts, slots, hidden, sigmoid, args[0].data, args[1].data, logits,
+          args[2].data, args[3].data, args[4].data, args[5].data});
   return mlir::success();
 }
 

@@ -50,10 +50,10 @@ func.func @residual(%r: tensor<?x?x8xf32>, %m: tensor<8x4xf32>) -> tensor<?x?x8x
 
 // The logits stand behind the sigmoid; nothing is added to the result.
 // ROUTING-LABEL: func.func @sigmoid
-// ROUTING-SAME: %[[Z:.*]]: tensor<?x4xf32>
+// ROUTING-SAME: %[[Z:[^%]+]]: tensor<?x4xf32>
 // ROUTING: moe.probe "routing"(%{{.*}}, %{{.*}}, %[[Z]]) {experts = 4 : i64, layer = "bank", score = "sigmoid"}
 // EXPERTS-LABEL: func.func @sigmoid
-// EXPERTS-SAME: %[[X:.*]]: tensor<?x8xf32>
+// EXPERTS-SAME: %[[X:[^%]+]]: tensor<?x8xf32>
 // EXPERTS: moe.probe "experts"(%{{.*}}, %{{.*}}, %[[X]], %[[X]], %
 moe.bank @bank experts(4) hidden(8) inter(0) {
 ^bb0(%x: tensor<?x8xf32>):
