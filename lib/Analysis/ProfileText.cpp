@@ -58,16 +58,18 @@ std::string padded(std::string text, size_t width) {
 }
 
 /// Experts from left to right, several a column when there are many: the mean share of a column
-/// against that of an even load.
+/// against that of an even load, from a quarter (lowest bar) to four times (highest).
 std::string map(const Load &load) {
-  static constexpr StringRef shades[] = {"·", "░", "▒", "▓", "█"};
+  static constexpr StringRef bars[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
   size_t experts = load.shares.size(), columns = std::min(experts, kMapColumns);
   std::string text;
   for (size_t c = 0; c < columns; ++c) {
     size_t first = c * experts / columns, end = (c + 1) * experts / columns;
-    double mean = std::accumulate(&load.shares[first], &load.shares[first] + (end - first), 0.0) *
-                  double(experts) / double(end - first);
-    text += shades[mean == 0 ? 0 : mean < 0.5 ? 1 : mean < 1.5 ? 2 : mean < 3 ? 3 : 4];
+    const double *shares = load.shares.data();
+    double mean =
+        std::accumulate(shares + first, shares + end, 0.0) * double(experts) / double(end - first);
+    double level = mean > 0 ? std::round((std::log2(mean) + 2) / 4 * 7) : -1;
+    text += mean > 0 ? bars[size_t(std::clamp(level, 0.0, 7.0))] : "·";
   }
   return text;
 }
@@ -184,8 +186,7 @@ std::string moec::profileText(const Profile &profile) {
      << (summary.tokens.empty() ? "tokens not known" : grouped(tokens) + " tokens") << "\n";
   printLabels(os, profile, summary);
   printLayers(os, profile, summary);
-  os << "load: · never chosen, ░ below half of an even load, ▒ near it, ▓ above 1.5 times, "
-        "█ above 3 times\n";
+  os << "load: · never chosen, ▁ a quarter of an even load or less, ▅ even, █ four times or more\n";
   if (!summary.superExperts.empty())
     os << "\nsuper experts (do not remove them):\n";
   for (const SuperExpert &expert : summary.superExperts)

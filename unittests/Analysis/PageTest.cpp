@@ -44,9 +44,9 @@ code            1,000           -  web (0.250)
 web               500           -  code (0.250)
 
 layer   experts   k  entropy   Gini  max/mean  never  busiest         load
-layer0        4   2    0.663  0.458      2.00      1  0 (50.0 %)      ▓▓░·
-layer1        4   2    0.663  0.458      2.00      1  0 (50.0 %)      ▓▓░·
-load: · never chosen, ░ below half of an even load, ▒ near it, ▓ above 1.5 times, █ above 3 times
+layer0        4   2    0.663  0.458      2.00      1  0 (50.0 %)      ▆▆▂·
+layer1        4   2    0.663  0.458      2.00      1  0 (50.0 %)      ▆▆▂·
+load: · never chosen, ▁ a quarter of an even load or less, ▅ even, █ four times or more
 
 super experts (do not remove them):
   layer0, expert 3: largest output 900.00
