@@ -163,12 +163,16 @@ void Analysis::visit(Operation *op) {
     return;
   // Integers of shape computations stay leaves unless a routing is inside.
   Result result = eachOf(op, /*joined=*/true);
+  if (!result)
+    result = eachWeighed(op);
   if (!result && manyFeatures(op) && opaque(op))
     return;
   if (!result)
     result = dispatch(op);
   if (!result)
     result = eachOf(op, /*joined=*/false);
+  if (!result)
+    result = roundedLeaf(op);
   if (!result && opaque(op))
     return;
   if (!result)

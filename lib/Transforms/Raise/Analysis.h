@@ -114,6 +114,8 @@ private:
   // StackedOps.cpp: one operator on all experts' results, of which no expression is known
   // (`joined`) or one for all.
   Result eachOf(mlir::Operation *op, bool joined);
+  Result eachWeighed(mlir::Operation *op);
+  Result roundedLeaf(mlir::Operation *op);
 
   // SlotTerms.cpp: loops over slots and experts.
   bool addSlotTerms(mlir::Operation *op, const Fact &f, Expr *out);

@@ -323,7 +323,8 @@ Analysis::Result Analysis::sumOver(Operation *op, const Fact &in,
   SmallVector<Expr *> product;
   factors(in.expr, product);
   auto isWeights = [](const Expr *f) { return f->kind == Expr::DenseW; };
-  return llvm::count_if(product, isWeights) == 1 || readsWeighed(in.expr)
+  bool inside = in.expr->kind == Expr::Joined && in.expr->b;
+  return llvm::count_if(product, isWeights) == 1 || inside || readsWeighed(in.expr)
              ? sumSlots(op, in, rest)
              : std::nullopt;
 }

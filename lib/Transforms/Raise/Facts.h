@@ -95,7 +95,7 @@ struct Expr {
     Unary,     // `name`(child), parameters in `nums`
     Binary,    // `name`(a, b)
     Opaque,    // result of `op`, which treats rows one by one
-    Joined,    // `args`: what each expert gives, in order of id
+    Joined,    // `args`: what each expert gives, in order of id; `b`: their DenseW is in it
     Part,      // every stride-th feature of child from offset, `size` of them
     IdTable,   // table[id of the slot]
     OneHot,    // id of the slot == index of the expert axis

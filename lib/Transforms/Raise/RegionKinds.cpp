@@ -74,7 +74,12 @@ bool isOwnNumber(OpOperand &operand, int64_t experts) {
     return false;
   if (isOnnx(op, "QuantizeLinear") || isOnnx(op, "DequantizeLinear"))
     return true;
-  return isOnnx(op, "Gather") && operand.getOperandNumber() == 1 && isGivenSlice(op, experts);
+  if (!isOnnx(op, "Gather") || operand.getOperandNumber() != 1)
+    return false;
+  auto data = ranked(op->getOperand(0)), index = ranked(operand.get());
+  int64_t axis = intAttr(op, "axis", 0);
+  return data && index && index.getRank() == 0 && !isWeight(op->getOperand(0)) && axis >= 0 &&
+         axis < data.getRank() && data.getDimSize(axis) == experts;
 }
 
 bool isSizeOperand(OpOperand &operand) {
