@@ -1,4 +1,5 @@
 // Profiles as files: exact round trips, and files that lie.
+#include "Damage.h"
 #include "Folder.h"
 #include "RandomProfile.h"
 
@@ -209,35 +210,6 @@ TEST_F(ProfileFile, RefusesHeaders) {
         h["layer0/count"]["shape"] = {-2, -3};
       },
       "tensor \"layer0/count\"");
-}
-
-/// Random damage: a byte, a number of the header, a cut, an insertion.
-std::string damage(std::string content, std::mt19937 &random) {
-  auto at = [&] { return size_t(random() % content.size()); };
-  for (int changes = 1 + int(random() % 3); changes && !content.empty(); --changes)
-    switch (random() % 6) {
-    case 0:
-      content[at()] = char(random());
-      break;
-    case 1:
-      content[at()] ^= char(1 << (random() % 8));
-      break;
-    case 2:
-      content.resize(at());
-      break;
-    case 3:
-      content.insert(at(), content.substr(at(), random() % 40));
-      break;
-    case 4:
-      content.erase(at(), random() % 40);
-      break;
-    case 5: {
-      size_t digit = content.find_first_of("0123456789", at());
-      if (digit != std::string::npos)
-        content[digit] = char('0' + random() % 10);
-    }
-    }
-  return content;
 }
 
 TEST_F(ProfileFile, SurvivesDamage) {

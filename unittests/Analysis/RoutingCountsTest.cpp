@@ -1,4 +1,5 @@
 // Routing counts of other tools: excerpts whose numbers are known, and files that lie.
+#include "Damage.h"
 #include "Folder.h"
 #include "RandomProfile.h"
 
@@ -170,6 +171,37 @@ TEST(RoutingCounts, RefusesFoldersOfSeveralModels) {
   folder.write("b.json", R"({"logical_count": [[1, 3, 4]], "model": "one"})");
   expectRefused(readRoutingCounts(folder.path.string()),
                 "b.json: profile of another model: layer \"layer0\": experts 2 and 3");
+}
+
+TEST(RoutingCounts, SurvivesDamage) {
+  uint32_t seed = std::random_device()();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 random(seed);
+  Folder folder;
+  int refused = 0;
+  for (const char *name : {"mixtral/c4.json", "tokens/layer3.json", "counts/short.json",
+                           "coactivation/qwen3-30b-a3b.json"}) {
+    std::ostringstream content;
+    content << std::ifstream(excerpt(name)).rdbuf();
+    for (int round = 0; round < 150; ++round) {
+      std::string path = folder.write("damaged.json", damage(content.str(), random));
+      auto profile = readRoutingCounts(path);
+      if (profile) {
+        EXPECT_EQ(llvm::toString(checkProfile(*profile)), "");
+        continue;
+      }
+      ++refused;
+      std::string error = llvm::toString(profile.takeError());
+      EXPECT_EQ(error.find('\n'), std::string::npos) << error;
+      EXPECT_EQ(error.find(path + ": "), 0u) << error;
+    }
+  }
+  EXPECT_GT(refused, 100);
+  expectRefused(readRoutingCounts(folder.write("deep.json", std::string(1 << 20, '['))),
+                "is no JSON object");
+  std::string deep =
+      "{\"logical_count\": " + std::string(1 << 20, '[') + std::string(1 << 20, ']') + "}";
+  expectRefused(readRoutingCounts(folder.write("deep.json", deep)), "is no list of 1 numbers");
 }
 
 // The whole files of several models, where a machine has them: MOEC_ROUTING_DATA or shared/.

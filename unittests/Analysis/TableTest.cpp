@@ -1,4 +1,5 @@
-// One list of statistics, in three places: Profile.h, the table of knownStatistics, docs/profile.md.
+// One list of statistics, in three places: Profile.h, the table of knownStatistics,
+// docs/profile.md.
 #include "moec/Analysis/Statistics.h"
 
 #include "gtest/gtest.h"
