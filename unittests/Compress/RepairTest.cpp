@@ -2,6 +2,7 @@
 #include "RepairLayer.h"
 
 #include "moec/Dialect/MoE/MoE.h"
+#include "moec/Transforms/Compress/Rewrite.h"
 #include "gtest/gtest.h"
 
 using namespace moec;
@@ -99,6 +100,36 @@ TEST(ExpertMath, EqualsTheInterpreter) {
     Rows x = randomRows(random, 40, cases[i].hidden);
     EXPECT_LT(relativeError(applied(layer, x), layer.run(x)), 1e-5);
   }
+}
+
+// After experts were dropped or masked, the original logits still say how tokens are routed.
+TEST(ExpertMath, RoutesAgainWithoutDroppedExperts) {
+  const std::vector<int64_t> keep = {0, 2, 3, 5};
+  for (bool mask : {false, true})
+    for (const char *router : {"score = softmax, k = 2, renorm = sum",
+                               "score = sigmoid, k = 2, renorm = sum, scale = 2.0"}) {
+      SCOPED_TRACE(std::string(router) + (mask ? " masked" : ""));
+      LayerOptions options;
+      options.router = router;
+      options.routerBias = true;
+      TestLayer layer(31, options);
+      std::mt19937 random(31);
+      Rows x = randomRows(random, 50, options.hidden), logits = layer.logits(x);
+      auto layers = moe::collectRoutedLayers(*layer.module);
+      ASSERT_TRUE(mlir::succeeded(keepExperts(layers[0], keep, mask)));
+      if (!mask)
+        layers[0].bank->setAttr(kOrigin, mlir::Builder(&layer.context).getDenseI64ArrayAttr(keep));
+      cleanUp(*layer.module);
+      layers = moe::collectRoutedLayers(*layer.module);
+      WeightEvaluator weights(*layer.module, layer.folder.path.string());
+      auto picks = routeAgain(layers[0], logits, weights);
+      ASSERT_TRUE(!!picks) << llvm::toString(picks.takeError());
+      auto bank = FfnBank::create(layers[0].bank, weights);
+      ASSERT_TRUE(!!bank) << llvm::toString(bank.takeError());
+      auto y = applyLayer(*bank, x, *picks);
+      ASSERT_TRUE(!!y) << llvm::toString(y.takeError());
+      EXPECT_LT(relativeError(*y, layer.run(x)), 1e-5);
+    }
 }
 
 // Disturbed down weights come back, in every form of bank and however the system is cut.
