@@ -107,18 +107,21 @@ Eigen::MatrixXd RidgeSystem::solve(double ridge, const Eigen::MatrixXd &pull) {
 }
 
 void moec::compress::subtractPrediction(llvm::ArrayRef<FeatureBlock> blocks,
-                                        const Eigen::MatrixXd &w, Rows &target) {
+                                        const Eigen::MatrixXd &w, Rows &target,
+                                        int64_t from) {
   int64_t at = 0;
   for (const FeatureBlock &block : blocks) {
     int64_t m = block.features.cols();
     Eigen::MatrixXf part = w.middleRows(at, m).cast<float>();
     at += m;
-    for (int64_t first = 0, n = static_cast<int64_t>(block.rows.size()); first < n;
-         first += kChunk) {
+    int64_t n = static_cast<int64_t>(block.rows.size());
+    int64_t first = std::lower_bound(block.rows.begin(), block.rows.end(), from) -
+                    block.rows.begin();
+    for (; first < n; first += kChunk) {
       int64_t count = std::min(kChunk, n - first);
       Rows predicted = block.features.middleRows(first, count) * part;
       for (int64_t i = 0; i < count; ++i)
-        target.row(block.rows[static_cast<size_t>(first + i)]) -= predicted.row(i);
+        target.row(block.rows[static_cast<size_t>(first + i)] - from) -= predicted.row(i);
     }
   }
 }

@@ -38,9 +38,10 @@ private:
   bool factored = false;
 };
 
-/// target -= prediction of the blocks under W, which is [unknowns, outputs].
+/// target -= prediction of the blocks under W, which is [unknowns, outputs]. `target` holds the rows
+/// from `from` on.
 void subtractPrediction(llvm::ArrayRef<FeatureBlock> blocks, const Eigen::MatrixXd &w,
-                        Rows &target);
+                        Rows &target, int64_t from = 0);
 
 /// Sum of the squares of rows [first, last).
 double squares(const Rows &rows, int64_t first, int64_t last);

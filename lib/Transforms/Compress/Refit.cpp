@@ -175,9 +175,9 @@ Eigen::MatrixXd Refit::fit(ArrayRef<FeatureBlock> blocks, const Eigen::MatrixXd 
       result.ridge = ridge;
       return w;
     }
-    Rows left = residual;
-    subtractPrediction(blocks, w, left);
-    double error = squares(left, fitted, n);
+    Rows left = residual.bottomRows(n - fitted);
+    subtractPrediction(blocks, w, left, fitted);
+    double error = squares(left, 0, n - fitted);
     if (best.size() == 0 || error < bestError) {
       best = std::move(w);
       bestError = error;
