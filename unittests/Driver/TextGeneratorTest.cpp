@@ -106,3 +106,21 @@ TEST(Sampler, GreedyTiesTopKAndSeeds) {
 }
 
 } // namespace
+
+TEST(TextModel, InputsOfSeveralTexts) {
+  SumModel executor(true);
+  executor.values.inputs.push_back({"attention_mask", DType::i64, {"batch", "total"}});
+  executor.values.inputs.push_back({"position_ids", DType::i64, {"batch", "sequence"}});
+  auto model = TextModel::create(executor);
+  ASSERT_TRUE(bool(model));
+  EXPECT_EQ(model->fixedBatch(), std::nullopt);
+  auto inputs = model->batch({1, 2, 3, 4, 5, 6}, 2);
+  ASSERT_EQ(inputs.size(), 4u);
+  EXPECT_EQ(inputs[0].shape, (std::vector<int64_t>{2, 3}));
+  EXPECT_EQ(inputs[0].at(3), 4);
+  EXPECT_EQ(inputs[1].shape, (std::vector<int64_t>{2, 1, 0, 1})) << "an empty cache";
+  EXPECT_EQ(inputs[2].at(5), 1);
+  EXPECT_EQ(inputs[3].at(4), 1) << "positions start again";
+  executor.values.inputs[0].dims[0] = "3";
+  EXPECT_EQ(TextModel::create(executor)->fixedBatch(), 3);
+}
