@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 
 #include <cstring>
+#include <fstream>
 
 using namespace moec;
 
@@ -62,6 +63,26 @@ TEST_F(Literal, GivesBackWhatWasWritten) {
   ASSERT_EQ(llvm::toString(bind(3, 500000, 3)), ""); // rows of more than a few pages
   for (int64_t row : {2, 0, 2})
     expectRow(*module, row, 500000);
+}
+
+int64_t peakKiB() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:"))
+      return std::stoll(line.substr(6));
+  return -1;
+}
+
+// 256 MiB are written and read row by row.
+TEST_F(Literal, TakesNoMemory) {
+  constexpr int64_t kRows = 64, kColumns = 1 << 20;
+  int64_t before = peakKiB();
+  ASSERT_EQ(llvm::toString(bind(kRows, kColumns, kRows)), "");
+  WeightEvaluator evaluator(*module, ".");
+  llvm::SmallVector<char> out;
+  for (int64_t row = 0; row < kRows; ++row)
+    ASSERT_EQ(llvm::toString(evaluator.rows("w", row, 1, out)), "");
+  EXPECT_LT(peakKiB() - before, 100 << 10);
 }
 
 TEST_F(Literal, PrintsAndParses) {
