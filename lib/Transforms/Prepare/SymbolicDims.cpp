@@ -3,6 +3,7 @@
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
 #include "llvm/ADT/StringSet.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 
@@ -51,51 +52,80 @@ Size broadcastSize(ValueRange operands, int64_t fromBack, SymbolicSizes &sizes) 
   return !agree ? Size() : found.known() ? found : number(1);
 }
 
+// A product of sizes.
+struct Product {
+  int64_t number = 1; // -1: too large
+  SmallVector<Size> sizes;
+};
+
+std::optional<Product> inferred(Operation *op, const Sizes &target, SymbolicSizes &sizes);
+
+// The target of a reshape, its zeros as the sizes that they stand for.
+Sizes targetOf(Operation *op, SymbolicSizes &sizes) {
+  Sizes target = vectorOf(op->getOperand(1), sizes);
+  if (intAttr(op, "allowzero", 0) == 0)
+    for (auto [i, size] : llvm::enumerate(target))
+      if (size.number == 0)
+        size = dimOf(op->getOperand(0), static_cast<int64_t>(i), sizes);
+  return target;
+}
+
+void multiply(Product &product, int64_t n) {
+  if (product.number < 0 || llvm::MulOverflow(product.number, n, product.number))
+    product.number = -1;
+}
+
+// Multiplies by a size; by the sizes that a reshape joined in it, where they are known.
+void multiply(Product &product, const Size &size, SymbolicSizes &sizes) {
+  if (size.number)
+    return multiply(product, *size.number);
+  Operation *op = size.of && !size.element ? size.of.getDefiningOp() : nullptr;
+  if (Descent descent(sizes); descent.allowed() && onnxName(op) == "Reshape") {
+    Sizes target = targetOf(op, sizes);
+    if (size.dim < static_cast<int64_t>(target.size()) && target[size.dim].number == -1)
+      if (auto joined = inferred(op, target, sizes)) {
+        multiply(product, joined->number);
+        product.sizes.append(joined->sizes);
+        return;
+      }
+  }
+  product.sizes.push_back(size);
+}
+
 // The -1 of a reshape: what is left of the operand when the sizes that stand on
 // both sides are taken away.
-Size inferred(Operation *op, const Sizes &target, SymbolicSizes &sizes) {
+std::optional<Product> inferred(Operation *op, const Sizes &target, SymbolicSizes &sizes) {
   Value x = op->getOperand(0);
-  SmallVector<Size> left;
-  int64_t above = 1, below = 1;
-  for (int64_t i = 0; i < rankOf(x); ++i) {
-    Size size = dimOf(x, i, sizes);
-    if (size.number)
-      above *= *size.number;
-    else
-      left.push_back(size);
+  Product above, below;
+  for (int64_t i = 0; i < rankOf(x); ++i)
+    multiply(above, dimOf(x, i, sizes), sizes);
+  for (const Size &size : target)
+    if (size.number != -1)
+      multiply(below, size, sizes);
+  for (const Size &size : below.sizes) {
+    auto *it = llvm::find(above.sizes, size);
+    if (!size.known() || it == above.sizes.end())
+      return std::nullopt;
+    above.sizes.erase(it);
   }
-  for (const Size &size : target) {
-    if (size.number == -1)
-      continue;
-    if (size.number) {
-      below *= *size.number;
-      continue;
-    }
-    auto *it = llvm::find(left, size);
-    if (!size.known() || it == left.end())
-      return {};
-    left.erase(it);
-  }
-  if (below <= 0 || above % below != 0)
-    return {};
-  if (left.empty())
-    return number(above / below);
-  return left.size() == 1 && above == below ? left.front() : Size();
+  if (below.number <= 0 || above.number < 0 || above.number % below.number != 0)
+    return std::nullopt;
+  above.number /= below.number;
+  return above;
 }
 
 Size reshaped(Operation *op, int64_t dim, SymbolicSizes &sizes) {
-  Sizes target = vectorOf(op->getOperand(1), sizes);
-  if (dim >= static_cast<int64_t>(target.size()) || rankOf(op->getOperand(0)) < 0)
+  if (rankOf(op->getOperand(0)) < 0)
+    return {};
+  Sizes target = targetOf(op, sizes);
+  if (dim >= static_cast<int64_t>(target.size()))
     return {};
   const Size &size = target[dim];
-  bool keepZero = intAttr(op, "allowzero", 0) != 0;
-  if (size.number == 0 && !keepZero)
-    return dimOf(op->getOperand(0), dim, sizes);
   if (size.number == -1) {
-    for (auto [i, other] : llvm::enumerate(target))
-      if (other.number == 0 && !keepZero)
-        other = dimOf(op->getOperand(0), static_cast<int64_t>(i), sizes);
-    return inferred(op, target, sizes);
+    auto left = inferred(op, target, sizes);
+    if (!left || left->sizes.size() > 1 || (left->sizes.size() == 1 && left->number != 1))
+      return {};
+    return left->sizes.empty() ? number(left->number) : left->sizes.front();
   }
   return size.isDim() || (size.number && *size.number > 0) ? size : Size();
 }
@@ -222,6 +252,32 @@ Size convolved(Operation *op, int64_t dim, int64_t rank, SymbolicSizes &sizes) {
   return same ? dimOf(op->getOperand(0), dim, sizes) : Size();
 }
 
+// A label has the size that it has in some operand; axes of one broadcast.
+Size labelled(Operation *op, int64_t dim, int64_t rank, SymbolicSizes &sizes) {
+  auto attr = op->getAttrOfType<StringAttr>("equation");
+  std::string text = attr ? attr.str() : std::string();
+  llvm::erase(text, ' ');
+  auto [left, right] = StringRef(text).split("->");
+  SmallVector<StringRef> terms;
+  left.split(terms, ',');
+  if (left.contains('.') || static_cast<int64_t>(right.size()) != rank ||
+      terms.size() != op->getNumOperands())
+    return {};
+  Size found;
+  for (auto [term, operand] : llvm::zip(terms, op->getOperands())) {
+    size_t at = term.find(right[dim]);
+    Size size = at == StringRef::npos ? number(1) : dimOf(operand, int64_t(at), sizes);
+    if (size.number == 1)
+      continue;
+    if (size.number)
+      return size;
+    if (found.known() && !(found == size))
+      return {};
+    found = size;
+  }
+  return found.known() ? found : number(1);
+}
+
 // The size of a result's dimension by the meaning of its operation.
 Size byOperation(Operation *op, StringRef n, int64_t dim, int64_t rank, SymbolicSizes &sizes) {
   static const llvm::StringSet<> same = {
@@ -279,6 +335,12 @@ Size byOperation(Operation *op, StringRef n, int64_t dim, int64_t rank, Symbolic
     return squeezed(op, dim, sizes);
   if (n == "MatMul")
     return product(op, dim, rank, sizes);
+  if (n == "Einsum")
+    return labelled(op, dim, rank, sizes);
+  if (n == "Gemm") {
+    bool turned = intAttr(op, dim == 0 ? "transA" : "transB", 0) != 0;
+    return dimOf(op->getOperand(dim), turned ? 1 - dim : dim, sizes);
+  }
   if (n == "Gather")
     return gathered(op, dim, sizes);
   if (n == "Slice")

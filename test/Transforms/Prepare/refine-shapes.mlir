@@ -71,3 +71,54 @@ module {
     return %z : tensor<?x?x256xf32>
   }
 }
+
+// -----
+
+// Batch and length were joined; inputs with a dimension of one name have one size.
+//
+// CHECK: %[[JOINED:.*]] = onnx.Relu{{.*}} -> tensor<?x8xf32>
+// CHECK: onnx.Reshape(%[[JOINED]]{{.*}} -> tensor<?x?x8xf32>
+module {
+  moe.weights @weights {
+  }
+  func.func @main(%x: tensor<?x?x8xf32> {onnx.dims = ["b", "s", ""]}, %m: tensor<?x3xf32> {onnx.dims = ["b", ""]}) -> tensor<?x?x?xf32> {
+    %rows = onnx.Constant {value = dense<[-1, 8]> : tensor<2xi64>} : () -> tensor<2xi64>
+    %v0 = onnx.Reshape(%x, %rows) {allowzero = 1 : i64}
+        : (tensor<?x?x8xf32>, tensor<2xi64>) -> tensor<?x8xf32>
+    %v1 = onnx.Relu(%v0) : (tensor<?x8xf32>) -> tensor<?x8xf32>
+    %b = onnx.Shape(%m) {end = 1 : i64, start = 0 : i64} : (tensor<?x3xf32>) -> tensor<1xi64>
+    %s = onnx.Shape(%x) {end = 2 : i64, start = 1 : i64} : (tensor<?x?x8xf32>) -> tensor<1xi64>
+    %rest = onnx.Constant {value = dense<-1> : tensor<1xi64>} : () -> tensor<1xi64>
+    %to = onnx.Concat(%b, %s, %rest) {axis = 0 : i64}
+        : (tensor<1xi64>, tensor<1xi64>, tensor<1xi64>) -> tensor<3xi64>
+    %v2 = onnx.Reshape(%v1, %to) {allowzero = 1 : i64}
+        : (tensor<?x8xf32>, tensor<3xi64>) -> tensor<?x?x?xf32>
+    %v3 = onnx.Neg(%v2) : (tensor<?x?x?xf32>) -> tensor<?x?x?xf32>
+    return %v3 : tensor<?x?x?xf32>
+  }
+}
+
+// -----
+
+// Of other names they need not.
+//
+// CHECK: onnx.Reshape{{.*}} -> tensor<?x8xf32>
+// CHECK: onnx.Reshape{{.*}} -> tensor<?x?x?xf32>
+module {
+  moe.weights @weights {
+  }
+  func.func @main(%x: tensor<?x?x8xf32> {onnx.dims = ["b", "s", ""]}, %m: tensor<?x3xf32> {onnx.dims = ["c", ""]}) -> tensor<?x?x?xf32> {
+    %rows = onnx.Constant {value = dense<[-1, 8]> : tensor<2xi64>} : () -> tensor<2xi64>
+    %v0 = onnx.Reshape(%x, %rows) {allowzero = 1 : i64}
+        : (tensor<?x?x8xf32>, tensor<2xi64>) -> tensor<?x8xf32>
+    %b = onnx.Shape(%m) {end = 1 : i64, start = 0 : i64} : (tensor<?x3xf32>) -> tensor<1xi64>
+    %s = onnx.Shape(%x) {end = 2 : i64, start = 1 : i64} : (tensor<?x?x8xf32>) -> tensor<1xi64>
+    %rest = onnx.Constant {value = dense<-1> : tensor<1xi64>} : () -> tensor<1xi64>
+    %to = onnx.Concat(%b, %s, %rest) {axis = 0 : i64}
+        : (tensor<1xi64>, tensor<1xi64>, tensor<1xi64>) -> tensor<3xi64>
+    %v1 = onnx.Reshape(%v0, %to) {allowzero = 1 : i64}
+        : (tensor<?x8xf32>, tensor<3xi64>) -> tensor<?x?x?xf32>
+    %v2 = onnx.Neg(%v1) : (tensor<?x?x?xf32>) -> tensor<?x?x?xf32>
+    return %v2 : tensor<?x?x?xf32>
+  }
+}

@@ -187,7 +187,9 @@ def RefineShapes : Pass<"refine-shapes", "::mlir::ModuleOp"> {
     to a computed shape, such as `[batch, length, -1, 32]`. Here sizes are traced
     as symbols through the operations and through the vectors that graphs compute
     from `Shape`: batch and length stand on both sides of the reshape, so that -1
-    is the width divided by 32. Types of function results stay.
+    is the width divided by 32. A reshape that joined them is looked through.
+    Dimensions of inputs with one name (`onnx.dims`) are of one size, which the
+    runtime checks. Types of function results stay.
 
     Before:
     ```mlir
