@@ -144,6 +144,7 @@ private:
   mlir::Value denseRouting(Expr *leaf, int64_t experts);
   bool fromBadTopK(mlir::Value weights);
   std::optional<Fact> acrossExperts(const Fact &weights, const Fact &body);
+  std::optional<Fact> acrossSequences(const Fact &weights, const Fact &body);
   Result weightedSum(mlir::Operation *op, const Fact &a, const Fact &b);
   void setLeaves(mlir::Operation *op);
   void set(mlir::Value v, Fact fact);

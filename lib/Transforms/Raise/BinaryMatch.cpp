@@ -179,10 +179,12 @@ Analysis::Result Analysis::binaryFacts(StringRef n, const Fact &a,
   if (auto done = foldSplats(n, a, b, op))
     return *done;
   if (n == "Mul") {
-    if (auto w = acrossExperts(a, b))
-      return binaryFacts(n, *w, b, op);
-    if (auto w = acrossExperts(b, a))
-      return binaryFacts(n, a, *w, op);
+    for (auto across : {&Analysis::acrossSequences, &Analysis::acrossExperts}) {
+      if (auto w = (this->*across)(a, b))
+        return binaryFacts(n, *w, b, op);
+      if (auto w = (this->*across)(b, a))
+        return binaryFacts(n, a, *w, op);
+    }
   }
   if (Result count = compareCount(n, a, b))
     return count;

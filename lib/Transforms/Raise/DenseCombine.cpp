@@ -162,6 +162,26 @@ std::optional<Fact> Analysis::acrossExperts(const Fact &weights, const Fact &bod
   return out;
 }
 
+// The same of weights of whole sequences [B, experts] beside tokens [B, S].
+std::optional<Fact> Analysis::acrossSequences(const Fact &weights, const Fact &body) {
+  Fact out = weights;
+  bool sequences = false;
+  for (size_t i = 1; i <= std::min(out.layout.size(), body.layout.size()); ++i) {
+    Dim &dim = out.layout[out.layout.size() - i];
+    const Dim &beside = body.layout[body.layout.size() - i];
+    if (isAtom(dim, Atom::Tok) && dim[0].parts == 1 && beside.size() == 1 &&
+        beside[0].kind == Atom::Tok && beside[0].parts == 2 && beside[0].part == 0) {
+      dim = beside;
+      sequences = true;
+    }
+  }
+  auto dense = sequences ? acrossExperts(out, body) : std::nullopt;
+  if (!dense || ranked(dense->expr->ids).getRank() != 2)
+    return std::nullopt;
+  routings_.find(dense->expr->ids)->second.sequences = true;
+  return dense;
+}
+
 // A sum over experts or slots written as a product: weights [.., 1, n] before
 // results [.., n, H].
 Analysis::Result Analysis::weightedSum(Operation *op, const Fact &a, const Fact &b) {
@@ -185,21 +205,6 @@ Analysis::Result Analysis::weightedSum(Operation *op, const Fact &a, const Fact 
     return std::nullopt;
   Fact turned = a;
   std::swap(turned.layout[n - 2], turned.layout[n - 1]);
-  // Weights of whole sequences [B, experts] beside tokens [B, S].
-  bool sequences = false;
-  for (size_t i = 0; i + 2 < n; ++i)
-    if (b.layout[i].size() == 1 && b.layout[i][0].kind == Atom::Tok && b.layout[i][0].parts == 2 &&
-        b.layout[i][0].part == 0 && isAtom(turned.layout[i], Atom::Tok)) {
-      turned.layout[i] = b.layout[i];
-      sequences = true;
-    }
-  if (sequences) {
-    auto weights = acrossExperts(turned, b);
-    if (!weights || ranked(weights->expr->ids).getRank() != 2)
-      return std::nullopt;
-    routings_.find(weights->expr->ids)->second.sequences = true;
-    turned = *weights;
-  }
   Result product = binaryFacts("Mul", turned, b, op);
   if (!product)
     return std::nullopt;

@@ -36,6 +36,16 @@ bool sameInput(const Dim &x) {
   });
 }
 
+// Depends on routings through complete sums of experts' results only.
+bool ofSums(const Expr *e) {
+  if (!e || !e->ids)
+    return true;
+  if (e->kind == Expr::AllTerms || e->kind == Expr::Terms)
+    return !e->apart && e->nums.empty() && e->args.empty();
+  return (e->kind == Expr::Unary || e->kind == Expr::Binary) && !e->expertLinear &&
+         ofSums(e->a) && ofSums(e->b);
+}
+
 } // namespace
 
 // x * w, or w * x when `weightLeft` (then w is [.., N, K]).
@@ -90,7 +100,14 @@ Analysis::Result Analysis::linear(const Fact &x, const Fact &w,
   if (!weightLeft)
     if (Result sum = sumFeatures(x, set, axisN < axisK, layout))
       return sum;
-  Expr *e = withChildren(Expr::Linear, x.expr);
+  // What is computed from other layers' results alone is another layer's tokens.
+  Expr *tokens = x.expr;
+  if (tokens->ids && tokens->origin && ofSums(tokens)) {
+    tokens = make(Expr::Leaf);
+    tokens->origin = x.expr->origin;
+    tokens->originLayout = x.expr->originLayout;
+  }
+  Expr *e = withChildren(Expr::Linear, tokens);
   e->weights = set;
   e->nk = axisN < axisK;
   e->expertLinear = true;

@@ -132,7 +132,7 @@ private:
         return; // the tokens themselves, perhaps
     }
     if (!constantOp && (shared || given || outside || op->getNumRegions() != 0 ||
-                        (alone && !hits)))
+                        (alone && !hits) || (!hits && !result && isTower(op))))
       return; // a source
     inside.insert(op);
     for (OpOperand &operand : op->getOpOperands()) {
@@ -144,6 +144,14 @@ private:
       if (!isNew && it->second != own)
         it->second = several;
     }
+  }
+
+  // The tokens of a level above, which more than this expert reads.
+  bool isTower(Operation *op) {
+    bool read = llvm::any_of(op->getUsers(), [&](Operation *user) {
+      return !inside.contains(user) && !isOnnx(user, "Shape");
+    });
+    return read && llvm::any_of(op->getResults(), [&](Value v) { return ofLayer(analysis, v); });
   }
 
   // The source behind a value that no inside operation computes.
@@ -237,7 +245,7 @@ private:
       if (isAbsent(v) || (isInline(v) && !own) || isSizeOperand(operand))
         continue;
       if (Expr *e = analysis.get(v).expr; !own && e->kind == Expr::Splat) {
-        if (!standsForNumber(operand)) {
+        if (!standsForNumber(analysis, operand)) {
           why = "an expert's body reads a constant of a size known at run time only";
           return false;
         }
@@ -252,20 +260,6 @@ private:
       }
     }
     return true;
-  }
-
-  // A number everywhere may lose its shape: the result has that of another
-  // operand; or it is the first state of a recurrence, zero.
-  bool standsForNumber(OpOperand &operand) {
-    Operation *op = operand.getOwner();
-    StringRef n = onnxName(op);
-    if (n == "GRU" || n == "LSTM" || n == "RNN")
-      return operand.getOperandNumber() >= 5 &&
-             analysis.get(operand.get()).expr->nums[0] == 0;
-    return isElementwise(op) && llvm::any_of(op->getOperands(), [&](Value v) {
-      auto type = ranked(v), to = ranked(op->getResult(0));
-      return v != operand.get() && type && to && type.getShape() == to.getShape();
-    });
   }
 
   bool read(Value v, Recipe &recipe, std::string &why) {
@@ -341,11 +335,8 @@ private:
     out.inside.assign(all.begin(), all.end());
     llvm::copy_if(all, std::back_inserter(out.foreign),
                   [](Operation *op) { return isOnnx(op, "custom"); });
-    if (const Recipe *other = sameFormula(analysis, out)) {
-      at = Value(other->result).getDefiningOp();
-      why = "the experts read more than one source of tokens";
-      return false;
-    }
+    if (const Recipe *other = sameFormula(analysis, out))
+      out.other = other - out.experts.data();
     return true;
   }
 

@@ -36,6 +36,8 @@ struct RegionBody {
   int64_t rowAxes = 1; // how many axes run over tokens inside of the experts
   bool coupled = false;
   bool given = false; // the graph gives an expert only the tokens that chose it
+  // An expert that is another one's formula over other tokens: for the caller to prove.
+  std::optional<size_t> other;
   llvm::SmallVector<mlir::Operation *> inside; // all operations that go
   llvm::SmallVector<mlir::Operation *> foreign; // those of other domains
 
@@ -64,6 +66,11 @@ bool isGivenSlice(mlir::Operation *op, int64_t experts, int depth = 0);
 bool isOwnNumber(mlir::OpOperand &operand, int64_t experts);
 // Operands that only say a size: regions make their own.
 bool isSizeOperand(mlir::OpOperand &operand);
+// Whether an operand that is a number everywhere may lose its shape: the result has that of
+// another operand; or it is the first state of a recurrence, zero.
+bool standsForNumber(Analysis &analysis, mlir::OpOperand &operand);
+// The result of another layer, or computed from it without a matrix.
+bool ofLayer(Analysis &analysis, mlir::Value v, int depth = 0);
 // Equal for experts that compute the same function of their parameters, from
 // operation `from` on; without `sources` also when they read other tensors.
 std::string recipeKey(Analysis &analysis, const Recipe &recipe, size_t from = 0,

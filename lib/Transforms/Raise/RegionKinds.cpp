@@ -87,6 +87,30 @@ bool isSizeOperand(OpOperand &operand) {
   return operand.getOperandNumber() == 1 && (n == "Reshape" || n == "Expand");
 }
 
+bool standsForNumber(Analysis &analysis, OpOperand &operand) {
+  Operation *op = operand.getOwner();
+  StringRef n = onnxName(op);
+  if (n == "GRU" || n == "LSTM" || n == "RNN")
+    return operand.getOperandNumber() >= 5 &&
+           analysis.get(operand.get()).expr->nums[0] == 0;
+  return isElementwise(op) && llvm::any_of(op->getOperands(), [&](Value v) {
+    auto type = ranked(v), to = ranked(op->getResult(0));
+    return v != operand.get() && type && to && type.getShape() == to.getShape();
+  });
+}
+
+bool ofLayer(Analysis &analysis, Value v, int depth) {
+  Expr *e = analysis.get(v).expr;
+  Operation *op = v.getDefiningOp();
+  if ((e->kind == Expr::Terms || e->kind == Expr::AllTerms) && !e->apart)
+    return true;
+  if (depth > 12 || onnxName(op).empty() || hasMatrix(op))
+    return false;
+  return llvm::any_of(op->getOperands(), [&](Value operand) {
+    return !isAbsent(operand) && !isWeight(operand) && ofLayer(analysis, operand, depth + 1);
+  });
+}
+
 std::string recipeKey(Analysis &analysis, const Recipe &recipe, size_t from, bool sources) {
   std::string key;
   llvm::raw_string_ostream os(key);

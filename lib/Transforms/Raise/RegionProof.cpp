@@ -1,6 +1,8 @@
 // The proof that a sum is a layer whose experts are regions.
 #include "LayerTerms.h"
 #include "StackedBody.h"
+#include <map>
+#include <set>
 
 using namespace mlir;
 
@@ -104,6 +106,45 @@ int64_t rowAxesOf(Analysis &analysis, Expr *candidate, Value body) {
   return last;
 }
 
+// The tensors of tokens that an expert reads.
+std::set<unsigned> tokensOf(const RegionBody &region, const Recipe &recipe) {
+  std::set<unsigned> out;
+  for (auto &[value, source] : recipe.sources)
+    if (region.sources[source].rowAxes > 0)
+      out.insert(source);
+  return out;
+}
+
+// Experts of several gates, as in progressive layered extraction: each task's own read the task's
+// tokens, those that several gates weigh read others. So which gates weigh an expert must say
+// which tokens it reads, and some expert must have several.
+bool tokensByGates(Analysis &analysis, Expr *candidate, ArrayRef<Value> bodies,
+                   const RegionBody &region) {
+  if (!analysis.routing(candidate->ids)->dense)
+    return false;
+  std::vector<std::vector<Expr *>> gates(bodies.size());
+  for (Expr *other : analysis.candidates()) {
+    const Routing *r = analysis.routing(other->ids);
+    Layer layer;
+    SmallVector<Value> theirs;
+    Refusal no;
+    if (other == candidate || !r || !r->dense || !bodiesOf(*r, other, layer, theirs, no))
+      continue;
+    for (auto [e, body] : llvm::enumerate(bodies))
+      if (llvm::is_contained(theirs, body))
+        gates[e].push_back(other);
+  }
+  std::map<std::vector<Expr *>, RegionBody> alike; // experts that the same gates weigh
+  for (size_t e = 0; e < bodies.size(); ++e)
+    alike[gates[e]].experts.push_back(region.experts[e]);
+  for (auto &[gates, part] : alike)
+    for (const Recipe &recipe : part.experts)
+      if (tokensOf(region, recipe) != tokensOf(region, part.experts.front()) ||
+          sameFormula(analysis, part))
+        return false;
+  return alike.size() > 1;
+}
+
 // Experts as regions: of each its operations, or one expression for all.
 std::optional<RegionBody> regionOf(Analysis &analysis, BankBuilder &banks, Expr *candidate,
                                    Layer &layer, Refusal &no) {
@@ -113,7 +154,10 @@ std::optional<RegionBody> regionOf(Analysis &analysis, BankBuilder &banks, Expr 
   if (bodiesOf(r, candidate, layer, bodies, no)) {
     int64_t rowAxes = rowAxesOf(analysis, candidate, bodies.front());
     auto region = matchRegion(analysis, bodies, rowAxes, no.at, no.reason);
-    if (region && banks.check(*region, no.reason))
+    if (region && region->other && !tokensByGates(analysis, candidate, bodies, *region))
+      no = {Value(region->experts[*region->other].result).getDefiningOp(),
+            "the experts read more than one source of tokens"};
+    else if (region && banks.check(*region, no.reason))
       return region;
   }
   layer.ffn = Ffn();

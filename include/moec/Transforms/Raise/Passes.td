@@ -59,6 +59,14 @@ def RaiseMoE : Pass<"raise-moe", "::mlir::ModuleOp"> {
     result; no other operation uses an intermediate result of an expert; the
     bank has as many experts as the router has columns; k is a constant.
 
+    Experts of several dense gates may read tokens of several tensors, as in
+    progressive layered extraction, where a task's own experts read what the level
+    above gave the task and shared experts read what it gave them. Then the gates
+    must explain it: some expert is weighed by several gates, and experts that the
+    same gates weigh read the same tokens. The tensors are contexts of rows. The
+    remark of a refusal has a kind, its diagnostic's metadata: `missing-experts`
+    or `not-raised`.
+
     Before:
     ```mlir
     %v, %i = onnx.TopK(%p, %k) ...
@@ -95,8 +103,10 @@ def ShareExperts : Pass<"share-experts", "::mlir::ModuleOp"> {
     Multi-gate models (MMoE, PLE) sum the results of the same experts under the dense
     weights of several gates. Such `moe.experts` ops over the same tokens become one
     that keeps the results apart, and a product with each gate's weights; experts that
-    only some of the gates weigh are joined in one bank. Banks that hold the same
-    experts become one bank, whoever uses them.
+    only some of the gates weigh are joined in one bank. Experts of several kinds, or
+    that read tokens of several tensors, are told apart by their regions, their
+    parameters and what they read; the joined bank is given all that they read. Banks
+    that hold the same experts become one bank, whoever uses them.
 
     Before:
     ```mlir
