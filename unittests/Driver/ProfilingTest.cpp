@@ -127,6 +127,20 @@ struct Profiled : testing::Test {
   }
 };
 
+// A language model that is never run.
+class Reader : public Executor {
+public:
+  explicit Reader(std::string batch, std::string length = "n") {
+    values.inputs = {{"input_ids", DType::i64, {batch, length}}};
+    values.outputs = {{"logits", DType::f32, {batch, length, "9"}}};
+  }
+  const Signature &signature() const override { return values; }
+  llvm::Expected<std::vector<Tensor>> run(llvm::ArrayRef<Tensor>) override {
+    return fail(Exit::internal, "not run");
+  }
+  Signature values;
+};
+
 std::string message(llvm::Error error) { return llvm::toString(std::move(error)); }
 
 } // namespace
@@ -255,4 +269,43 @@ TEST_F(Profiled, DataThatCannotBeRead) {
   DataOptions options;
   options.window = 601;
   contains(refusal({ids}, options), "600 tokens are too few");
+}
+
+TEST_F(Profiled, WindowsOfTexts) {
+  auto write = [&](const char *name, int64_t n, int64_t from) {
+    Tensor ids(DType::i32, {n});
+    for (int64_t i = 0; i < n; ++i)
+      ids.set(i, double(from + i));
+    EXPECT_FALSE(bool(writeNpy((folder / name).string(), ids)));
+  };
+  write("a.npy", 57, 0);
+  write("b.npy", 21, 100);
+  DataOptions options;
+  options.window = 10, options.tokens = 30, options.label = "both";
+  auto data = Dataset::open({folder.string()}, options);
+  ASSERT_TRUE(bool(data));
+  EXPECT_EQ(data->labels(), std::vector<std::string>{"both"});
+  Reader open("batch");
+  ASSERT_FALSE(bool(data->bind(open)));
+  ASSERT_EQ(data->runs(), 3);                             // windows 0-2 and 3-4 of a, 0-1 of b
+  std::vector<std::tuple<int64_t, int64_t, double>> seen; // sequences, the first's number, an id
+  for (int64_t i = 0; i < 3; ++i) {
+    auto run = data->run(i);
+    ASSERT_TRUE(bool(run));
+    EXPECT_EQ(run->label, "both");
+    EXPECT_EQ(run->inputs[0].shape, (std::vector<int64_t>{run->sequences, 10}));
+    seen.push_back({run->sequences, run->first, run->inputs[0].at(0)});
+  }
+  EXPECT_EQ(seen, (decltype(seen){{3, 0, 0}, {2, 3, 30}, {2, 5, 100}}));
+
+  options.label = "", options.windows = 3;
+  auto fixed = Dataset::open({(folder / "a.npy").string()}, options);
+  ASSERT_TRUE(bool(fixed));
+  Reader pairs("2");
+  ASSERT_FALSE(bool(fixed->bind(pairs)));
+  EXPECT_EQ(fixed->runs(), 1) << "a window without a partner is left out";
+  EXPECT_EQ(fixed->labels(), std::vector<std::string>{"a"});
+  Reader many("4");
+  EXPECT_NE(message(fixed->bind(many)).find("too few windows for the model's batch of 4"),
+            std::string::npos);
 }
