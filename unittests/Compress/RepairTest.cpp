@@ -1,5 +1,6 @@
 // Repairs: what experts compute equals the interpreter, and planted faults are found and mended.
 #include "RepairLayer.h"
+#include "../../lib/Transforms/Compress/RepairSamples.h"
 
 #include "moec/Dialect/MoE/MoE.h"
 #include "moec/Transforms/Compress/Rewrite.h"
@@ -102,7 +103,8 @@ TEST(ExpertMath, EqualsTheInterpreter) {
   }
 }
 
-// After experts were dropped or masked, the original logits still say how tokens are routed.
+// After experts were dropped or masked, the router's weights say how tokens are routed, and so do
+// the original logits.
 TEST(ExpertMath, RoutesAgainWithoutDroppedExperts) {
   const std::vector<int64_t> keep = {0, 2, 3, 5};
   for (bool mask : {false, true})
@@ -117,13 +119,23 @@ TEST(ExpertMath, RoutesAgainWithoutDroppedExperts) {
       Rows x = randomRows(random, 50, options.hidden), logits = layer.logits(x);
       auto layers = moe::collectRoutedLayers(*layer.module);
       ASSERT_TRUE(mlir::succeeded(keepExperts(layers[0], keep, mask)));
-      if (!mask)
-        layers[0].bank->setAttr(kOrigin, mlir::Builder(&layer.context).getDenseI64ArrayAttr(keep));
       cleanUp(*layer.module);
       layers = moe::collectRoutedLayers(*layer.module);
       WeightEvaluator weights(*layer.module, layer.folder.path.string());
+      LayerSamples samples;
+      samples.x = x;
+      auto byWeights = picksOf(layers[0], samples, weights);
+      ASSERT_TRUE(!!byWeights) << llvm::toString(byWeights.takeError());
+      if (!mask) {
+        layers[0].bank->removeAttr(kOrigin);
+        auto unknown = routeAgain(layers[0], logits, weights);
+        ASSERT_FALSE(!!unknown);
+        EXPECT_TRUE(llvm::StringRef(llvm::toString(unknown.takeError())).contains("moe.origin"));
+        layers[0].bank->setAttr(kOrigin, mlir::Builder(&layer.context).getDenseI64ArrayAttr(keep));
+      }
       auto picks = routeAgain(layers[0], logits, weights);
       ASSERT_TRUE(!!picks) << llvm::toString(picks.takeError());
+      EXPECT_EQ(picks->ids, byWeights->ids);
       auto bank = FfnBank::create(layers[0].bank, weights);
       ASSERT_TRUE(!!bank) << llvm::toString(bank.takeError());
       auto y = applyLayer(*bank, x, *picks);

@@ -121,12 +121,17 @@ llvm::Expected<Picks> compress::routeTokens(moe::RouterAttr router, const Rows &
   return picks;
 }
 
-llvm::SmallVector<int64_t> compress::originOf(moe::BankOp bank) {
+llvm::SmallVector<int64_t> compress::originOf(moe::BankOp bank, int64_t original) {
   llvm::SmallVector<int64_t> origin(bank.getExperts());
   std::iota(origin.begin(), origin.end(), 0);
+  int64_t experts = static_cast<int64_t>(origin.size());
   auto given = bank->getAttrOfType<mlir::DenseI64ArrayAttr>(kOrigin);
-  if (given && given.size() == static_cast<int64_t>(origin.size()))
+  if (given)
     origin.assign(given.asArrayRef().begin(), given.asArrayRef().end());
+  auto fits = [&](int64_t e) { return e >= 0 && e < original; };
+  if (static_cast<int64_t>(origin.size()) != experts || (!given && experts != original) ||
+      !llvm::all_of(origin, fits))
+    origin.clear();
   return origin;
 }
 
@@ -191,13 +196,12 @@ llvm::Expected<Picks> compress::routeAgain(const moe::RoutedLayer &layer, const 
   if (!route)
     return fault("unsupported: its router is no moe.route, so that its choice cannot be computed "
                  "again; give a profile of the compressed model (current-profile)");
-  llvm::SmallVector<int64_t> origin = originOf(layer.bank);
+  llvm::SmallVector<int64_t> origin = originOf(layer.bank, logits.cols());
   int64_t experts = static_cast<int64_t>(origin.size());
-  auto type = rankedType(route.getLogits());
-  for (int64_t e : origin)
-    if (e < 0 || e >= logits.cols() || !type || type.getDimSize(1) != experts)
-      return fault("the profile's logits of " + llvm::Twine(logits.cols()) +
-                   " experts do not fit its router");
+  if (experts == 0 || rankedType(route.getLogits()).getDimSize(1) != experts)
+    return fault("unsupported: which of the original " + llvm::Twine(logits.cols()) +
+                 " experts it has is not known (moe.origin); give a profile of the compressed "
+                 "model (current-profile)");
   Rows now(logits.rows(), experts);
   for (int64_t e = 0; e < experts; ++e)
     now.col(e) = logits.col(origin[static_cast<size_t>(e)]);

@@ -38,8 +38,8 @@ private:
   bool factored = false;
 };
 
-/// target -= prediction of the blocks under W, which is [unknowns, outputs]. `target` holds the rows
-/// from `from` on.
+/// target -= prediction of the blocks under W, which is [unknowns, outputs]. `target` holds the
+/// rows from `from` on.
 void subtractPrediction(llvm::ArrayRef<FeatureBlock> blocks, const Eigen::MatrixXd &w,
                         Rows &target, int64_t from = 0);
 

@@ -93,15 +93,14 @@ private:
 
   // The logits that the router should give.
   Rows aimOf(RepairLayer &at, std::string &why) {
-    llvm::SmallVector<int64_t> origin = originOf(at.layer.bank);
+    llvm::SmallVector<int64_t> origin = originOf(at.layer.bank, at.samples.logits.cols());
     Rows aim(at.samples.tokens(), static_cast<int64_t>(origin.size()));
-    for (auto [e, from] : llvm::enumerate(origin)) {
-      if (from < 0 || from >= at.samples.logits.cols()) {
-        why = "the profile's logits do not fit its experts";
-        return aim;
-      }
-      aim.col(static_cast<int64_t>(e)) = at.samples.logits.col(from);
+    if (origin.empty()) {
+      why = "unsupported: which of the original experts it has is not known (moe.origin)";
+      return aim;
     }
+    for (auto [e, from] : llvm::enumerate(origin))
+      aim.col(static_cast<int64_t>(e)) = at.samples.logits.col(from);
     if (!mapDropped)
       return aim;
     std::vector<double> cosine = at.profile.total(stat::outputCosine);

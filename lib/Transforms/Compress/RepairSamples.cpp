@@ -2,6 +2,7 @@
 
 #include "RepairPass.h"
 #include "RewriteBank.h"
+#include "RouterMap.h"
 #include "moec/Transforms/Compress/Saliency.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "llvm/ADT/DenseMap.h"
@@ -155,6 +156,9 @@ llvm::Expected<Picks> compress::picksOf(const moe::RoutedLayer &layer, const Lay
                                         WeightEvaluator &weights) {
   if (samples.picks)
     return *samples.picks;
+  std::string why;
+  if (auto map = RouterMap::find(layer, weights, why))
+    return map->route(samples.x, map->map);
   if (llvm::isa_and_nonnull<moe::RouteOp>(layer.router))
     return routeAgain(layer, samples.logits, weights);
   moe::BankOp bank = layer.bank;

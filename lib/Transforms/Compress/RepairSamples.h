@@ -37,7 +37,8 @@ llvm::Expected<LayerSamples> collectSamples(const moe::RoutedLayer &layer,
                                             const Profile &profile, const Profile *current,
                                             const RepairSource &source);
 
-/// How the tokens of `samples` are routed now.
+/// How the tokens of `samples` are routed now: as the current profile says, or by the router's
+/// weights, or by what the original router's logits were. Errors: none of them is known.
 llvm::Expected<Picks> picksOf(const moe::RoutedLayer &layer, const LayerSamples &samples,
                               WeightEvaluator &weights);
 

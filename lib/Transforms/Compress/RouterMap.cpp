@@ -65,8 +65,9 @@ std::optional<RouterMap> RouterMap::find(const moe::RoutedLayer &layer, WeightEv
   mlir::Value weight = op->getOperand(1);
   std::vector<float> numbers = knownFloats(weight, weights);
   int64_t hidden = moe::BankOp(layer.bank).getHidden();
-  mlir::Value steps = WeightSteps(op->getParentOfType<mlir::ModuleOp>()).of(weight);
-  out.stored = steps ? storedFloat(steps) : mlir::Type();
+  out.stored = rankedType(weight).getElementType();
+  if (llvm::isa_and_nonnull<moe::WeightUseOp>(weight.getDefiningOp()))
+    out.stored = storedFloat(WeightSteps(op->getParentOfType<mlir::ModuleOp>()).of(weight));
   if (static_cast<int64_t>(numbers.size()) != hidden * experts || !out.stored) {
     why = "unsupported: the weight of its router is not known, or not stored as floats";
     return std::nullopt;

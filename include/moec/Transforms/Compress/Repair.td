@@ -52,8 +52,8 @@ def RepairDown : RepairPass<"repair-down", [
     It is one linear system of slabs * inter unknowns, solved by Cholesky factorisation of the
     normal equations. This is the correction of MergeMoE for all experts of a layer at once.
 
-    How the layer routes now is computed from the original logits (`moe.origin` of the bank says
-    which expert was which), or read from `current-profile`. New weights that do worse on the tokens
+    How the layer routes now is read from `current-profile`, or computed by the router's weights, or
+    from the original logits (`moe.origin` of the bank says which expert was which). New weights that do worse on the tokens
     held out are not taken. The new numbers keep the type in which the old ones are stored; weights
     that are stored quantised are left.
 
