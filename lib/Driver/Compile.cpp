@@ -73,6 +73,12 @@ llvm::Error moec::optimiseModel(Model &model, int level, Progress &progress,
   return llvm::Error::success();
 }
 
+llvm::Error moec::addRoutingHooks(Model &model) {
+  if (llvm::Error error = model.runPipeline("insert-logit-hooks"))
+    return withReproducer(std::move(error), model);
+  return llvm::Error::success();
+}
+
 // The names that LLVM takes for --cpu; "native" is this machine with exactly its features.
 static void chooseCpu(const std::string &cpu, host::HostOptions &options) {
   if (cpu.empty())

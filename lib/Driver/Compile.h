@@ -31,6 +31,9 @@ llvm::Expected<std::unique_ptr<Model>> loadModel(llvm::StringRef path, llvm::Str
 llvm::Error optimiseModel(Model &model, int level, Progress &progress,
                           llvm::StringRef semantics = "schema");
 
+/// Part of the second stage: the pass insert-logit-hooks.
+llvm::Error addRoutingHooks(Model &model);
+
 /// The third stage: refuses everything that is unsupported at once, then lowers @main.
 llvm::Expected<host::HostResult> lowerModel(Model &model, const CompileOptions &options,
                                             bool emitObject, Progress &progress);

@@ -24,7 +24,7 @@ struct CompileFlags {
   Emit emit = Emit::library;
   ProgressMode progress = ProgressMode::automatic;
   CompileOptions options;
-  bool json = false;
+  bool json = false, routingHooks = false;
 };
 
 bool isText(Emit emit) { return emit != Emit::object && emit != Emit::library; }
@@ -123,6 +123,9 @@ llvm::Error compile(CompileFlags &flags) {
   if (llvm::Error error = optimiseModel(**model, flags.options.optimisation, progress,
                                         flags.options.moeSemantics))
     return error;
+  if (flags.routingHooks)
+    if (llvm::Error error = addRoutingHooks(**model))
+      return error;
   if (flags.emit != Emit::library)
     return emitPart(flags, **model, progress);
   auto info = describeModel(**model);
@@ -163,6 +166,8 @@ void addFlags(CLI::App &command, CompileFlags &flags) {
   addProgressFlag(command, flags.progress);
   command.add_option("--report", flags.report, "write a report as JSON: layers, remarks, kernels, "
                                                "bytes, stages");
+  command.add_flag("--routing-hooks", flags.routingHooks,
+                   "let sessions mask experts and change the logits of routers (moert.h)");
   addFormatFlag(command, flags.json);
   command.add_option("--isa", flags.options.isas, "instruction sets of the kernels, comma-separated: "
                                                   "avx2, avx512 (default: both)")

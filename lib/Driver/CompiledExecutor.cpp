@@ -86,6 +86,9 @@ public:
 
   const Signature &signature() const override { return values; }
   moert_session *handle() override { return session; }
+  const moert_hook_info *hook(size_t index) const override {
+    return moert_model_hook(model, index);
+  }
   llvm::Expected<std::vector<Tensor>> run(llvm::ArrayRef<Tensor> inputs) override;
 
   std::optional<TemporaryFolder> folder; // of a library that was compiled for this executor

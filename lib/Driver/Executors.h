@@ -6,6 +6,7 @@
 #include "moec/Driver/Session.h"
 
 struct moert_session;
+struct moert_hook_info;
 
 namespace moec {
 
@@ -14,6 +15,8 @@ class CompiledModel : public Executor {
 public:
   /// Of libmoert, for what only compiled code can do; it lives as long as this.
   virtual moert_session *handle() = 0;
+  /// A layer whose routing can be changed; null when there are no more.
+  virtual const moert_hook_info *hook(size_t index) const = 0;
 };
 
 /// Interprets @main. An unsupported error lists everything that the interpreter cannot run.
@@ -25,5 +28,8 @@ llvm::Expected<std::unique_ptr<CompiledModel>> openLibrary(llvm::StringRef path,
 /// Compiles `model` into a temporary folder that lives as long as the executor.
 llvm::Expected<std::unique_ptr<CompiledModel>>
 compileAndOpen(Model &model, const OpenOptions &options, Progress &progress);
+
+/// Applies a file of settings for routers to later runs. Errors name the file.
+llvm::Error applyExpertMask(CompiledModel &model, llvm::StringRef path);
 
 } // namespace moec

@@ -96,6 +96,8 @@ void moec::addRunCommand(CLI::App &app, Action &action) {
                     "use the reference interpreter (slow, exact) instead of compiled code");
   flags->inputs.addTo(*command);
   addExecutionFlags(*command, flags->open);
+  command->add_option("--expert-mask", flags->open.expertMask,
+                      "JSON file of experts that are masked, or of changes of the routers' logits");
   command->add_option("--save", flags->save, "folder for the outputs, as output_I.npy");
   command->add_option("--elements", flags->elements, "print tensors of at most this many elements in full")
       ->capture_default_str();

@@ -13,12 +13,25 @@ static bool canInterpretAsImported(const Model &model) {
   return reference::collectUnsupported(model.module()).empty();
 }
 
+static llvm::Expected<std::unique_ptr<Executor>>
+withMask(llvm::Expected<std::unique_ptr<CompiledModel>> model, const OpenOptions &options) {
+  if (!model)
+    return model.takeError();
+  if (!options.expertMask.empty())
+    if (llvm::Error error = applyExpertMask(**model, options.expertMask))
+      return error;
+  return std::move(*model);
+}
+
 llvm::Expected<std::unique_ptr<Executor>> moec::openModel(llvm::StringRef path,
                                                           const OpenOptions &options) {
+  if (options.reference && !options.expertMask.empty())
+    return fail(Exit::usage, options.expertMask + ": the reference interpreter takes no settings "
+                                                  "for routers: leave out --reference");
   if (path.ends_with(".so")) {
     if (options.reference)
       return fail(Exit::usage, path + ": the reference interpreter needs a .onnx or .mlir file");
-    return openLibrary(path, options.threads);
+    return withMask(openLibrary(path, options.threads), options);
   }
   Progress progress(options.progress, options.reference ? 2 : compileStages);
   auto model = loadModel(path, "", progress);
@@ -35,5 +48,8 @@ llvm::Expected<std::unique_ptr<Executor>> moec::openModel(llvm::StringRef path,
     exposeRouting((*model)->module());
   if (options.reference)
     return interpret(std::move(*model));
-  return compileAndOpen(**model, options, progress);
+  if (!options.expertMask.empty())
+    if (llvm::Error error = addRoutingHooks(**model))
+      return error;
+  return withMask(compileAndOpen(**model, options, progress), options);
 }

@@ -15,6 +15,7 @@
 struct moert_pool;
 struct moert_memory;
 struct moert_profile;
+struct moert_hook;
 
 struct moert_ctx {
   struct moert_ctx_head head; /* first: generated code reads it */
@@ -22,6 +23,7 @@ struct moert_ctx {
   struct moert_memory *memory;
   int threads;
   struct moert_profile *profile; /* null: none is collected */
+  struct moert_hook *hooks;      /* settings by number (hooks.c); null: none so far */
   /* Where moert_fail goes. */
   jmp_buf *jump;
   moert_error *error;

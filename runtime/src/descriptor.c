@@ -100,6 +100,16 @@ static bool table_ok(const moert_descriptor *d, uint32_t offset, uint64_t count,
   return offset % 4 == 0 && offset >= sizeof *d && within(offset, count * size, d->total_bytes);
 }
 
+static bool hooks_ok(const moert_descriptor *d) {
+  if (!table_ok(d, d->hooks_offset, d->hooks, sizeof(moert_descriptor_hook)))
+    return false;
+  const moert_descriptor_hook *hooks = (const void *)((const char *)d + d->hooks_offset);
+  for (uint32_t i = 0; i < d->hooks; ++i)
+    if (!text_ok(d, hooks[i].layer) || !hooks[i].k || hooks[i].k > hooks[i].experts)
+      return false;
+  return true;
+}
+
 static bool contents_ok(const moert_descriptor *d) {
   uint64_t ports = (uint64_t)d->inputs + d->outputs;
   if (!text_ok(d, d->compiler_version) ||
@@ -126,7 +136,7 @@ static bool contents_ok(const moert_descriptor *d) {
   for (uint32_t i = 0; i < d->variants; ++i)
     if (!text_ok(d, variants[i].isa))
       return false;
-  return true;
+  return hooks_ok(d);
 }
 
 static uint32_t descriptor_crc(const moert_descriptor *d) {

@@ -95,6 +95,7 @@ struct moert_model {
   moert_port *ports; /* inputs, then outputs */
   char **symbols;
   int symbol_count;
+  moert_hook_info *hooks; /* by number */
 };
 MOERT_HIDDEN const char *moert_descriptor_text(const moert_descriptor *descriptor, uint32_t offset);
 
@@ -103,6 +104,16 @@ MOERT_HIDDEN moert_status moert_signature_read(moert_model *model, moert_error *
 /* `sizes` and `origins` have a place for each symbol of the model. */
 MOERT_HIDDEN moert_status moert_signature_check(const moert_model *model, const DLTensor *inputs,
                                                 int64_t *sizes, int *origins, moert_error *error);
+
+/* ---- routing hooks (hooks.c) ------------------------------------------------------------------ */
+
+MOERT_HIDDEN moert_status moert_hooks_set(const moert_model *model, moert_ctx *ctx,
+                                          const char *layer, const moert_routing *routing,
+                                          size_t experts, moert_error *error);
+/* Null: of all layers. */
+MOERT_HIDDEN moert_status moert_hooks_clear(const moert_model *model, moert_ctx *ctx,
+                                            const char *layer, moert_error *error);
+MOERT_HIDDEN void moert_hooks_release(const moert_model *model, moert_ctx *ctx);
 
 /* ---- sessions (session.c) --------------------------------------------------------------------- */
 

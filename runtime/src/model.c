@@ -87,6 +87,18 @@ static moert_status isa_limit(const moert_model_options *options, int *limit, mo
                          from, isa);
 }
 
+static moert_status read_hooks(moert_model *model, moert_error *error) {
+  const moert_descriptor *d = model->descriptor;
+  const moert_descriptor_hook *hooks = (const void *)((const char *)d + d->hooks_offset);
+  model->hooks = calloc(d->hooks + 1u, sizeof *model->hooks);
+  if (!model->hooks)
+    return moert_error_set(error, MOERT_ERROR_RESOURCE, "out of memory");
+  for (uint32_t i = 0; i < d->hooks; ++i)
+    model->hooks[i] = (moert_hook_info){moert_descriptor_text(d, hooks[i].layer),
+                                        hooks[i].experts, hooks[i].k};
+  return MOERT_OK;
+}
+
 // Everything that is read from the file without running it. The descriptor is copied, so that the
 // file need not stay mapped.
 static moert_status read_library(const char *path, moert_model *model, moert_error *error) {
@@ -106,6 +118,8 @@ static moert_status read_library(const char *path, moert_model *model, moert_err
       status = moert_error_set(error, MOERT_ERROR_RESOURCE, "out of memory");
   }
   moert_file_unmap(&file);
+  if (!status)
+    status = read_hooks(model, error);
   return status ? status : moert_signature_read(model, error);
 }
 
@@ -162,6 +176,7 @@ void moert_model_release(moert_model *model) {
     free(model->symbols[i]);
   free(model->symbols);
   free(model->ports);
+  free(model->hooks);
   free(model->kernels);
   free(model->kernel_isa);
   free(model->descriptor_copy);
@@ -177,7 +192,8 @@ void moert_model_get_info(const moert_model *model, moert_model_info *info) {
                              .outputs = d->outputs,
                              .kernels = d->kernels,
                              .weights = d->weights,
-                             .weight_bytes = model->weights.file.bytes};
+                             .weight_bytes = model->weights.file.bytes,
+                             .hooks = d->hooks};
 }
 
 const moert_tensor_info *moert_model_input(const moert_model *model, size_t index) {
@@ -187,6 +203,10 @@ const moert_tensor_info *moert_model_input(const moert_model *model, size_t inde
 const moert_tensor_info *moert_model_output(const moert_model *model, size_t index) {
   size_t inputs = model->descriptor->inputs;
   return index < model->descriptor->outputs ? &model->ports[inputs + index].info : NULL;
+}
+
+const moert_hook_info *moert_model_hook(const moert_model *model, size_t index) {
+  return index < model->descriptor->hooks ? &model->hooks[index] : NULL;
 }
 
 const char *moert_model_kernel(const moert_model *model, size_t index, const char **isa) {

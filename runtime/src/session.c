@@ -107,6 +107,7 @@ void moert_session_release(moert_session *session) {
   if (!session)
     return;
   moert_session_profile_stop(session);
+  moert_hooks_release(session->model, &session->ctx);
   moert_pool_release(session->ctx.pool);
   moert_memory_close(session->ctx.memory);
   free(session->args);
@@ -222,6 +223,39 @@ moert_status moert_session_run(moert_session *session, const DLTensor *inputs, s
   int64_t start = now();
   moert_status status = run(session, inputs, outputs, error ? error : &own);
   count(&session->counters, status, (uint64_t)(now() - start));
+  atomic_store_explicit(&session->busy, 0, memory_order_release);
+  return status;
+}
+
+// Settings change between runs only.
+static bool take(moert_session *session, const char *function, moert_status *status,
+                 moert_error *error) {
+  if (!session)
+    *status = moert_error_set(error, MOERT_ERROR_USAGE, "%s: null session", function);
+  else if (atomic_exchange_explicit(&session->busy, 1, memory_order_acquire))
+    *status = moert_error_set(error, MOERT_ERROR_USAGE, "%s: the session is running", function);
+  else
+    return true;
+  return false;
+}
+
+moert_status moert_session_set_routing(moert_session *session, const char *layer,
+                                       const moert_routing *routing, size_t experts,
+                                       moert_error *error) {
+  moert_status status;
+  if (!take(session, "moert_session_set_routing", &status, error))
+    return status;
+  status = moert_hooks_set(session->model, &session->ctx, layer, routing, experts, error);
+  atomic_store_explicit(&session->busy, 0, memory_order_release);
+  return status;
+}
+
+moert_status moert_session_clear_routing(moert_session *session, const char *layer,
+                                         moert_error *error) {
+  moert_status status;
+  if (!take(session, "moert_session_clear_routing", &status, error))
+    return status;
+  status = moert_hooks_clear(session->model, &session->ctx, layer, error);
   atomic_store_explicit(&session->busy, 0, memory_order_release);
   return status;
 }

@@ -124,6 +124,11 @@ std::string TestModel::descriptor(const std::string &file) const {
                                              : isa == "future" ? 1u << 31
                                                                : 1u});
   }
+  std::vector<moert_descriptor_hook> layers;
+  for (const Hook &hook : hooks)
+    layers.push_back({block.string(hook.layer), hook.experts, hook.k});
+  head.hooks = uint32_t(layers.size());
+  head.hooks_offset = block.table(layers);
   head.inputs = uint32_t(inputs.size());
   head.outputs = uint32_t(outputs.size());
   head.kernels = uint32_t(slots.size());

@@ -63,6 +63,11 @@ struct TestModel {
   std::vector<Port> inputs, outputs;
   std::vector<Kernel> kernels;
   std::vector<std::vector<float>> weights;
+  struct Hook {
+    std::string layer;
+    uint32_t experts, k;
+  };
+  std::vector<Hook> hooks;
   std::string code; // after the include of abi.h
   uint32_t abi = MOERT_ABI;
   uint32_t cpu = MOERT_CPU_X86_64_V3;

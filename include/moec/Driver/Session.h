@@ -12,6 +12,7 @@ struct OpenOptions {
   std::string moeSemantics = "schema"; // of com.microsoft.MoE and QMoE nodes
   int threads = 0;            // 0: all cores
   bool exposeRouting = false; // adds each MoE layer's expert ids to the outputs
+  std::string expertMask;     // a file of settings for routers (docs/commands.md); empty: none
   ProgressMode progress = ProgressMode::none;
 };
 

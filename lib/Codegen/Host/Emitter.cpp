@@ -328,6 +328,16 @@ unsigned Emitter::weightSlot(WeightEntry entry) {
   return result.program.weights.size() - 1;
 }
 
+std::optional<unsigned> Emitter::hookNumber(HookEntry hook) {
+  auto &hooks = result.program.hooks;
+  auto it = llvm::find_if(hooks, [&](const HookEntry &h) { return h.layer == hook.layer; });
+  if (it == hooks.end())
+    it = hooks.insert(it, hook);
+  else if (it->experts != hook.experts || it->k != hook.k)
+    return std::nullopt;
+  return it - hooks.begin();
+}
+
 unsigned Emitter::kernelSlot(const std::string &spec) {
   auto it = llvm::find(result.program.kernels, spec);
   if (it == result.program.kernels.end())

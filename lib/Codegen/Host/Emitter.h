@@ -128,6 +128,8 @@ public:
   // Weights and kernels.
   unsigned weightSlot(WeightEntry entry);
   unsigned kernelSlot(const std::string &spec);
+  /// Nothing when the layer has another number of experts or slots elsewhere.
+  std::optional<unsigned> hookNumber(HookEntry hook);
   /// Records why `op` is unsupported; always a failure.
   mlir::LogicalResult error(const llvm::Twine &message);
 
@@ -194,6 +196,7 @@ void addSequences(Handlers &handlers);
 void addSoft(Handlers &handlers);
 void addSelect(Handlers &handlers);
 void addProbe(Handlers &handlers);
+void addLogitHook(Handlers &handlers);
 void addQuantisation(Handlers &handlers);
 void addUnique(Handlers &handlers);
 void addTrees(Handlers &handlers); ///< operators of other domains as "domain::op_type"

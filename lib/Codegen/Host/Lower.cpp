@@ -35,6 +35,7 @@ const Handlers &moec::host::allHandlers() {
     addSoft(h);
     addSelect(h);
     addProbe(h);
+    addLogitHook(h);
     addQuantisation(h);
     addUnique(h);
     addTrees(h);

@@ -117,6 +117,9 @@ llvm::Expected<Bytes> moec::link::makeDescriptor(const LinkInput &input,
   std::vector<moert_descriptor_variant> variants;
   if (llvm::Error error = makeKernels(block, input, kernels, variants))
     return error;
+  std::vector<moert_descriptor_hook> hooks;
+  for (const HookEntry &hook : input.program.hooks)
+    hooks.push_back({block.string(hook.layer), uint32_t(hook.experts), uint32_t(hook.k)});
   head.inputs = input.program.inputs.size();
   head.outputs = input.program.outputs.size();
   head.kernels = kernels.size();
@@ -125,6 +128,8 @@ llvm::Expected<Bytes> moec::link::makeDescriptor(const LinkInput &input,
   head.tensors_offset = block.table<moert_descriptor_tensor>(tensors);
   head.kernels_offset = block.table<moert_descriptor_kernel>(kernels);
   head.variants_offset = block.table<moert_descriptor_variant>(variants);
+  head.hooks = hooks.size();
+  head.hooks_offset = block.table<moert_descriptor_hook>(hooks);
   head.total_bytes = block.bytes.size();
   std::memcpy(block.bytes.data(), &head, sizeof head);
   head.crc = llvm::crc32(

@@ -9,7 +9,7 @@
 #include "moert/ops.h"
 #include <stdint.h>
 
-#define MOERT_ABI 1
+#define MOERT_ABI 2
 #define MOERT_MAX_RANK 8
 
 typedef struct moert_ctx moert_ctx;

@@ -43,6 +43,8 @@ typedef struct moert_descriptor {
   uint32_t variants; /* moert_descriptor_variant, grouped by slot */
   uint32_t variants_offset;
   uint32_t weights; /* number of weight slots = entries of the manifest */
+  uint32_t hooks;   /* moert_descriptor_hook by number */
+  uint32_t hooks_offset;
   uint32_t reserved;
 } moert_descriptor;
 
@@ -62,6 +64,12 @@ typedef struct moert_descriptor_variant {
   uint32_t isa; /* string: "avx2", "avx512" */
   uint32_t cpu; /* MOERT_CPU_* bits */
 } moert_descriptor_variant;
+
+/* A routed layer whose logits a session may change. */
+typedef struct moert_descriptor_hook {
+  uint32_t layer; /* string; no two are equal */
+  uint32_t experts, k;
+} moert_descriptor_hook;
 
 /* What MOERT_CODE_SYMBOL names: the entry, then the functions of all variants. */
 typedef struct moert_code {

@@ -97,6 +97,7 @@ typedef struct moert_model_info {
   size_t kernels;               /* kernel slots */
   size_t weights;               /* weight slots */
   uint64_t weight_bytes;        /* size of the .moew file */
+  size_t hooks;                 /* layers whose routing a session may change */
 } moert_model_info;
 
 /* `info` is filled; its strings live as long as the model. */
@@ -107,6 +108,17 @@ MOERT_EXPORT const moert_tensor_info *moert_model_output(const moert_model *mode
 /* The kernel spec of a slot and the instruction set it runs with; null when out of range. */
 MOERT_EXPORT const char *moert_model_kernel(const moert_model *model, size_t index,
                                             const char **isa);
+
+/* A layer whose routing a session may change, of a model that was compiled with routing hooks (`moec
+ * compile --routing-hooks`). */
+typedef struct moert_hook_info {
+  const char *layer; /* its name; lives as long as the model */
+  size_t experts;    /* that its router chooses from */
+  size_t k;          /* that it chooses for each token, at most */
+} moert_hook_info;
+
+/* Null when the index is out of range. */
+MOERT_EXPORT const moert_hook_info *moert_model_hook(const moert_model *model, size_t index);
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 
@@ -151,6 +163,27 @@ typedef struct moert_counters {
 MOERT_EXPORT void moert_session_get_counters(const moert_session *session,
                                              moert_counters *counters);
 MOERT_EXPORT int moert_session_threads(const moert_session *session);
+
+/* ---- routing --------------------------------------------------------------------------------- */
+
+/* How a session changes the logits z of a layer's router, for each expert: z * scale + bias, or
+ * -infinity where `keep` is 0: then the expert is not chosen, and the others share its weight as if it
+ * did not exist. Arrays [experts]; null: 1, 0, and all are kept. Start from zero ({0}). */
+typedef struct moert_routing {
+  const float *scale, *bias;
+  const uint8_t *keep;
+} moert_routing;
+
+/* For all runs of this session from now on, in place of what was set for the layer before; other
+ * sessions of the model are not affected. The arrays are copied. Refused (and nothing changes): a layer
+ * that has no hook, another number of experts than its router has, fewer kept experts than it chooses,
+ * a scale or bias that is not finite, and while the session runs. */
+MOERT_EXPORT moert_status moert_session_set_routing(moert_session *session, const char *layer,
+                                                    const moert_routing *routing, size_t experts,
+                                                    moert_error *error);
+/* Back to the model's own routing in a layer, or with null in all. Not while the session runs. */
+MOERT_EXPORT moert_status moert_session_clear_routing(moert_session *session, const char *layer,
+                                                      moert_error *error);
 
 /* ---- profiles -------------------------------------------------------------------------------- */
 

@@ -12,6 +12,7 @@
 
 #include "moert/moert.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -146,15 +147,24 @@ public:
   }
   const moert_tensor_info &input(size_t i) const { return *check(moert_model_input(get(), i)); }
   const moert_tensor_info &output(size_t i) const { return *check(moert_model_output(get(), i)); }
+  const moert_hook_info &hook(size_t i) const { return *check(moert_model_hook(get(), i)); }
   moert_model *get() const { return model.get(); }
 
 private:
-  static const moert_tensor_info *check(const moert_tensor_info *info) {
+  template <typename T>
+  static const T *check(const T *info) {
     if (!info)
-      throw Error(MOERT_ERROR_USAGE, "no such input or output");
+      throw Error(MOERT_ERROR_USAGE, "no such input, output or routing hook");
     return info;
   }
   std::shared_ptr<moert_model> model;
+};
+
+/// Changes of a layer's routing; an empty list is one that is null in moert_routing, others have an
+/// entry for each expert.
+struct Routing {
+  std::vector<float> scale = {}, bias = {};
+  std::vector<uint8_t> keep = {};
 };
 
 class Session {
@@ -183,6 +193,23 @@ public:
     return run(std::span(inputs.begin(), inputs.size()));
   }
 
+  /// For later runs; an error leaves what was set before.
+  void setRouting(const std::string &layer, const Routing &routing) {
+    size_t experts = std::max({routing.scale.size(), routing.bias.size(), routing.keep.size()});
+    for (size_t n : {routing.scale.size(), routing.bias.size(), routing.keep.size()})
+      if (n && n != experts)
+        throw Error(MOERT_ERROR_USAGE, "layer \"" + layer + "\": settings that differ in length");
+    auto list = [](auto &v) { return v.empty() ? nullptr : v.data(); };
+    moert_routing raw = {list(routing.scale), list(routing.bias), list(routing.keep)};
+    moert_error error;
+    if (moert_session_set_routing(session.get(), layer.c_str(), &raw, experts, &error))
+      throw Error(error);
+  }
+  void clearRouting(const std::string &layer) { clear(layer.c_str()); }
+  /// Of all layers.
+  void clearRouting() { clear(nullptr); }
+
+  moert_session *get() const { return session.get(); }
   moert_counters counters() const {
     moert_counters counters;
     moert_session_get_counters(session.get(), &counters);
@@ -191,6 +218,12 @@ public:
   int threads() const { return moert_session_threads(session.get()); }
 
 private:
+  void clear(const char *layer) {
+    moert_error error;
+    if (moert_session_clear_routing(session.get(), layer, &error))
+      throw Error(error);
+  }
+
   struct Deleter {
     void operator()(moert_session *s) const { moert_session_release(s); }
   };

@@ -31,11 +31,18 @@ struct SignatureEntry {
   std::vector<std::string> dims; ///< a number, a symbol, or "?" for each dimension
 };
 
+/// A routed layer whose logits a session may change.
+struct HookEntry {
+  std::string layer; ///< no two are equal
+  int64_t experts, k; ///< what its router chooses from, and how many
+};
+
 /// Everything but code.
 struct Program {
   std::vector<WeightEntry> weights;
   std::vector<std::string> kernels; ///< kernel spec text of each slot
   std::vector<SignatureEntry> inputs, outputs;
+  std::vector<HookEntry> hooks; ///< by number
 };
 
 } // namespace moec

@@ -84,4 +84,36 @@ def InsertProbes : Pass<"insert-probes", "::mlir::ModuleOp"> {
   let dependentDialects = ["::moec::moe::MoEDialect", "::moec::onnx::OnnxDialect"];
 }
 
+def InsertLogitHooks : Pass<"insert-logit-hooks", "::mlir::ModuleOp"> {
+  let summary = "Let sessions change the logits of routers";
+  let description = [{
+    The logits of every router of a routed layer (moec/Dialect/MoE/RoutedLayers.h) go through a
+    `moe.logit_hook` with the layer's name, and the bias of a `moe.route` through one that only masks.
+    In front of a `moe.select` it is what goes into the softmax or sigmoid that its scores are, or
+    else the scores. A masked expert then counts as if it did not exist.
+
+    Left, with a remark: layers without a router (dense weights, given ids), kinds of selection that
+    choose without logits, a `top_p` whose scores are of unknown origin, routers that another layer
+    has hooked, and numbers of experts that are not known.
+
+    Before:
+    ```mlir
+    %i, %w = moe.route(%z, %b) router<score = sigmoid, k = 2> ...
+    %y = moe.experts @layer0(%x, %i, %w) ...
+    ```
+    After:
+    ```mlir
+    %hooked = moe.logit_hook %z {k = 2 : i64, layer = "layer0"} ...
+    %bias = moe.logit_hook %b {k = 2 : i64, layer = "layer0", mask_only} ...
+    %i, %w = moe.route(%hooked, %bias) router<score = sigmoid, k = 2> ...
+    %y = moe.experts @layer0(%x, %i, %w) ...
+    ```
+  }];
+  let statistics = [
+    Statistic<"numHooks", "hooks", "Layers that sessions can change">,
+    Statistic<"numLeft", "left", "Layers without a hook">
+  ];
+  let dependentDialects = ["::moec::moe::MoEDialect"];
+}
+
 #endif // MOEC_TRANSFORMS_ROUTING_PASSES_TD
