@@ -182,6 +182,7 @@ int moec::runCommandLine(int argc, char **argv) {
   addGenerateCommand(app, action);
   addPerplexityCommand(app, action);
   addProfileCommand(app, action);
+  addCompressCommand(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {

@@ -28,6 +28,7 @@ void addBenchCommand(CLI::App &app, Action &action);
 void addGenerateCommand(CLI::App &app, Action &action);
 void addPerplexityCommand(CLI::App &app, Action &action);
 void addProfileCommand(CLI::App &app, Action &action);
+void addCompressCommand(CLI::App &app, Action &action);
 
 /// A sub-command with its example in --help.
 CLI::App *addCommand(CLI::App &app, const std::string &name, const std::string &description,

@@ -2,6 +2,10 @@
 
 #include "moec/Driver/Error.h"
 
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+
+#include <chrono>
 #include <cmath>
 
 using namespace moec;
@@ -10,7 +14,7 @@ double Loss::perplexity() const { return tokens ? std::exp(nll / double(tokens))
 
 Loss &Loss::operator+=(const Loss &other) {
   windows += other.windows, tokens += other.tokens, nll += other.nll;
-  kl += other.kl, klTokens += other.klTokens;
+  kl += other.kl, klTokens += other.klTokens, seconds += other.seconds;
   return *this;
 }
 
@@ -70,9 +74,11 @@ llvm::Expected<Loss> moec::scoreText(TextModel &model, llvm::ArrayRef<int64_t> i
   std::vector<float> scratch, scratch2;
   for (int64_t j = windows.first; j < windows.first + n; ++j) {
     llvm::ArrayRef<int64_t> window = ids.slice(j * windows.window, windows.window + 1);
+    auto start = std::chrono::steady_clock::now();
     auto logits = model.score(window.drop_back());
     if (!logits)
       return logits.takeError();
+    loss.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     int64_t vocabulary = logits->shape.back();
     std::optional<Tensor> other;
     if (reference) {
@@ -111,4 +117,31 @@ llvm::Expected<std::vector<int64_t>> moec::readTokens(llvm::StringRef path) {
   for (size_t i = 0; i < ids.size(); ++i)
     ids[i] = int64_t(tensor->at(int64_t(i)));
   return ids;
+}
+
+llvm::Expected<std::vector<LabelledText>> moec::readTexts(llvm::ArrayRef<std::string> paths) {
+  std::vector<LabelledText> texts;
+  std::vector<std::string> files;
+  for (const std::string &path : paths) {
+    if (!llvm::sys::fs::is_directory(path)) {
+      files.push_back(path);
+      continue;
+    }
+    size_t before = files.size();
+    std::error_code code;
+    for (llvm::sys::fs::directory_iterator it(path, code), end; it != end && !code;
+         it.increment(code))
+      if (llvm::sys::path::extension(it->path()) == ".npy")
+        files.push_back(it->path());
+    if (files.size() == before)
+      return fail(Exit::input, path + ": holds no .npy file of token ids");
+  }
+  for (const std::string &file : files) {
+    auto ids = readTokens(file);
+    if (!ids)
+      return ids.takeError();
+    texts.push_back({llvm::sys::path::stem(file).str(), std::move(*ids)});
+  }
+  llvm::sort(texts, [](const LabelledText &a, const LabelledText &b) { return a.label < b.label; });
+  return texts;
 }

@@ -16,6 +16,7 @@ struct Loss {
   double nll = 0;       // sum of negative log likelihoods, in nats
   double kl = 0;        // sum of KL(reference || model), when there is a reference
   int64_t klTokens = 0; // tokens that `kl` sums over
+  double seconds = 0;   // that the model ran
   double perplexity() const;
   double meanKl() const { return klTokens ? kl / double(klTokens) : 0; }
   Loss &operator+=(const Loss &other);
@@ -42,7 +43,16 @@ llvm::Expected<Loss> scoreText(TextModel &model, llvm::ArrayRef<int64_t> ids,
                                TextModel *reference = nullptr,
                                const std::function<void(llvm::ArrayRef<int64_t>)> &each = {});
 
+/// A text of one label: token ids.
+struct LabelledText {
+  std::string label;
+  std::vector<int64_t> ids;
+};
+
 /// Token ids of a .npy file: one dimension, integers.
 llvm::Expected<std::vector<int64_t>> readTokens(llvm::StringRef path);
+
+/// The texts of folders of <label>.npy files, and of such files, sorted by label.
+llvm::Expected<std::vector<LabelledText>> readTexts(llvm::ArrayRef<std::string> paths);
 
 } // namespace moec

@@ -68,17 +68,23 @@ static Message toMessage(mlir::Diagnostic &diagnostic) {
   return message;
 }
 
-Model::Model(StringRef path, StringRef folder) : file(path.str()), base(folder.str()) {
-  if (base.empty())
-    base = llvm::sys::path::parent_path(path).str();
-  if (base.empty())
-    base = ".";
+static std::shared_ptr<mlir::MLIRContext> makeContext() {
   static std::once_flag once;
   std::call_once(once, registerPasses);
   mlir::DialectRegistry registry;
   registerDialects(registry);
-  context = std::make_unique<mlir::MLIRContext>(registry, mlir::MLIRContext::Threading::DISABLED);
+  auto context =
+      std::make_shared<mlir::MLIRContext>(registry, mlir::MLIRContext::Threading::DISABLED);
   context->loadAllAvailableDialects();
+  return context;
+}
+
+Model::Model(StringRef path, StringRef folder, std::shared_ptr<mlir::MLIRContext> shared)
+    : file(path.str()), base(folder.str()), context(shared ? std::move(shared) : makeContext()) {
+  if (base.empty())
+    base = llvm::sys::path::parent_path(path).str();
+  if (base.empty())
+    base = ".";
   handler = std::make_unique<mlir::ScopedDiagnosticHandler>(
       context.get(), [this](mlir::Diagnostic &diagnostic) {
         bool error = diagnostic.getSeverity() == mlir::DiagnosticSeverity::Error;
@@ -88,6 +94,12 @@ Model::Model(StringRef path, StringRef folder) : file(path.str()), base(folder.s
 }
 
 Model::~Model() = default;
+
+std::unique_ptr<Model> Model::clone() const {
+  std::unique_ptr<Model> copy(new Model(file, base, context));
+  copy->ir = module().clone();
+  return copy;
+}
 
 llvm::Error Model::takeErrors(StringRef otherwise) {
   std::string text;

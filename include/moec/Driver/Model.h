@@ -32,6 +32,8 @@ public:
   static llvm::Expected<std::unique_ptr<Model>> load(llvm::StringRef path,
                                                      llvm::StringRef folder = "");
   ~Model();
+  /// A copy without the remarks so far. It shares the context: while it lives, diagnostics go to it.
+  std::unique_ptr<Model> clone() const;
 
   mlir::ModuleOp module() const { return ir.get(); }
   const std::string &path() const { return file; }
@@ -48,7 +50,7 @@ public:
   llvm::Error raise(int level, llvm::StringRef semantics = "schema");
   llvm::Error finish(int level, bool decomposeQuantised = true);
 
-  /// Runs a textual pass pipeline, such as "builtin.module(canonicalize)".
+  /// Runs a textual pass pipeline, such as "canonicalize,cse".
   llvm::Error runPipeline(llvm::StringRef pipeline);
 
   /// Inputs and outputs of @main; an error for a type no tensor here can have.
@@ -63,9 +65,10 @@ public:
   llvm::Error takeErrors(llvm::StringRef otherwise);
 
 private:
-  Model(llvm::StringRef path, llvm::StringRef folder);
+  Model(llvm::StringRef path, llvm::StringRef folder,
+        std::shared_ptr<mlir::MLIRContext> context = nullptr);
   std::string file, base;
-  std::unique_ptr<mlir::MLIRContext> context;
+  std::shared_ptr<mlir::MLIRContext> context;
   std::unique_ptr<mlir::ScopedDiagnosticHandler> handler;
   mlir::OwningOpRef<mlir::ModuleOp> ir;
   std::vector<Message> said, errors;

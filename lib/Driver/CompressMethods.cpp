@@ -1,0 +1,121 @@
+#include "CompressMethods.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace moec;
+using llvm::StringRef;
+using Family = CompressMethod::Family;
+
+// In the order of docs/compression.md. Sources stand with the passes' documentation.
+static constexpr CompressMethod methods[] = {
+    {"random", "experts drawn by the seed: the baseline of every other method", Family::prune,
+     "prune-experts", "criterion=random", 0},
+    {"frequency", "how often an expert is chosen", Family::prune, "prune-experts",
+     "criterion=frequency", 0},
+    {"soft", "sum of its mixing weights (soft count)", Family::prune, "prune-experts",
+     "criterion=soft", 0},
+    {"score", "sum of the router's scores over all tokens (SEER soft, EMO)", Family::prune,
+     "prune-experts", "criterion=score", 0},
+    {"tcess", "sum of the best logit of each token (PreMoe)", Family::prune, "prune-experts",
+     "criterion=tcess", 0},
+    {"mean-norm", "mean norm of its output (EAN)", Family::prune, "prune-experts",
+     "criterion=mean-norm", 1},
+    {"gated-norm", "sum of weight times norm of its output", Family::prune, "prune-experts",
+     "criterion=gated-norm", 1},
+    {"reap", "mean of weight times norm of its output (REAP)", Family::prune, "prune-experts",
+     "criterion=reap", 1},
+    {"reap-l2", "root mean square of weight times norm (REAP, L2)", Family::prune, "prune-experts",
+     "criterion=reap-l2", 1},
+    {"easy-ep", "weight times norm times the turn of the residual stream (EASY-EP)", Family::prune,
+     "prune-experts", "criterion=easy-ep", 1},
+    {"tenp", "weight times norm times the turn against its input (TENP's expert score)",
+     Family::prune, "prune-experts", "criterion=tenp", 1},
+    {"mone", "fluctuation; dropped experts become their mean output (MoNE)", Family::replace,
+     "prune-experts", "criterion=mone replace=constant", 1},
+    {"soft-const", "soft count; dropped experts become their mean output", Family::replace,
+     "prune-experts", "criterion=soft replace=constant", 1},
+    {"soft-zero", "soft count; dropped experts become zero, the router stays", Family::replace,
+     "prune-experts", "criterion=soft replace=zero", 0},
+    {"ream", "the tail merged into few salient experts, their router rows dropped (REAM)",
+     Family::merge, "merge-experts", "preset=ream", 2},
+    {"hc-smoe", "mean outputs clustered, frequency-weighted averages (HC-SMoE)", Family::merge,
+     "merge-experts", "preset=hc-smoe", 2},
+    {"m-smoe", "router logits, aligned neurons, frequency-weighted averages (M-SMoE)",
+     Family::merge, "merge-experts", "preset=m-smoe", 0},
+    {"sub-moe", "output cosine, merged in a common basis (Sub-MoE)", Family::merge,
+     "merge-experts", "preset=sub-moe", 2},
+    {"mergemoe", "weight cosine, averages with least-squares down projections (MergeMoE)",
+     Family::merge, "merge-experts", "preset=mergemoe", 1},
+    {"dern", "neurons of dropped experts recombined into the kept ones (DERN)", Family::recombine,
+     "recombine-neurons", "", 0},
+};
+
+llvm::ArrayRef<CompressMethod> moec::compressMethods() { return methods; }
+
+const CompressMethod *moec::findMethod(StringRef name) {
+  for (const CompressMethod &method : methods)
+    if (method.name == name)
+      return &method;
+  return nullptr;
+}
+
+StringRef moec::nameOf(Repair repair) {
+  switch (repair) {
+  case Repair::none: return "none";
+  case Repair::down: return "down";
+  case Repair::sequential: return "sequential";
+  }
+  return "";
+}
+
+static std::string list(llvm::ArrayRef<int64_t> numbers) {
+  return llvm::join(llvm::map_range(numbers, [](int64_t n) { return std::to_string(n); }), ",");
+}
+
+std::string Recipe::key() const {
+  if (method.empty())
+    return "original";
+  return llvm::formatv("{0} keep={1} repair={2} seed={3} labels={4} protect={5}{6}{7}", method,
+                       list(keep), nameOf(repair), seed, labels, int(protect),
+                       more.empty() ? "" : " ", more);
+}
+
+std::string moec::pipelineOf(const Recipe &recipe, llvm::ArrayRef<int64_t> experts,
+                             StringRef profile, StringRef folder) {
+  const CompressMethod *method = findMethod(recipe.method);
+  if (!method)
+    return "";
+  std::string pipeline, options = ("profile=" + profile).str();
+  if (recipe.protect && method->tier > 0)
+    pipeline = "protect-experts{" + options + "},";
+  llvm::SmallVector<int64_t> drop;
+  for (auto [all, keep] : llvm::zip(experts, recipe.keep))
+    drop.push_back(all - keep);
+  options += " drop=0 budget=" + list(drop) + " " + method->options.str();
+  if (method->family == Family::prune || method->family == Family::replace)
+    options += " seed=" + std::to_string(recipe.seed);
+  else
+    options += (" folder=" + folder).str();
+  if (!recipe.labels.empty())
+    options += " labels=" + recipe.labels;
+  if (!recipe.more.empty())
+    options += " " + recipe.more;
+  pipeline += method->pass.str() + "{" + options + "}";
+  if (recipe.repair == Repair::down)
+    pipeline += "," + repairPipeline(recipe, -1, profile, "", folder);
+  return pipeline + ",canonicalize,cse";
+}
+
+std::string moec::repairPipeline(const Recipe &recipe, int64_t layer, StringRef profile,
+                                 StringRef current, StringRef folder) {
+  std::string options = llvm::formatv("profile={0} folder={1}", profile, folder);
+  if (!current.empty())
+    options += (" current-profile=" + current).str();
+  if (layer >= 0)
+    options += " layers=" + std::to_string(layer);
+  if (!recipe.labels.empty())
+    options += " labels=" + recipe.labels;
+  return "repair-down{" + options + "}";
+}

@@ -1,0 +1,282 @@
+#include "CompressSearch.h"
+
+#include "moec/Driver/Error.h"
+
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <algorithm>
+#include <cmath>
+
+using namespace moec;
+
+namespace {
+
+uint64_t bytesKept(const Compressor &compressor, llvm::ArrayRef<int64_t> keep) {
+  uint64_t bytes = 0;
+  for (auto [room, n] : llvm::zip(compressor.layers(), keep))
+    bytes += room.slabBytes * uint64_t(n);
+  return bytes;
+}
+
+// Fewest slabs that a layer can do with.
+int64_t least(const LayerRoom &room) { return std::max<int64_t>(room.k, 1); }
+
+struct Search {
+  Compressor &compressor;
+  const SearchOptions &options;
+  SearchResult found;
+  uint64_t room = 0; // bytes for expert slabs
+
+  llvm::Expected<Candidate> measure(const Recipe &recipe, llvm::StringRef step) {
+    auto result = compressor.measure(recipe, Compressor::Data::search);
+    if (!result)
+      return result.takeError();
+    Candidate candidate{recipe, std::move(*result), step.str()};
+    found.tried.push_back(candidate);
+    return candidate;
+  }
+
+  // Keeps the better one. A method that does not fit the model is left out, not fatal.
+  llvm::Error consider(const Recipe &recipe, llvm::StringRef step) {
+    auto candidate = measure(recipe, step);
+    if (!candidate)
+      return candidate.takeError();
+    if (found.best.recipe.method.empty() || candidate->loss() < found.best.loss())
+      found.best = *candidate;
+    return llvm::Error::success();
+  }
+
+  llvm::Error chooseMethod(llvm::ArrayRef<int64_t> keep);
+  llvm::Error measureLayers();
+  std::vector<int64_t> allocate() const;
+  llvm::Error chooseBudgets();
+  llvm::Error shift();
+  llvm::Error repair();
+};
+
+// All methods with the same number of experts a layer, nothing repaired.
+llvm::Error Search::chooseMethod(llvm::ArrayRef<int64_t> keep) {
+  for (const CompressMethod &method : compressMethods()) {
+    if (!options.methods.empty() && !llvm::is_contained(options.methods, method.name))
+      continue;
+    if (method.tier > compressor.setup().tier)
+      continue;
+    Recipe recipe{method.name.str(), keep.vec(), Repair::none, options.seed, options.labels};
+    if (llvm::Error error = consider(recipe, "method")) {
+      bool usable = true;
+      error = llvm::handleErrors(std::move(error), [&](std::unique_ptr<CommandError> e) {
+        usable = e->code != Exit::unsupported;
+        return usable ? llvm::Error(std::move(e)) : llvm::Error::success();
+      });
+      if (error)
+        return error;
+    }
+  }
+  if (found.best.recipe.method.empty())
+    return fail(Exit::unsupported, compressor.setup().model +
+                                       ": unsupported: no method can compress its layers");
+  return llvm::Error::success();
+}
+
+// Two points of each layer's curve: half of what a uniform budget drops, and all of it.
+llvm::Error Search::measureLayers() {
+  const Recipe base = found.best.recipe;
+  for (auto [i, room] : llvm::enumerate(compressor.layers())) {
+    Sensitivity sensitivity{room.name, {}};
+    int64_t drop = room.experts - base.keep[i];
+    for (int64_t part : {(drop + 1) / 2, drop}) {
+      if (part <= 0 || (!sensitivity.rises.empty() && sensitivity.rises.back().first == part))
+        continue;
+      Recipe recipe = base;
+      for (auto [other, keep] : llvm::zip(compressor.layers(), recipe.keep))
+        keep = other.experts;
+      recipe.keep[i] = room.experts - part;
+      auto candidate = measure(recipe, "sensitivity");
+      if (!candidate)
+        return candidate.takeError();
+      sensitivity.rises.push_back({part, std::max(candidate->loss() - found.original, 1e-9)});
+    }
+    found.sensitivities.push_back(std::move(sensitivity));
+  }
+  return llvm::Error::success();
+}
+
+// The rise of a layer is taken as a * dropped^p through its two points, p at least 1: then taking
+// experts one at a time where the next one costs least for its bytes gives the least sum.
+std::vector<int64_t> Search::allocate() const {
+  const auto &layers = compressor.layers();
+  std::vector<int64_t> keep;
+  for (const LayerRoom &layer : layers)
+    keep.push_back(layer.experts);
+  auto rise = [&](size_t i, int64_t dropped) {
+    const auto &points = found.sensitivities[i].rises;
+    if (points.empty() || dropped <= 0)
+      return 0.0;
+    double p = 1.5;
+    if (points.size() > 1)
+      p = std::clamp(std::log(points[1].second / points[0].second) /
+                         std::log(double(points[1].first) / double(points[0].first)),
+                     1.0, 4.0);
+    return points.back().second * std::pow(double(dropped) / double(points.back().first), p);
+  };
+  while (bytesKept(compressor, keep) > room) {
+    size_t best = layers.size();
+    double least = INFINITY;
+    for (size_t i = 0; i < layers.size(); ++i) {
+      if (keep[i] <= ::least(layers[i]))
+        continue;
+      int64_t dropped = layers[i].experts - keep[i];
+      double cost = (rise(i, dropped + 1) - rise(i, dropped)) / double(layers[i].slabBytes);
+      if (cost < least)
+        least = cost, best = i;
+    }
+    if (best == layers.size())
+      break;
+    --keep[best];
+  }
+  return keep;
+}
+
+// The three best methods with the budgets that the sensitivities say.
+llvm::Error Search::chooseBudgets() {
+  std::vector<Candidate> methods;
+  for (const Candidate &candidate : found.tried)
+    if (candidate.step == "method")
+      methods.push_back(candidate);
+  llvm::stable_sort(methods, [](const Candidate &a, const Candidate &b) { return a.loss() < b.loss(); });
+  std::vector<int64_t> keep = allocate();
+  for (const Candidate &candidate : llvm::ArrayRef(methods).take_front(3)) {
+    Recipe recipe = candidate.recipe;
+    recipe.keep = keep;
+    if (llvm::Error error = consider(recipe, "budgets"))
+      return error;
+  }
+  return llvm::Error::success();
+}
+
+// Moves a few experts' room from one layer to another as long as that helps (after EvoESAP's
+// budget-preserving mutation, arXiv 2603.06003; here every move is measured).
+llvm::Error Search::shift() {
+  const auto &layers = compressor.layers();
+  int tries = 0;
+  for (int64_t step : {8, 16, 32}) {
+    bool better = true;
+    while (better && tries < options.moves) {
+      better = false;
+      for (size_t from = 0; from < layers.size() && tries < options.moves; ++from)
+        for (size_t to = 0; to < layers.size() && tries < options.moves; ++to) {
+          Recipe recipe = found.best.recipe;
+          int64_t n = std::max<int64_t>(layers[from].experts / step, 1);
+          recipe.keep[from] -= n;
+          recipe.keep[to] += n;
+          if (from == to || recipe.keep[from] < least(layers[from]) ||
+              recipe.keep[to] > layers[to].experts || bytesKept(compressor, recipe.keep) > room)
+            continue;
+          bool seen = llvm::any_of(found.tried, [&](const Candidate &c) {
+            return c.recipe.key() == recipe.key();
+          });
+          if (seen)
+            continue;
+          double before = found.best.loss();
+          ++tries;
+          if (llvm::Error error = consider(recipe, "moves"))
+            return error;
+          better |= found.best.loss() < before;
+        }
+    }
+  }
+  return llvm::Error::success();
+}
+
+// Repairs the best candidates of different methods or budgets: a repair may change their order.
+llvm::Error Search::repair() {
+  std::vector<Candidate> bases;
+  for (const Candidate &candidate : found.tried)
+    if (candidate.step != "sensitivity")
+      bases.push_back(candidate);
+  llvm::stable_sort(bases, [](const Candidate &a, const Candidate &b) { return a.loss() < b.loss(); });
+  for (const Candidate &candidate : llvm::ArrayRef(bases).take_front(3))
+    for (Repair kind : options.repairs) {
+      Recipe recipe = candidate.recipe;
+      recipe.repair = kind;
+      if (llvm::Error error = consider(recipe, "repair"))
+        return error;
+    }
+  return llvm::Error::success();
+}
+
+} // namespace
+
+llvm::Expected<std::vector<int64_t>> moec::uniformBudget(const Compressor &compressor,
+                                                         uint64_t budget) {
+  Sizes sizes = compressor.originalSizes();
+  uint64_t rest = sizes.weights - sizes.experts, all = 0;
+  std::vector<int64_t> keep;
+  for (const LayerRoom &layer : compressor.layers())
+    all += layer.slabBytes * uint64_t(layer.experts);
+  double share = budget > rest ? double(budget - rest) / double(all) : 0;
+  for (const LayerRoom &layer : compressor.layers()) {
+    keep.push_back(std::min(layer.experts, int64_t(std::floor(share * double(layer.experts) + 1e-9))));
+    if (keep.back() < least(layer))
+      return fail(Exit::input,
+                  llvm::formatv("{0}: a budget of {1} bytes cannot be met: layer {2} would keep {3} "
+                                "of {4} experts and chooses {5} for each token",
+                                compressor.setup().model, budget, layer.name, keep.back(),
+                                layer.experts, layer.k)
+                      .str());
+  }
+  return keep;
+}
+
+llvm::Expected<std::vector<int64_t>> moec::uniformDrop(const Compressor &compressor, double share) {
+  std::vector<int64_t> keep;
+  for (const LayerRoom &layer : compressor.layers()) {
+    keep.push_back(layer.experts - int64_t(std::floor(share * double(layer.experts) + 1e-9)));
+    if (keep.back() < least(layer))
+      return fail(Exit::input,
+                  llvm::formatv("{0}: cannot drop {1:f1} % of layer {2}: it would keep {3} of {4} "
+                                "experts and chooses {5} for each token",
+                                compressor.setup().model, 100 * share, layer.name, keep.back(),
+                                layer.experts, layer.k)
+                      .str());
+  }
+  return keep;
+}
+
+llvm::Expected<SearchResult> moec::searchRecipe(Compressor &compressor, const SearchOptions &options,
+                                                Progress &progress) {
+  auto keep = uniformBudget(compressor, options.budget);
+  if (!keep)
+    return keep.takeError();
+  Sizes sizes = compressor.originalSizes();
+  Search search{compressor, options, {}, options.budget - (sizes.weights - sizes.experts)};
+  auto original = compressor.measure(Recipe(), Compressor::Data::search);
+  if (!original)
+    return original.takeError();
+  Loss loss = original->quality.overall();
+  search.found.original = loss.nll / double(loss.tokens);
+  auto stage = [&](llvm::StringRef name, llvm::Error (Search::*run)()) -> llvm::Error {
+    progress.begin(name);
+    if (llvm::Error error = (search.*run)())
+      return error;
+    progress.end(llvm::formatv("{0}: perplexity {1:f3} (original {2:f3})",
+                               search.found.best.recipe.method, std::exp(search.found.best.loss()),
+                               std::exp(search.found.original)));
+    return llvm::Error::success();
+  };
+  progress.begin("try methods");
+  if (llvm::Error error = search.chooseMethod(*keep))
+    return error;
+  progress.end(llvm::formatv("{0}: perplexity {1:f3}", search.found.best.recipe.method,
+                             std::exp(search.found.best.loss())));
+  if (llvm::Error error = stage("measure layers", &Search::measureLayers))
+    return error;
+  if (llvm::Error error = stage("set budgets", &Search::chooseBudgets))
+    return error;
+  if (llvm::Error error = stage("shift budgets", &Search::shift))
+    return error;
+  if (llvm::Error error = stage("repair", &Search::repair))
+    return error;
+  return std::move(search.found);
+}

@@ -1,0 +1,49 @@
+// The search for the recipe that loses least within a budget: by measurement, not by name. Internal
+// to Driver.
+#pragma once
+
+#include "Compressor.h"
+
+namespace moec {
+
+struct SearchOptions {
+  uint64_t budget = 0;               // bytes of all weights
+  std::vector<std::string> methods;  // to choose from; empty: all
+  std::vector<Repair> repairs{Repair::down, Repair::sequential};
+  int moves = 16;                    // tries to shift experts between layers
+  uint64_t seed = 0;
+  std::string labels;                // weights of labels in profiles
+};
+
+/// A recipe that was measured on the search windows.
+struct Candidate {
+  Recipe recipe;
+  Compressor::Result result;
+  std::string step; // "method", "sensitivity", "budgets", "moves", "repair"
+  double loss() const { return result.quality.overall().nll / double(result.quality.overall().tokens); }
+};
+
+/// What dropping a share of one layer's experts costs, the others whole.
+struct Sensitivity {
+  std::string layer;
+  std::vector<std::pair<int64_t, double>> rises; // slabs dropped, rise of the loss in nats a token
+};
+
+struct SearchResult {
+  Candidate best;
+  std::vector<Candidate> tried; // in the order of measuring
+  std::vector<Sensitivity> sensitivities;
+  double original = 0; // loss of the original on the search windows
+};
+
+/// The slabs that each layer keeps when all give alike and `budget` bytes are left for all weights;
+/// an error when a layer would keep fewer than its k.
+llvm::Expected<std::vector<int64_t>> uniformBudget(const Compressor &compressor, uint64_t budget);
+
+/// The same for a share of the experts to drop: each layer drops floor(share * experts).
+llvm::Expected<std::vector<int64_t>> uniformDrop(const Compressor &compressor, double share);
+
+llvm::Expected<SearchResult> searchRecipe(Compressor &compressor, const SearchOptions &options,
+                                          Progress &progress);
+
+} // namespace moec
