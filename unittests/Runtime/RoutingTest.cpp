@@ -126,3 +126,13 @@ TEST(Routing, SessionsAtOnceHaveTheirOwn) {
   for (std::thread &t : threads)
     t.join();
 }
+
+TEST(Routing, ADescriptorWithImpossibleHooksIsDamaged) {
+  for (TestModel::Hook bad : {TestModel::Hook{"a", 4, 5}, TestModel::Hook{"a", 4, 0}}) {
+    TestModel model = hookedModel();
+    model.hooks[0] = bad;
+    moert_error error;
+    EXPECT_EQ(test_check_library(model.build("bad").c_str(), &error), MOERT_ERROR_INPUT);
+    EXPECT_CONTAINS(error.message, "descriptor is damaged");
+  }
+}

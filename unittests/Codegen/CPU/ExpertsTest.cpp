@@ -175,6 +175,58 @@ TEST_P(Experts, SchedulesAgree) {
   }
 }
 
+/// Experts that share rows or have none, in each schedule, against the sum slot by slot.
+TEST_P(Experts, SharedAndSimpleExperts) {
+  KernelSpec spec = expertsUpSpec(WeightType::F16, true, Activation::Silu);
+  Kernels kernels({spec, expertsDownSpec(spec.weight)}, GetParam());
+  Context one(1, kernels), two(2, kernels), five(5, kernels);
+  std::mt19937 random = seeded();
+  struct {
+    int64_t T, H, I, E, K;
+  } shapes[] = {{1, 520, 264, 16, 4}, {2, 600, 300, 8, 2}, {150, 136, 70, 32, 4},
+                {200, 100, 90, 7, 3}, {70, 60, 2100, 6, 2}, {9, 33, 20, 12, 12}};
+  for (auto [T, H, I, E, K] : shapes) {
+    Case test(random, spec, T, H, I, E, K, true);
+    Floats constants = randomFloats(random, size_t(E * H));
+    std::vector<int32_t> slabs, twins;
+    for (int32_t e = 0; e < E; ++e) { // pairs of dense experts between simple ones
+      int32_t simple[] = {MOERT_SLAB_ZERO, MOERT_SLAB_IDENTITY, MOERT_SLAB_CONSTANT - e};
+      bool dense = e % 3 < 2;
+      slabs.push_back(dense ? e / 3 : simple[e / 3 % 3]);
+      twins.push_back(dense ? e / 3 * 3 : e);
+    }
+    Floats expected(size_t(T * H));
+    for (int64_t t = 0; t < T; ++t) {
+      std::vector<double> sum(static_cast<size_t>(H));
+      for (int64_t i = t * K; i < (t + 1) * K; ++i) {
+        int32_t id = test.ids[i], slab = id < 0 ? MOERT_SLAB_ZERO : slabs[id];
+        float weight = test.weights[i];
+        if (slab >= 0 && weight != 0)
+          test.addExpert(sum, t, slab, weight);
+        for (int64_t h = 0; h < H && slab < MOERT_SLAB_ZERO; ++h)
+          sum[h] += weight * (slab == MOERT_SLAB_IDENTITY ? test.x[t * H + h]
+                                                          : constants[id * H + h]);
+      }
+      for (int64_t h = 0; h < H; ++h)
+        expected[t * H + h] = float(sum[h]);
+    }
+    Floats results[3];
+    Context *contexts[] = {&one, &two, &five};
+    for (int i = 0; i < 3; ++i) {
+      results[i].assign(size_t(T * H), 7.0f);
+      ASSERT_EQ(contexts[i]->run([&](auto &api, auto *ctx) {
+        api.experts_mixed(ctx, 0, 1, T, H, I, E, K, test.x.data(), test.ids.data(),
+                          test.weights.data(), test.gateUpBytes.data(), test.gateUpBias.data(),
+                          test.downBytes.data(), test.downBias.data(), slabs.data(), nullptr,
+                          twins.data(), constants.data(), results[i].data());
+      }), "");
+    }
+    EXPECT_EQ(results[0], results[1]);
+    EXPECT_EQ(results[0], results[2]);
+    expectClose(results[0], expected, 5e-5f, "T ", T, " H ", H, " I ", I);
+  }
+}
+
 TEST_P(Experts, DenseWeightsNameExpertsByPlace) {
   KernelSpec spec = expertsUpSpec(WeightType::F32, true, Activation::Silu);
   Kernels kernels({spec, expertsDownSpec(spec.weight)}, GetParam());
