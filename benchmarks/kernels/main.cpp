@@ -1,6 +1,7 @@
 // How far the CPU kernels are from what the machine can do. See README.md.
 #include "Roofline.h"
 #include "harness/Harness.h"
+#include "moert/abi.h"
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -118,6 +119,58 @@ void experts(const Machine &m, WeightType type, const char *label, int64_t T, in
   report(m, name, 6.0 * double(T * K * H * I), bytes, gateUp.size() > (16u << 20), time);
 }
 
+/// Layers of 32 experts as compression leaves them, against the same layer of distinct experts: pairs that
+/// share parameters, half of the experts constant or zero. The four take turns, so that all see the
+/// same machine; each call of one has another routing.
+void compressed(const Machine &m, int64_t T) {
+  constexpr int64_t H = 1024, I = 512, E = 32, K = 4;
+  std::mt19937 random(1);
+  Kernels kernels({expertsUpSpec(WeightType::BF16, true, Activation::Silu),
+                   expertsDownSpec(WeightType::BF16)},
+                  m.isa);
+  Context context(m.threads, kernels);
+  Weights gateUp = weights(E * I * H * 2, WeightType::BF16, random);
+  Weights down = weights(E * H * I, WeightType::BF16, random);
+  Floats x = randomFloats(random, T * H), mix(T * K, 1.0f / K), out(T * H);
+  Floats constants = randomFloats(random, E / 2 * H);
+  std::vector<std::vector<int32_t>> routings(16);
+  for (auto &ids : routings)
+    for (int64_t t = 0; t < T; ++t) {
+      std::vector<int32_t> order(E);
+      for (int32_t e = 0; e < E; ++e)
+        order[size_t(e)] = e;
+      std::shuffle(order.begin(), order.end(), random);
+      ids.insert(ids.end(), order.begin(), order.begin() + K);
+    }
+  const char *names[] = {"distinct", "shared by two", "half constant", "half zero"};
+  std::vector<int32_t> slabs[4], twins(E);
+  for (int32_t e = 0; e < E; ++e) {
+    twins[size_t(e)] = e / 2 * 2;
+    int32_t simple[] = {e, e / 2, MOERT_SLAB_CONSTANT - e / 2, MOERT_SLAB_ZERO};
+    for (int i = 0; i < 4; ++i)
+      slabs[i].push_back(e % 2 || i < 2 ? simple[i] : e / 2);
+  }
+  std::vector<double> times[4];
+  double begin = roofline::now(m.threads);
+  for (int i = 0; i < 5 || (roofline::now(m.threads) - begin < 2 && i < 2000); ++i)
+    for (int which = 0; which < 4; ++which) {
+      double start = roofline::now(m.threads);
+      context.run([&](auto &api, auto *ctx) {
+        api.experts_mixed(ctx, 0, 1, T, H, I, E, K, x.data(), routings[size_t(i % 16)].data(),
+                          mix.data(), gateUp.data(), nullptr, down.data(), nullptr,
+                          slabs[which].data(), nullptr, which == 1 ? twins.data() : nullptr,
+                          constants.data(), out.data());
+      });
+      times[which].push_back(roofline::now(m.threads) - start);
+    }
+  for (int which = 0; which < 4; ++which) {
+    std::sort(times[which].begin(), times[which].end());
+    double median = times[which][times[which].size() / 2];
+    std::printf("compressed bf16 1024x512, 4 of 32, T=%-4d %-14s %9.1f us  %.2f of distinct\n", int(T),
+                names[which], median * 1e6, median / times[0][times[0].size() / 2]);
+  }
+}
+
 void attention(const Machine &m, int64_t heads, int64_t kv, int64_t S, int64_t L, int64_t D) {
   std::mt19937 random(1);
   Kernels kernels({attentionSpec()}, m.isa);
@@ -191,6 +244,9 @@ void all(const Machine &m, const char *filter) {
     for (int64_t T : {1, 8, 64, 512})
       experts(m, WeightType::BF16, "bf16 2048x768, 8 of 128", T, 2048, 768, 128, 8);
   }
+  if (wanted("compressed"))
+    for (int64_t T : {1, 8, 64, 256})
+      compressed(m, T);
   if (wanted("attention")) {
     attention(m, 8, 2, 256, 256, 32);
     attention(m, 8, 2, 1, 256, 32);
