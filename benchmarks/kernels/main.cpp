@@ -119,9 +119,9 @@ void experts(const Machine &m, WeightType type, const char *label, int64_t T, in
   report(m, name, 6.0 * double(T * K * H * I), bytes, gateUp.size() > (16u << 20), time);
 }
 
-/// Layers of 32 experts as compression leaves them, against the same layer of distinct experts: pairs that
-/// share parameters, half of the experts constant or zero. The four take turns, so that all see the
-/// same machine; each call of one has another routing.
+/// Layers of 32 experts as compression leaves them, against the same layer of distinct experts:
+/// pairs that share parameters, half of the experts constant or zero. The four take turns, so that
+/// all see the same machine; each call of one has another routing.
 void compressed(const Machine &m, int64_t T) {
   constexpr int64_t H = 1024, I = 512, E = 32, K = 4;
   std::mt19937 random(1);
@@ -166,8 +166,8 @@ void compressed(const Machine &m, int64_t T) {
   for (int which = 0; which < 4; ++which) {
     std::sort(times[which].begin(), times[which].end());
     double median = times[which][times[which].size() / 2];
-    std::printf("compressed bf16 1024x512, 4 of 32, T=%-4d %-14s %9.1f us  %.2f of distinct\n", int(T),
-                names[which], median * 1e6, median / times[0][times[0].size() / 2]);
+    std::printf("compressed bf16 1024x512, 4 of 32, T=%-4d %-14s %9.1f us  %.2f of distinct\n",
+                int(T), names[which], median * 1e6, median / times[0][times[0].size() / 2]);
   }
 }
 

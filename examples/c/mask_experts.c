@@ -3,8 +3,8 @@
  *   mask_experts model.so                       lists the layers that can be changed
  *   mask_experts model.so LAYER EXPERT...       runs with all experts, with those masked, with all
  *
- * The model was compiled with --routing-hooks; its input is token ids, [batch, sequence], and its first
- * output f32 logits, as examples/moe-lm/prefill.onnx has. */
+ * The model was compiled with --routing-hooks; its input is token ids, [batch, sequence], and its
+ * first output f32 logits, as examples/moe-lm/prefill.onnx has. */
 #include <moert/moert.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -35,8 +35,8 @@ static int64_t find(const moert_model *model, const char *layer, moert_error *er
     moert_error_set(error, MOERT_ERROR_USAGE,
                     "layer \"%s\": the model was compiled without routing hooks", layer);
   else
-    moert_error_set(error, MOERT_ERROR_USAGE, "layer \"%s\" has no routing hook; layers with one: %s",
-                    layer, layers);
+    moert_error_set(error, MOERT_ERROR_USAGE,
+                    "layer \"%s\" has no routing hook; layers with one: %s", layer, layers);
   return -1;
 }
 

@@ -105,7 +105,7 @@ MOERT_HIDDEN moert_status moert_signature_read(moert_model *model, moert_error *
 MOERT_HIDDEN moert_status moert_signature_check(const moert_model *model, const DLTensor *inputs,
                                                 int64_t *sizes, int *origins, moert_error *error);
 
-/* ---- routing hooks (hooks.c) ------------------------------------------------------------------ */
+/* ---- routing hooks (hooks.c) ----------------------------------------------------------------- */
 
 MOERT_HIDDEN moert_status moert_hooks_set(const moert_model *model, moert_ctx *ctx,
                                           const char *layer, const moert_routing *routing,

@@ -6,7 +6,8 @@
 
 namespace {
 
-/// y = the hooked x of layer "a" (4 experts, k = 2), then a row of zeros through the mask of "b" (k = 1).
+/// y = the hooked x of layer "a" (4 experts, k = 2), then a row of zeros through the mask of "b"
+/// (k = 1).
 TestModel hookedModel() {
   TestModel m;
   m.inputs = {{"x", 1, {"n", "4"}}};

@@ -48,9 +48,12 @@ Place placeOf(moe::RoutedLayer &layer) {
       return p;
     }
     p.k = static_cast<int64_t>(*select.getK());
-    if (Operation *score = scoreFunction(select.getScores()))
+    Operation *score = scoreFunction(select.getScores());
+    if (!score && select.getWeightScores() && (score = scoreFunction(select.getWeightScores())))
+      p.bias = &layer.router->getOpOperand(0); // scores that something was added to
+    if (score)
       p.logits = &score->getOpOperand(0);
-    else if (kind == "top_p")
+    if (kind == "top_p" && (!score || p.bias))
       p.left = "its scores are probabilities of unknown origin";
   }
   if (p.logits->get().getDefiningOp<moe::LogitHookOp>())

@@ -14,8 +14,8 @@
 
 typedef struct moert_ctx moert_ctx;
 
-/* Rows of parameters that experts_mixed takes for an expert without any; the n-th constant expert has
- * MOERT_SLAB_CONSTANT - n. */
+/* Rows of parameters that experts_mixed takes for an expert without any; the n-th constant expert
+ * has MOERT_SLAB_CONSTANT - n. */
 enum { MOERT_SLAB_ZERO = -1, MOERT_SLAB_IDENTITY = -2, MOERT_SLAB_CONSTANT = -3 };
 
 /* The functions of api_functions.def, in their order; each takes the context first. */

@@ -109,8 +109,8 @@ MOERT_EXPORT const moert_tensor_info *moert_model_output(const moert_model *mode
 MOERT_EXPORT const char *moert_model_kernel(const moert_model *model, size_t index,
                                             const char **isa);
 
-/* A layer whose routing a session may change, of a model that was compiled with routing hooks (`moec
- * compile --routing-hooks`). */
+/* A layer whose routing a session may change, of a model that was compiled with routing hooks
+ * (`moec compile --routing-hooks`). */
 typedef struct moert_hook_info {
   const char *layer; /* its name; lives as long as the model */
   size_t experts;    /* that its router chooses from */
@@ -167,17 +167,17 @@ MOERT_EXPORT int moert_session_threads(const moert_session *session);
 /* ---- routing --------------------------------------------------------------------------------- */
 
 /* How a session changes the logits z of a layer's router, for each expert: z * scale + bias, or
- * -infinity where `keep` is 0: then the expert is not chosen, and the others share its weight as if it
- * did not exist. Arrays [experts]; null: 1, 0, and all are kept. Start from zero ({0}). */
+ * -infinity where `keep` is 0: then the expert is not chosen, and the others share its weight as if
+ * it did not exist. Arrays [experts]; null: 1, 0, and all are kept. Start from zero ({0}). */
 typedef struct moert_routing {
   const float *scale, *bias;
   const uint8_t *keep;
 } moert_routing;
 
 /* For all runs of this session from now on, in place of what was set for the layer before; other
- * sessions of the model are not affected. The arrays are copied. Refused (and nothing changes): a layer
- * that has no hook, another number of experts than its router has, fewer kept experts than it chooses,
- * a scale or bias that is not finite, and while the session runs. */
+ * sessions of the model are not affected. The arrays are copied. Refused (and nothing changes): a
+ * layer without a hook, another number of experts than its router has, fewer kept experts than it
+ * chooses, a scale or bias that is not finite, and while the session runs. */
 MOERT_EXPORT moert_status moert_session_set_routing(moert_session *session, const char *layer,
                                                     const moert_routing *routing, size_t experts,
                                                     moert_error *error);

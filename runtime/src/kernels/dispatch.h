@@ -28,14 +28,14 @@ typedef struct moert_dispatch {
   int64_t active;
   int32_t *block_group; /* [blocks]: group of each block */
   int64_t blocks;
-  const float *weights; /* [T * K]: those given, or a slot's and those of the slots merged into it */
+  const float *weights; /* [T * K]: those given, or also those of the slots merged into one */
   int simple;           /* whether slots without a row run: experts without parameters */
   void *memory;         /* holds the arrays; free with moert_free */
 } moert_dispatch;
 
 /* Counting sort. Slots with id -1 or weight 0 do not run; ids may be null: slot k is expert k. Rows
- * of an expert are in order of slots, those of twins in one group. Fails the run on an id outside of
- * [-1, E). */
+ * of an expert are in order of slots, those of twins in one group. Fails the run on an id outside
+ * of [-1, E). */
 MOERT_HIDDEN void moert_sort_by_expert(moert_ctx *ctx, int64_t T, int64_t K, int64_t E,
                                        const int32_t *ids, const float *weights,
                                        const moert_sharing *sharing, int64_t most_rows,

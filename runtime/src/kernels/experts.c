@@ -8,8 +8,8 @@
  *            H for all rows, with the sum at the end;
  *   phased   the rest: (block, columns) tasks for up and for down, then the sums.
  *
- * Experts that share parameters are one group of rows, and a token's slots in it one row under the sum
- * of their weights. Experts without parameters have no rows: the sums add them at their end. */
+ * Experts that share parameters are one group of rows, and a token's slots in it one row under the
+ * sum of their weights. Experts without parameters have no rows: the sums add them at their end. */
 #include "dispatch.h"
 #include <string.h>
 

@@ -39,6 +39,25 @@ func.func @routers(%x: tensor<?x8xf32>, %z: tensor<?x4xf32>, %b: tensor<4xf32>) 
   return %q : tensor<?x8xf32>
 }
 
+// Weights are probabilities, experts are chosen by something else made of them.
+// CHECK-LABEL: func.func @weight_scores
+// CHECK-SAME: (%{{.*}}: tensor<?x8xf32>, %[[Z:.*]]: tensor<?x4xf32>, %[[B:.*]]: tensor<4xf32>)
+func.func @weight_scores(%x: tensor<?x8xf32>, %z: tensor<?x4xf32>, %b: tensor<4xf32>)
+    -> tensor<?x8xf32> {
+  // CHECK: %[[H:.*]] = moe.logit_hook %[[Z]] {k = 2 : i64, layer = "a#3"} : tensor<?x4xf32>
+  // CHECK: %[[P:.*]] = onnx.Softmax(%[[H]])
+  // CHECK: %[[S:.*]] = onnx.Mul(%[[P]], %[[B]])
+  // CHECK: %[[M:.*]] = moe.logit_hook %[[S]] {k = 2 : i64, layer = "a#3", mask_only} : tensor<?x4xf32>
+  // CHECK: moe.select %[[M]], %[[P]]
+  %p = onnx.Softmax(%z) {axis = -1 : i64} : (tensor<?x4xf32>) -> tensor<?x4xf32>
+  %s = onnx.Mul(%p, %b) : (tensor<?x4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
+  %i, %w = moe.select %s, %p {k = 2 : i64}
+      : (tensor<?x4xf32>, tensor<?x4xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
+  %y = moe.experts @a(%x, %i, %w)
+      : (tensor<?x8xf32>, tensor<?x2xi32>, tensor<?x2xf32>) -> tensor<?x8xf32>
+  return %y : tensor<?x8xf32>
+}
+
 // -----
 
 moe.bank @c experts(4) hidden(8) inter(0) {

@@ -220,8 +220,8 @@ TEST(FfnExperts, WithoutParameters) {
 
 TEST(FfnExperts, Constant) {
   // Experts 1 and 3 are constants, in f16; only two have parameters.
-  std::string ir = ffnBank(R"(slabs([2, -1, 0, -1]) storage(["dense", "constant", "dense", "constant"])
-                              constants(@c))");
+  std::string ir = ffnBank(R"(slabs([2, -1, 0, -1])
+      storage(["dense", "constant", "dense", "constant"]) constants(@c))");
   ir.replace(ir.find("}\n"), 2, R"(
     %c = moe.weight.literal dense<[[1.0, -2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
                                    [0.5, 0.0, 0.0, -9.0, 0.0, 1.0, 0.0, 2.0]]> : tensor<2x8xf16>
@@ -261,6 +261,23 @@ TEST(FfnExperts, Aliased) {
     Numbers dense = randomNumbers(random, {n, 4});
     expectSameModule(ir + denselyRouted("b", 4, "tensor<?x8xf32>"), {rows({n, 8}), dense}, 1e-5);
   }
+}
+
+TEST(FfnExperts, OnlyDistinctParametersTakeMemory) {
+  // Rows of what experts compute: for four experts, for two, and for none of them.
+  auto peakOf = [](const std::string &bank, int64_t slots) {
+    std::mt19937 random(kSeed);
+    uint64_t bytes = 0;
+    Outcome run = runCompiled(bank + denselyRouted("b", int(slots), "tensor<?x8xf32>"),
+                              {rows({200, 8}), randomNumbers(random, {200, slots})}, &bytes);
+    EXPECT_EQ(run.error, "");
+    return bytes;
+  };
+  uint64_t all = peakOf(ffnBank(""), 4), shared = peakOf(ffnBank("slabs([0, 1, 0, 1])"), 4);
+  uint64_t none = peakOf(
+      ffnBank(R"(slabs([-1, -1, -1, -1]) storage(["zero", "identity", "zero", "identity"]))"), 4);
+  EXPECT_LT(shared, all * 3 / 4);
+  EXPECT_LT(none, all / 4);
 }
 
 TEST(FfnExperts, OfDifferentWidths) {

@@ -90,7 +90,8 @@ def InsertLogitHooks : Pass<"insert-logit-hooks", "::mlir::ModuleOp"> {
     The logits of every router of a routed layer (moec/Dialect/MoE/RoutedLayers.h) go through a
     `moe.logit_hook` with the layer's name, and the bias of a `moe.route` through one that only masks.
     In front of a `moe.select` it is what goes into the softmax or sigmoid that its scores are, or
-    else the scores. A masked expert then counts as if it did not exist.
+    its weight scores (then the scores are masked too), or else the scores. A masked expert then
+    counts as if it did not exist.
 
     Left, with a remark: layers without a router (dense weights, given ids), kinds of selection that
     choose without logits, a `top_p` whose scores are of unknown origin, routers that another layer
