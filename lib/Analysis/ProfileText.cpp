@@ -231,5 +231,5 @@ std::string moec::profileJson(const Profile &profile) {
                                {"experts", warning.experts},
                                {"value", warning.value},
                                {"text", warning.text}});
-  return out.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+  return out.dump(-1, ' ', false, json::error_handler_t::replace);
 }
