@@ -146,8 +146,10 @@ private:
     }
   }
 
-  // The tokens of a level above, which more than this expert reads.
+  // The tokens of a level above, which more than this expert reads, or whose experts others do.
   bool isTower(Operation *op) {
+    if (sharesExperts(analysis, op))
+      return true;
     bool read = llvm::any_of(op->getUsers(), [&](Operation *user) {
       return !inside.contains(user) && !isOnnx(user, "Shape");
     });

@@ -69,6 +69,8 @@ bool isSizeOperand(mlir::OpOperand &operand);
 // Whether an operand that is a number everywhere may lose its shape: the result has that of
 // another operand; or it is the first state of a recurrence, zero.
 bool standsForNumber(Analysis &analysis, mlir::OpOperand &operand);
+// Whether the operation gives a sum of experts' results that are not its own alone.
+bool sharesExperts(Analysis &analysis, mlir::Operation *op);
 // The result of another layer, or computed from it without a matrix.
 bool ofLayer(Analysis &analysis, mlir::Value v, int depth = 0);
 // Equal for experts that compute the same function of their parameters, from

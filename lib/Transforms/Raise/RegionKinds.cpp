@@ -1,5 +1,6 @@
 // Which experts have one formula.
 #include "RegionBody.h"
+#include "llvm/ADT/SetVector.h"
 #include "llvm/Support/raw_ostream.h"
 
 using namespace mlir;
@@ -39,6 +40,11 @@ bool sameEnd(Analysis &analysis, const Recipe &a, const Recipe &b, bool apart) {
       return true;
   }
   return false;
+}
+
+// A complete sum of experts' results.
+bool isSum(const Expr *e) {
+  return (e->kind == Expr::Terms || e->kind == Expr::AllTerms) && !e->apart;
 }
 
 } // namespace
@@ -99,10 +105,31 @@ bool standsForNumber(Analysis &analysis, OpOperand &operand) {
   });
 }
 
+bool sharesExperts(Analysis &analysis, Operation *op) {
+  if (op->getNumResults() != 1 || !isSum(analysis.get(op->getResult(0)).expr))
+    return false;
+  llvm::SetVector<Operation *> behind;
+  behind.insert(op);
+  for (size_t i = 0; i < behind.size() && i < 4096; ++i) {
+    const Expr *to = analysis.get(behind[i]->getResult(0)).expr;
+    for (Value operand : behind[i]->getOperands()) {
+      const Expr *e = analysis.get(operand).expr;
+      Operation *def = operand.getDefiningOp();
+      bool part = e->expertLinear || (e->kind == to->kind && e->ids && e->ids == to->ids);
+      if (part && def && def->getBlock() == op->getBlock())
+        behind.insert(def);
+    }
+  }
+  return llvm::any_of(ArrayRef(behind.getArrayRef()).drop_front(), [&](Operation *inner) {
+    return llvm::any_of(inner->getUsers(), [&](Operation *user) {
+      return !behind.contains(user) && !isOnnx(user, "Shape");
+    });
+  });
+}
+
 bool ofLayer(Analysis &analysis, Value v, int depth) {
-  Expr *e = analysis.get(v).expr;
   Operation *op = v.getDefiningOp();
-  if ((e->kind == Expr::Terms || e->kind == Expr::AllTerms) && !e->apart)
+  if (isSum(analysis.get(v).expr))
     return true;
   if (depth > 12 || onnxName(op).empty() || hasMatrix(op))
     return false;
