@@ -74,6 +74,22 @@ template <typename T> static std::string listText(const std::vector<T> &values) 
   return "([" + text + "])";
 }
 
+static std::string matMulText(const std::string &h, const std::string &e) {
+  std::string weight = "tensor<" + h + "x" + e + "xf32>";
+  return "  %r = moe.weight.use @router : " + weight + "\n  %z = onnx.MatMul(%x, %r) : (tensor<?x" +
+         h + "xf32>, " + weight + ") -> tensor<?x" + e + "xf32>\n";
+}
+
+static std::string gemmText(const std::string &h, const std::string &e) {
+  std::string weight = "tensor<" + e + "x" + h + "xf32>", x = "tensor<?x" + h + "xf32>";
+  return "  %r = moe.weight.use @router : " + weight + "\n" +
+         "  %n = onnx.none : () -> none\n" +
+         "  %s = onnx.Constant() {value = dense<[-1, " + h + "]> : tensor<2xi64>} : () -> tensor<2xi64>\n" +
+         "  %t = onnx.Reshape(%x, %s) : (" + x + ", tensor<2xi64>) -> " + x + "\n" +
+         "  %z = onnx.Gemm(%t, %r, %n) {transB = 1 : i64} : (" + x + ", " + weight +
+         ", none) -> tensor<?x" + e + "xf32>\n";
+}
+
 TestLayer::TestLayer(unsigned seed, const LayerOptions &options) : options(options), random(seed) {
   static std::once_flag once;
   std::call_once(once, [] {
@@ -87,7 +103,10 @@ TestLayer::TestLayer(unsigned seed, const LayerOptions &options) : options(optio
   int64_t slabs = o.slabCount();
   bool gated = o.body.find("gated = true") != std::string::npos;
   std::string bank = " up(@up) down(@down)";
-  addWeight("router", {o.hidden, o.experts}, 1);
+  if (o.gemm)
+    addWeight("router", {o.experts, o.hidden}, 1);
+  else
+    addWeight("router", {o.hidden, o.experts}, 1);
   if (o.routerBias)
     addWeight("router_bias", {o.experts}, 0.3);
   if (gated) {
@@ -121,8 +140,7 @@ TestLayer::TestLayer(unsigned seed, const LayerOptions &options) : options(optio
   std::string text = "moe.weights @weights {\n" + steps + "}\nmoe.bank @bank experts(" + e +
       ") hidden(" + h + ") inter(" + std::to_string(o.inter) + ") body(#moe.ffn<" + o.body + ">)" +
       bank + "\nfunc.func @main(%x: " + x + ") -> " + x + " {\n" +
-      "  %r = moe.weight.use @router : tensor<" + h + "x" + e + "xf32>\n" +
-      "  %z = onnx.MatMul(%x, %r) : (" + x + ", tensor<" + h + "x" + e + "xf32>) -> " + z + "\n" +
+      (o.gemm ? gemmText(h, e) : matMulText(h, e)) +
       (o.routerBias ? "  %b = moe.weight.use @router_bias : " + b + "\n" : "") +
       "  %i, %w = moe.route(%z" + (o.routerBias ? ", %b" : "") + ") router<" + o.router + "> : (" +
       z + (o.routerBias ? ", " + b : "") + ") -> (" + picks + ")\n" +
@@ -174,8 +192,10 @@ Rows TestLayer::logits(const Rows &x) {
   WeightEvaluator weights(*module, folder.path.string());
   llvm::SmallVector<char> bytes;
   EXPECT_EQ(llvm::toString(weights.all("router", bytes)), "");
-  return x * Eigen::Map<const Rows>(reinterpret_cast<const float *>(bytes.data()), options.hidden,
-                                    options.experts);
+  auto numbers = reinterpret_cast<const float *>(bytes.data());
+  if (options.gemm)
+    return x * Eigen::Map<const Rows>(numbers, options.experts, options.hidden).transpose();
+  return x * Eigen::Map<const Rows>(numbers, options.hidden, options.experts);
 }
 
 bool TestLayer::passes(const std::string &pipeline) {

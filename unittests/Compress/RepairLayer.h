@@ -15,6 +15,7 @@ struct LayerOptions {
   std::string body = "gated = true, activation = \"silu\"";
   std::string router = "score = softmax, k = 2, renorm = sum";
   bool biases = false, routerBias = false, half = false;
+  bool gemm = false; ///< the router is a Gemm of the weight's rows, over reshaped tokens
   std::vector<int64_t> slabs, widths; ///< of experts; empty: their own, all
   std::vector<std::string> storage;   ///< empty: dense
   int64_t slabCount() const;

@@ -114,6 +114,7 @@ TEST(ExpertMath, RoutesAgainWithoutDroppedExperts) {
       LayerOptions options;
       options.router = router;
       options.routerBias = true;
+      options.gemm = mask;
       TestLayer layer(31, options);
       std::mt19937 random(31);
       Rows x = randomRows(random, 50, options.hidden), logits = layer.logits(x);
@@ -245,8 +246,13 @@ TEST(Repair, OutputCorrections) {
 }
 
 // The experts' tokens were mapped by A since the profile was taken: A^-1 R chooses as before.
-TEST(RefitRouter, FollowsWhatTheLayerGets) {
-  TestLayer layer(17, {});
+class RefitRouter : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Forms, RefitRouter, testing::Bool());
+
+TEST_P(RefitRouter, FollowsWhatTheLayerGets) {
+  LayerOptions options;
+  options.gemm = GetParam();
+  TestLayer layer(17, options);
   std::string path = layer.folder.file("p.moep"), now = layer.folder.file("now.moep");
   std::mt19937 random(19);
   Rows x = randomRows(random, 800, 5), map = Rows::Identity(5, 5) + 0.4f * randomRows(random, 5, 5);

@@ -54,7 +54,8 @@ std::optional<RouterMap> RouterMap::find(const moe::RoutedLayer &layer, WeightEv
   bool gemm = onnxName(op) == "Gemm";
   bool plain = onnxName(op) == "MatMul" ||
                (gemm && intAttr(op, "transA", 0) == 0 && isOne(op, "alpha") && isOne(op, "beta") &&
-                (op->getNumOperands() < 3 || addVector(op->getOperand(2))));
+                (op->getNumOperands() < 3 || !rankedType(op->getOperand(2)) ||
+                 addVector(op->getOperand(2))));
   moe::ExpertsOp applied = layer.experts;
   if (!plain || behindViews(op->getOperand(0)) != behindViews(applied.getX())) {
     why = "unsupported: its logits are no matrix product of the experts' tokens with a weight";
