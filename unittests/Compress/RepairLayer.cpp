@@ -84,7 +84,8 @@ static std::string gemmText(const std::string &h, const std::string &e) {
   std::string weight = "tensor<" + e + "x" + h + "xf32>", x = "tensor<?x" + h + "xf32>";
   return "  %r = moe.weight.use @router : " + weight + "\n" +
          "  %n = onnx.none : () -> none\n" +
-         "  %s = onnx.Constant() {value = dense<[-1, " + h + "]> : tensor<2xi64>} : () -> tensor<2xi64>\n" +
+         "  %s = onnx.Constant() {value = dense<[-1, " + h +
+         "]> : tensor<2xi64>} : () -> tensor<2xi64>\n" +
          "  %t = onnx.Reshape(%x, %s) : (" + x + ", tensor<2xi64>) -> " + x + "\n" +
          "  %z = onnx.Gemm(%t, %r, %n) {transB = 1 : i64} : (" + x + ", " + weight +
          ", none) -> tensor<?x" + e + "xf32>\n";
@@ -131,6 +132,10 @@ TestLayer::TestLayer(unsigned seed, const LayerOptions &options) : options(optio
     bank += " storage" + listText(o.storage);
   if (!o.widths.empty())
     bank += " widths" + listText(o.widths);
+  if (int64_t constants = llvm::count(o.storage, "constant")) {
+    addWeight("constants", {constants, o.hidden}, 1);
+    bank += " constants(@constants)";
+  }
   std::string h = std::to_string(o.hidden), e = std::to_string(o.experts);
   size_t at = o.router.find("k = ") + 4;
   std::string k = o.router.substr(at, o.router.find_first_not_of("0123456789", at) - at);

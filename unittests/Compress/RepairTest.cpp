@@ -83,6 +83,9 @@ TEST(ExpertMath, EqualsTheInterpreter) {
   o.widths = {4, 2, 4, 4, 1, 4};
   o.half = true;
   cases.push_back(o);
+  o.slabs = {-1, 0, 1, -1, 2, 0};
+  o.storage = {"constant", "dense", "dense", "constant", "dense", "dense"};
+  cases.push_back(o);
   for (const char *router :
        {"score = sigmoid, k = 2, renorm = sum, epsilon = 1.0e-3, scale = 2.5",
         "score = softmax, k = 3", "score = identity, k = 2, renorm = softmax",
