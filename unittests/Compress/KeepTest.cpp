@@ -94,4 +94,20 @@ TEST(KeepExperts, MaskKeepsIds) {
       }
 }
 
+// Slots that may stay empty are no reason to keep an expert for each.
+TEST(KeepExperts, FewerExpertsThanBoundedSlots) {
+  std::mt19937 random(kSeed + 2);
+  for (int logits = 0; logits < kLogits; ++logits)
+    for (int formula : {5, 6}) { // top-p, threshold
+      RouterOptions o{logits, formula};
+      o.k = o.experts;
+      unsigned seed = random();
+      auto keep = randomKeep(random, o.experts, 5);
+      Outcome out = compare(seed, o, keep, "fuse-gating", false);
+      EXPECT_LT(out.worst, 2e-5) << "logits " << logits << ", formula " << formula << ", seed "
+                                 << seed << " of " << kSeed + 2;
+      EXPECT_EQ(out.slabs, 5);
+    }
+}
+
 } // namespace

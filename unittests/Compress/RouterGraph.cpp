@@ -39,7 +39,8 @@ struct Writer {
       return g.one("Gemm", {x, g.weight({e, h}, 2), g.weight({e})}, rows(),
                    "alpha = 1.0 : f32, beta = 1.0 : f32, transA = 0 : i64, transB = 1 : i64");
     case 2: {
-      Typed w = g.one("Transpose", {g.weight({e, h}, 2)}, tensor({h, e}), "perm = array<i64: 1, 0>");
+      Typed w = g.one("Transpose", {g.weight({e, h}, 2)}, tensor({h, e}),
+                      "perm = array<i64: 1, 0>");
       Typed z = g.one("MatMul", {x, w}, rows());
       return g.one("Add", {g.weight({1, e}), z}, rows());
     }
@@ -60,8 +61,8 @@ struct Writer {
       return g.one("Transpose", {z}, rows(), "perm = array<i64: 1, 0>");
     }
     case 7: // columns among others
-      return g.one("Slice", {linear(x, e + 3), g.ints({2}), g.ints({e + 2}), g.ints({1}), g.ints({1})},
-                   rows());
+      return g.one("Slice", {linear(x, e + 3), g.ints({2}), g.ints({e + 2}), g.ints({1}),
+                             g.ints({1})}, rows());
     case 8: {
       Typed low = linear(x, 3);
       Typed z = g.one("MatMul", {low, g.weight({3, e}, 2)}, rows());

@@ -29,7 +29,8 @@ llvm::Expected<Share> moec::parseShare(StringRef text) {
     return problem("\"" + text + "\" is no number of experts (8) and no part of them (0.25, 25%)");
   if (percent)
     share.value /= 100;
-  if (share.fraction ? share.value > 1 : share.value != std::floor(share.value) || share.value > 1e9)
+  bool whole = share.value == std::floor(share.value) && share.value <= 1e9;
+  if (share.fraction ? share.value > 1 : !whole)
     return problem("\"" + text + "\" is no number of experts (8) and no part of them (0.25, 25%)");
   return share;
 }
@@ -91,7 +92,7 @@ static int64_t beyondMass(const LayerChoice &layer, double part) {
   for (double score : layer.scores)
     all += std::max(0.0, score);
   int64_t n = 0;
-  for (; n < layer.most(); ++n) {
+  for (; part <= 1 && n < layer.most(); ++n) {
     gone += std::max(0.0, layer.scores[layer.order[n]]);
     if (all - gone < part * all - 1e-12 * all)
       break;
@@ -107,10 +108,10 @@ static Counts byMass(llvm::ArrayRef<LayerChoice> layers, int64_t total) {
     return out;
   };
   auto sum = [](const Counts &c) { return std::accumulate(c.begin(), c.end(), int64_t(0)); };
-  double low = 0, high = 1; // the part that stays: `low` drops enough, `high` too few
+  double low = 0, high = 2; // the part that stays: `low` drops enough, above 1 nothing goes
   for (int i = 0; i < 60; ++i) {
     double middle = (low + high) / 2;
-    (sum(counts(middle)) >= total ? low : high) = middle;
+    (sum(counts(middle)) > total ? low : high) = middle;
   }
   Counts out = counts(high), enough = counts(low);
   // Layers whose next expert goes at the same part: in order, up to the total.

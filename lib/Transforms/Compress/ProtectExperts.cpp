@@ -1,10 +1,8 @@
 // protect-experts: see Prune.td.
 #include "RewriteBank.h"
-#include "moec/Analysis/Profile.h"
+#include "moec/Analysis/Derived.h"
 #include "moec/Transforms/Compress/Passes.h"
 #include "llvm/Support/FormatVariadic.h"
-
-#include <cmath>
 
 using namespace mlir;
 
@@ -14,12 +12,8 @@ namespace moec {
 
 namespace {
 
-// Between the two nearest values, as most tools do.
-double percentileOf(std::vector<double> values, double percentile) {
-  llvm::sort(values);
-  double at = percentile / 100 * double(values.size() - 1);
-  size_t below = size_t(at), above = std::min(below + 1, values.size() - 1);
-  return values[below] + (at - double(below)) * (values[above] - values[below]);
+llvm::Error problem(const llvm::Twine &text) {
+  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
 }
 
 struct ProtectExperts : impl::ProtectExpertsBase<ProtectExperts> {
@@ -33,74 +27,56 @@ struct ProtectExperts : impl::ProtectExpertsBase<ProtectExperts> {
   }
 
 private:
-  struct Largest {
-    moe::RoutedLayer layer;
-    std::vector<double> outputs; // of each expert; 0 where no token chose it
-  };
-
-  static llvm::Error problem(const llvm::Twine &text) {
-    return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-  }
-
-  llvm::Expected<std::vector<Largest>> collect(const Profile &measured) {
-    std::vector<Largest> all;
-    for (moe::RoutedLayer &layer : moe::collectRoutedLayers(getOperation())) {
-      const LayerProfile *of = measured.layer(layer.name);
-      if (!of || of->experts != static_cast<int64_t>(layer.bank.getExperts()))
-        return problem("layer '" + layer.name + "': the profile has no such layer of " +
-                       llvm::Twine(layer.bank.getExperts()) + " experts; profile this model");
-      std::vector<double> outputs = of->total(stat::outputMax);
-      if (outputs.empty())
-        return problem("layer '" + layer.name +
-                       "': the profile has no output_max; profile with --tier 1 or above");
-      for (double &value : outputs)
-        value = std::isfinite(value) ? value : 0;
-      all.push_back({layer, outputs});
-    }
-    return all;
-  }
-
-  llvm::Error protect() {
+  // The layers of the profile in the model's order, and nothing else of it.
+  llvm::Expected<Profile> profileOfModel(ArrayRef<moe::RoutedLayer> layers) {
     if (profile.empty())
       return problem("needs a profile: profile=FILE");
-    if (!(percentile >= 0 && percentile <= 100) || !(share >= 0) || !(depth >= 0))
-      return problem("percentile is in 0..100, share and depth are not negative");
     auto measured = readProfile(profile);
     if (!measured)
       return measured.takeError();
-    auto layers = collect(*measured);
-    if (!layers)
-      return layers.takeError();
-    std::vector<double> all;
-    for (const Largest &of : *layers)
-      all.insert(all.end(), of.outputs.begin(), of.outputs.end());
-    if (all.empty())
-      return problem("the model has no routed layer");
-    double bound = std::max(percentileOf(all, percentile), share * *llvm::max_element(all));
-    for (auto [i, of] : llvm::enumerate(*layers))
-      if (double(i) < depth * double(layers->size()))
-        mark(of, bound);
+    Profile out{measured->model, measured->labels, {}};
+    for (const moe::RoutedLayer &layer : layers) {
+      moe::BankOp bank = layer.bank;
+      const LayerProfile *of = measured->layer(layer.name);
+      if (!of || of->experts != static_cast<int64_t>(bank.getExperts()))
+        return problem("layer '" + layer.name + "': the profile has no such layer of " +
+                       llvm::Twine(bank.getExperts()) + " experts; profile this model");
+      if (!of->find(stat::outputMax))
+        return problem("layer '" + layer.name +
+                       "': the profile has no output_max; profile with --tier 1 or above");
+      out.layers.push_back(*of);
+      out.layers.back().reservoir = {};
+    }
+    return out;
+  }
+
+  llvm::Error protect() {
+    if (!(percentile >= 0 && percentile <= 100) || !(share >= 0) || !(depth >= 0))
+      return problem("percentile has to be in 0..100, share and depth not negative");
+    SmallVector<moe::RoutedLayer> layers = moe::collectRoutedLayers(getOperation());
+    auto measured = profileOfModel(layers);
+    if (!measured)
+      return measured.takeError();
+    for (const SuperExpert &found :
+         superExperts(*measured, {}, {percentile / 100, share, depth}))
+      mark(layers[found.layer], found);
     return llvm::Error::success();
   }
 
-  void mark(Largest &of, double bound) {
+  void mark(moe::RoutedLayer &layer, const SuperExpert &found) {
     SmallVector<int64_t> ids;
-    if (auto old = of.layer.bank->getAttrOfType<DenseI64ArrayAttr>(compress::kProtected))
+    if (auto old = layer.bank->getAttrOfType<DenseI64ArrayAttr>(compress::kProtected))
       ids.assign(old.asArrayRef().begin(), old.asArrayRef().end());
-    for (auto [e, value] : llvm::enumerate(of.outputs)) {
-      if (!(value > bound) || llvm::is_contained(ids, static_cast<int64_t>(e)))
-        continue;
-      ids.push_back(static_cast<int64_t>(e));
-      ++numProtected;
-      if (remarks)
-        of.layer.experts->emitRemark()
-            << "protect-experts: layer '" << of.layer.name << "': expert " << e
-            << " gave outputs up to " << llvm::formatv("{0:f3}", value).str() << ", above "
-            << llvm::formatv("{0:f3}", bound).str();
-    }
+    if (remarks)
+      layer.experts->emitRemark() << "protect-experts: layer '" << layer.name << "': expert "
+                                  << found.expert << " is a super expert, with outputs up to "
+                                  << llvm::formatv("{0:f3}", found.outputMax).str();
+    if (llvm::is_contained(ids, found.expert))
+      return;
+    ++numProtected;
+    ids.push_back(found.expert);
     llvm::sort(ids);
-    if (!ids.empty())
-      of.layer.bank->setAttr(compress::kProtected, DenseI64ArrayAttr::get(&getContext(), ids));
+    layer.bank->setAttr(compress::kProtected, DenseI64ArrayAttr::get(&getContext(), ids));
   }
 };
 

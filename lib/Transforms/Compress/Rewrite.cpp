@@ -59,7 +59,8 @@ static LogicalResult checkReplaced(moe::RoutedLayer &layer, ArrayRef<int64_t> ex
   for (int64_t e : experts)
     if (e < 0 || e >= static_cast<int64_t>(bank.getExperts()))
       return layerError(layer) << "replaces expert " << e << " of " << bank.getExperts();
-  if (!llvm::is_sorted(experts) || std::adjacent_find(experts.begin(), experts.end()) != experts.end())
+  if (!llvm::is_sorted(experts) || std::adjacent_find(experts.begin(), experts.end()) !=
+                                       experts.end())
     return layerError(layer) << "replaces experts that are not in rising order";
   if (storage != "zero" && storage != "identity" && storage != "constant")
     return layerError(layer) << "cannot replace an expert by \"" << storage

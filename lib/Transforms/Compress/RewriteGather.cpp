@@ -55,6 +55,19 @@ static Value gatherQuantised(WeightSteps &steps, moe::WeightDequantizeOp op, int
                           rankedType(op.getResult()).getElementType());
 }
 
+// Slices of a part of a tensor are slices of the tensor.
+static Value gatherOfSlice(WeightSteps &steps, moe::WeightSliceOp op, int64_t axis,
+                           ArrayRef<int64_t> indices) {
+  SmallVector<int64_t> offsets(op.getOffsets()), sizes(op.getSizes()), strides(op.getStrides());
+  SmallVector<int64_t> from;
+  for (int64_t index : indices)
+    from.push_back(offsets[axis] + index * strides[axis]);
+  offsets[axis] = 0;
+  sizes[axis] = static_cast<int64_t>(indices.size());
+  strides[axis] = 1;
+  return steps.slice(gatherSlices(steps, op.getInput(), axis, from), offsets, sizes, strides);
+}
+
 Value gatherSlices(WeightSteps &steps, Value value, int64_t axis, ArrayRef<int64_t> indices) {
   auto type = rankedType(value);
   if (isAll(indices, type.getDimSize(axis)))
@@ -76,6 +89,15 @@ Value gatherSlices(WeightSteps &steps, Value value, int64_t axis, ArrayRef<int64
     for (int64_t index : indices)
       from.push_back(gather.getIndices()[index]);
     return gatherSlices(steps, gather.getInput(), axis, from);
+  }
+  if (auto slice = dyn_cast_or_null<moe::WeightSliceOp>(op))
+    return gatherOfSlice(steps, slice, axis, indices);
+  if (auto reshape = dyn_cast_or_null<moe::WeightReshapeOp>(op); reshape && axis == 0) {
+    auto from = rankedType(reshape.getInput());
+    SmallVector<int64_t> shape(type.getShape());
+    shape[0] = static_cast<int64_t>(indices.size());
+    if (from.getRank() > 0 && from.getDimSize(0) == type.getDimSize(0))
+      return steps.reshape(gatherSlices(steps, reshape.getInput(), 0, indices), shape);
   }
   Value parts;
   if (auto concat = dyn_cast_or_null<moe::WeightConcatOp>(op)) {

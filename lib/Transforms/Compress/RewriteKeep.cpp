@@ -15,11 +15,49 @@ bool isView(Operation *op) {
          name == "Unsqueeze" || name == "Flatten";
 }
 
+// Every element is negative: no expert.
+bool isNoExpert(Value v) {
+  auto dense = onnxName(v.getDefiningOp()) == "Constant"
+                   ? dyn_cast_or_null<DenseIntElementsAttr>(v.getDefiningOp()->getAttr("value"))
+                   : DenseIntElementsAttr();
+  auto negative = [](const APInt &n) { return n.isNegative(); };
+  return dense && llvm::all_of(dense.getValues<APInt>(), negative);
+}
+
+// A router with columns that are no expert: its ids, some of them emptied. An expert's id is the
+// number of its column.
+Operation *routerOfWider(Value ids) {
+  for (Operation *op = ids ? ids.getDefiningOp() : nullptr; op;) {
+    if (isa<moe::RouteOp, moe::SelectOp>(op))
+      return op;
+    if (isView(op))
+      op = op->getOperand(0).getDefiningOp();
+    else if (onnxName(op) == "Where" && isNoExpert(op->getOperand(2)))
+      op = op->getOperand(1).getDefiningOp();
+    else if (onnxName(op) == "Where" && isNoExpert(op->getOperand(1)))
+      op = op->getOperand(2).getDefiningOp();
+    else
+      return nullptr;
+  }
+  return nullptr;
+}
+
 /// The change of one layer.
 class Keeper {
 public:
   Keeper(moe::RoutedLayer &layer, ArrayRef<int64_t> keep, bool mask)
-      : layer(layer), keep(keep), experts(layer.bank.getExperts()), mask(mask) {}
+      : layer(layer), keep(keep), columns(keep), experts(layer.bank.getExperts()), width(experts),
+        mask(mask), router(layer.router) {
+    if (router)
+      return;
+    router = routerOfWider(layer.experts.getIds());
+    if (!router)
+      return;
+    width = rankedType(router->getOperand(0)).getDimSize(1);
+    for (int64_t column = experts; column < width; ++column)
+      columns.push_back(column);
+    this->mask = true;
+  }
 
   LogicalResult check();
   void rewrite();
@@ -38,8 +76,10 @@ private:
 
   moe::RoutedLayer &layer;
   ArrayRef<int64_t> keep;
-  int64_t experts;
+  SmallVector<int64_t> columns; ///< of the router, that stay
+  int64_t experts, width;       ///< and how many it has
   bool mask;
+  Operation *router;
 };
 
 } // namespace
@@ -62,7 +102,7 @@ LogicalResult Keeper::check() {
     return error() << "needs at least one expert";
   if (static_cast<int64_t>(keep.size()) == experts)
     return success();
-  if (layer.experts.getIds() && !layer.router)
+  if (layer.experts.getIds() && (!router || width < experts))
     return error() << "unsupported: its ids come from no router here, so its experts cannot be "
                       "numbered again; replace experts instead of dropping them";
   if (isDense(layer)) {
@@ -70,7 +110,7 @@ LogicalResult Keeper::check() {
       return error() << "unsupported: the results of its experts stay apart; use masks instead";
     return checkRegions();
   }
-  if (failed(checkRouter()) || failed(checkIds(layer.router->getResult(0))))
+  if (failed(checkRouter()) || failed(checkIds(router->getResult(0))))
     return failure();
   return checkRegions();
 }
@@ -78,16 +118,16 @@ LogicalResult Keeper::check() {
 LogicalResult Keeper::checkRouter() {
   int64_t k = 0, groups = 1, groupK = 1;
   bool shortMasked = true; // a masked expert that is chosen after all gets the weight 0
-  if (auto route = dyn_cast<moe::RouteOp>(layer.router)) {
-    moe::RouterAttr router = route.getRouter();
-    k = router.getK();
-    groups = router.getGroups();
-    groupK = router.getGroupK();
-    shortMasked = router.getScore() != moe::RouterScore::Identity ||
-                  router.getRenorm() == moe::RouterRenorm::Softmax ||
-                  router.getRenorm() == moe::RouterRenorm::Sigmoid;
+  if (auto route = dyn_cast<moe::RouteOp>(router)) {
+    moe::RouterAttr formula = route.getRouter();
+    k = formula.getK();
+    groups = formula.getGroups();
+    groupK = formula.getGroupK();
+    shortMasked = formula.getScore() != moe::RouterScore::Identity ||
+                  formula.getRenorm() == moe::RouterRenorm::Softmax ||
+                  formula.getRenorm() == moe::RouterRenorm::Sigmoid;
   } else {
-    auto select = cast<moe::SelectOp>(layer.router);
+    auto select = cast<moe::SelectOp>(router);
     if (select.getKind() == "external")
       return error() << "unsupported: its ids come from outside of a router, so its experts cannot "
                         "be numbered again; replace experts instead of dropping them";
@@ -96,8 +136,15 @@ LogicalResult Keeper::checkRouter() {
     groupK = select.getGroupK().value_or(1);
     shortMasked = false;
   }
-  if (static_cast<int64_t>(keep.size()) < k)
-    return error() << "keeps " << keep.size() << " experts, but each token takes " << k
+  // A bound of slots that may stay empty: ids stay, and the slots of masked experts have weight 0.
+  auto select = dyn_cast<moe::SelectOp>(router);
+  bool bound = select && (select.getKind() == "top_p" || select.getKind() == "threshold") &&
+               static_cast<int64_t>(select.getAtLeast().value_or(0)) <=
+                   static_cast<int64_t>(columns.size());
+  if (bound && static_cast<int64_t>(columns.size()) < k)
+    mask = true;
+  else if (static_cast<int64_t>(columns.size()) < k)
+    return error() << "keeps " << columns.size() << " experts, but each token takes " << k
                    << "; keep at least that many";
   return groups > 1 ? checkGroups(groups, groupK, shortMasked) : success();
 }
@@ -105,8 +152,8 @@ LogicalResult Keeper::checkRouter() {
 // Equal groups stay groups; others are masked.
 LogicalResult Keeper::checkGroups(int64_t groups, int64_t groupK, bool shortMasked) {
   SmallVector<int64_t> count(groups, 0);
-  for (int64_t e : keep)
-    ++count[e / (experts / groups)];
+  for (int64_t e : columns)
+    ++count[e / (width / groups)];
   int64_t k = layer.k();
   if (llvm::all_equal(count) && k <= groupK * count.front())
     return success();
@@ -125,7 +172,8 @@ LogicalResult Keeper::checkIds(Value ids) {
   for (Operation *user : ids.getUsers()) {
     if (isa<moe::ExpertsOp>(user) && user != layer.experts)
       return error() << "unsupported: another layer takes its experts' ids from the same router";
-    if (isView(user) && failed(checkIds(user->getResult(0))))
+    bool passes = isView(user) || onnxName(user) == "Where";
+    if (passes && failed(checkIds(user->getResult(0))))
       return failure();
   }
   return success();
@@ -136,8 +184,8 @@ LogicalResult Keeper::checkRegions() {
   RankedTensorType token = layer.bank.getTokenType(), result = layer.bank.getResultType();
   if (mask && token && (token.getRank() != result.getRank() ||
                         token.getShape().drop_front() != result.getShape().drop_front()))
-    return error() << "unsupported: its experts change the size of tokens, so that none of them can "
-                      "be masked";
+    return error() << "unsupported: its experts change the size of tokens, so that none of them "
+                      "can be masked";
   return success();
 }
 
@@ -149,7 +197,7 @@ void Keeper::rewriteRoute(ExpertAxis &axis, moe::RouteOp op) {
       op->setOperand(1, axis.narrow(bias, 0));
     return;
   }
-  op->setOperand(0, axis.masked(logits));
+  op->setOperand(0, axis.masked(axis.narrow(logits, 1))); // scores may be softmaxes already
   if (bias)
     op->setOperand(1, axis.masked(bias));
 }
@@ -213,7 +261,7 @@ void Keeper::rewriteIds(ExpertAxis &axis, Value ids) {
       auto type = rankedType(user->getOperand(0));
       int64_t at = intAttr(user, "axis", 0);
       at += at < 0 ? type.getRank() : 0;
-      if (type.getDimSize(at) == experts) {
+      if (type.getDimSize(at) == width) {
         user->setOperand(0, axis.narrow(user->getOperand(0), at));
         continue;
       }
@@ -259,8 +307,8 @@ void Keeper::rewriteBank() {
 
 void Keeper::rewrite() {
   ownBank(layer);
-  ExpertAxis axis(layer.experts->getParentOfType<ModuleOp>(), experts, keep, mask);
-  auto select = dyn_cast_or_null<moe::SelectOp>(layer.router);
+  ExpertAxis axis(layer.experts->getParentOfType<ModuleOp>(), width, columns, mask);
+  auto select = dyn_cast_or_null<moe::SelectOp>(router);
   if (!layer.experts.getIds()) {
     Value weights = layer.experts.getWeights(), fewer = axis.narrow(weights, 1);
     if (mask)
@@ -272,8 +320,8 @@ void Keeper::rewrite() {
     if (select)
       rewriteSelect(axis, select);
     else
-      rewriteRoute(axis, cast<moe::RouteOp>(layer.router));
-    rewriteIds(axis, layer.router->getResult(0));
+      rewriteRoute(axis, cast<moe::RouteOp>(router));
+    rewriteIds(axis, router->getResult(0));
   }
   rewriteBank();
 }

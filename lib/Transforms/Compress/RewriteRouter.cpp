@@ -171,8 +171,8 @@ Value ExpertAxis::masked(Value value, int64_t back, bool product) {
   SmallVector<int64_t> shape(back, 1);
   shape[0] = experts;
   auto type = RankedTensorType::get(shape, builder.getF32Type());
-  Value constant = b.op("Constant", {}, type,
-                        {builder.getNamedAttr("value", DenseElementsAttr::get(type, ArrayRef(row)))});
+  auto numbers = builder.getNamedAttr("value", DenseElementsAttr::get(type, ArrayRef(row)));
+  Value constant = b.op("Constant", {}, type, {numbers});
   constant = b.cast(constant, rankedType(value).getElementType());
   return b.op(product ? "Mul" : "Add", {value, constant}, value.getType());
 }

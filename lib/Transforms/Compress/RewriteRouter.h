@@ -18,8 +18,8 @@ bool vanishes(mlir::Value value);
 /// operation behind the one that it stands for. Old operations stay.
 class ExpertAxis {
 public:
-  /// With `mask` all experts stay and the others' logits get -infinity in front of each softmax over
-  /// the experts; without, their columns go.
+  /// With `mask` all experts stay and the others' logits get -infinity in front of each softmax
+  /// over the experts; without, their columns go.
   ExpertAxis(mlir::ModuleOp module, int64_t experts, llvm::ArrayRef<int64_t> keep, bool mask);
 
   /// `value`, whose axis `axis` is the experts, without the others. Of a softmax over the experts

@@ -189,7 +189,7 @@ llvm::Expected<Numbers> moec::parseLabelWeights(const Profile &profile, StringRe
     if (!label) { // a label may hold a colon itself
       label = profile.label(name.trim());
       if (number.trim().getAsDouble(weight) || !std::isfinite(weight) || weight < 0)
-        return problem("\"" + part + "\" is no label of the profile, and no label:weight; labels: " +
+        return problem("\"" + part + "\" is no label of the profile, and no label:weight; it has " +
                        llvm::join(profile.labels, ", "));
     }
     if (!label)

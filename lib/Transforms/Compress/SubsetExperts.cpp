@@ -106,6 +106,7 @@ private:
   llvm::Error writeMasks(const Profile &measured) {
     if (std::error_code code = llvm::sys::fs::create_directories(masks))
       return problem(masks + ": " + code.message());
+    bool any = false; // statistics may be compiled out
     for (const std::string &name : measured.labels) {
       if (!label.empty() && label != name)
         continue;
@@ -126,9 +127,10 @@ private:
       if (llvm::Error error = llvm::writeToOutput(path, write))
         return error;
       ++numMasks;
+      any = true;
     }
-    return numMasks > 0 ? llvm::Error::success()
-                        : problem("the profile has no label \"" + label + "\"");
+    return any ? llvm::Error::success()
+               : problem("the profile has no label \"" + label + "\"");
   }
 };
 

@@ -15,7 +15,7 @@ struct LayerChoice {
   int64_t experts = 0;
   int64_t least = 1;          ///< experts that have to stay
   std::vector<double> scores; ///< [experts]
-  std::vector<int64_t> order; ///< droppable ids, the first to drop first; protected ones are left out
+  std::vector<int64_t> order; ///< droppable ids, the first to drop first; no protected ones
   /// At most this many may go.
   int64_t most() const {
     return std::min<int64_t>(int64_t(order.size()), std::max<int64_t>(0, experts - least));
@@ -42,8 +42,8 @@ llvm::Expected<Share> parseShare(llvm::StringRef text);
 ///   bisection (the budget of SHAPE); negative scores count as 0;
 /// - numbers, "8,4,10,10": what each layer loses, in order.
 ///
-/// Errors, one line: a budget that cannot be met (with the layer and what it can lose, or the total),
-/// an unknown budget, a list of the wrong length.
+/// Errors, one line: a budget that cannot be met (with the layer and what it can lose, or the
+/// total), an unknown budget, a list of the wrong length.
 llvm::Expected<std::vector<std::vector<int64_t>>>
 chooseDrops(llvm::ArrayRef<LayerChoice> layers, llvm::ArrayRef<int64_t> drop,
             llvm::StringRef budget);

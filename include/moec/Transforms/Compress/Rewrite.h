@@ -10,12 +10,13 @@ namespace moec {
 /// Drops the experts of `layer` that are not in `keep` (rising ids). The router no longer scores
 /// them, so that a softmax over the experts is one over the kept ones: columns of its linear maps,
 /// biases and tables are gathered, and of scores of unknown origin the columns of the result. With
-/// `mask`, and where groups of experts would become unequal, logical ids stay instead: the others'
-/// logits get -infinity and only their slabs go. Who else reads the ids gets the old numbers.
+/// `mask`, where groups of experts would become unequal, and behind a router with columns that are
+/// no expert, logical ids stay instead: the others' logits get -infinity and only their slabs go.
+/// Who else reads the ids gets the old numbers.
 ///
 /// `layer` stays valid, with the new ops; other RoutedLayers of the module do too, but for the bank
-/// of layers that shared one: each gets a bank of its own, under its layer's name. Old operations and
-/// weights stay until cleanUp().
+/// of layers that shared one: each gets a bank of its own, under its layer's name. Old operations
+/// and weights stay until cleanUp().
 /// Errors are diagnosed at the layer and nothing is changed: fewer experts than slots, ids out of
 /// range, ids that come from outside of a router or go to two layers (unsupported).
 llvm::LogicalResult keepExperts(moe::RoutedLayer &layer, llvm::ArrayRef<int64_t> keep,
@@ -28,7 +29,7 @@ llvm::LogicalResult keepExperts(moe::RoutedLayer &layer, llvm::ArrayRef<int64_t>
 llvm::LogicalResult aliasExperts(moe::RoutedLayer &layer, llvm::ArrayRef<int64_t> slabs,
                                  llvm::ArrayRef<mlir::Value> parameters);
 
-/// Makes each of `experts` (rising ids) something without a slab: "zero", "identity", or "constant",
+/// Makes each of `experts` (rising ids) something without a slab: "zero", "identity" or "constant",
 /// then `constants` is a value of moe.weights, [experts, hidden], in their order (as a region's
 /// results where the bank has regions). The router stays.
 llvm::LogicalResult replaceExperts(moe::RoutedLayer &layer, llvm::ArrayRef<int64_t> experts,
