@@ -45,14 +45,20 @@ static Value gatherParts(WeightSteps &steps, moe::WeightConcatOp op, ArrayRef<in
 
 static Value gatherQuantised(WeightSteps &steps, moe::WeightDequantizeOp op, int64_t axis,
                              ArrayRef<int64_t> indices) {
-  if (op.getBlocks()[axis] != 1)
-    return {};
+  int64_t size = rankedType(op.getResult()).getDimSize(axis), block = op.getBlocks()[axis];
+  Type element = rankedType(op.getResult()).getElementType();
   Value zero = op.getZeroPoint();
+  int64_t count = static_cast<int64_t>(indices.size());
+  if (block > 1 && block >= std::max(size, count)) // one scale for all of the axis
+    return steps.dequantize(gatherSlices(steps, op.getInput(), axis, indices), op.getScale(), zero,
+                            op.getBlocks(), element);
+  if (block != 1)
+    return {};
   if (zero && rankedType(zero).getNumElements() > 1)
     zero = gatherSlices(steps, zero, axis, indices);
   return steps.dequantize(gatherSlices(steps, op.getInput(), axis, indices),
                           gatherSlices(steps, op.getScale(), axis, indices), zero, op.getBlocks(),
-                          rankedType(op.getResult()).getElementType());
+                          element);
 }
 
 // Slices of a part of a tensor are slices of the tensor.

@@ -4,6 +4,7 @@
 
 include "moec/Transforms/Compress/Prune.td"
 include "moec/Transforms/Compress/Merge.td"
+include "moec/Transforms/Compress/Narrow.td"
 include "moec/Transforms/Compress/Repair.td"
 
 #endif
