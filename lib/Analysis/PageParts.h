@@ -7,8 +7,8 @@
 
 namespace moec {
 
-extern const char *const kPageStyle;  ///< CSS
-extern const char *const kPageScript; ///< reads the JSON of element "data", fills the page
+/// Reads the JSON of element "data", fills the page; uses kPageTools.
+extern const char *const kPageScript;
 
 /// What kPageScript reads. Of bounded size, whatever the profile's.
 nlohmann::json pageData(const Profile &profile, const Summary &summary);

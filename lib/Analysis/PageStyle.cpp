@@ -1,4 +1,4 @@
-#include "PageParts.h"
+#include "moec/Analysis/Page.h"
 
 const char *const moec::kPageStyle = R"css(
 :root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--ink:#1b2330;--soft:#5c6878;--line:#dfe3e9;

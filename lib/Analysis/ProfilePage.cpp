@@ -1,8 +1,9 @@
 #include "moec/Analysis/ProfilePage.h"
 #include "PageParts.h"
 
+#include "moec/Analysis/Page.h"
+
 #include "llvm/Support/FormatVariadic.h"
-#include "llvm/Support/JSON.h"
 #include "llvm/Support/raw_ostream.h"
 
 #include <nlohmann/json.hpp>
@@ -19,31 +20,9 @@ constexpr size_t kMostWarnings = 200;
 constexpr size_t kMostLabels = 24; ///< of the table of distances
 constexpr size_t kMostRows = 1000; ///< of tables
 
-std::string escape(StringRef text) {
-  std::string out;
-  for (char c : llvm::json::isUTF8(text) ? text.str() : llvm::json::fixUTF8(text))
-    switch (c) {
-    case '<':
-      out += "&lt;";
-      break;
-    case '>':
-      out += "&gt;";
-      break;
-    case '&':
-      out += "&amp;";
-      break;
-    case '"':
-      out += "&quot;";
-      break;
-    default:
-      out += c;
-    }
-  return out;
-}
-
 void tile(llvm::raw_ostream &os, StringRef value, StringRef name, bool bad = false) {
-  os << "<div class=\"tile" << (bad ? " bad" : "") << "\"><b>" << escape(value) << "</b><span>"
-     << name << "</span></div>\n";
+  os << "<div class=\"tile" << (bad ? " bad" : "") << "\"><b>" << escapeMarkup(value)
+     << "</b><span>" << name << "</span></div>\n";
 }
 
 std::string rangeOf(const Profile &profile, int64_t LayerProfile::*member) {
@@ -91,7 +70,7 @@ void warnings(llvm::raw_ostream &os, const Summary &summary) {
     if (i == open)
       os << "</ul><details><summary>" << summary.warnings.size() - open
          << " more</summary><ul class=\"warnings\">\n";
-    os << "<li>" << escape(summary.warnings[i].text) << "</li>\n";
+    os << "<li>" << escapeMarkup(summary.warnings[i].text) << "</li>\n";
   }
   os << "</ul>" << (summary.warnings.size() > open ? "</details>" : "") << "</section>\n";
 }
@@ -105,7 +84,7 @@ void distances(llvm::raw_ostream &os, const Profile &profile, const Summary &sum
     os << "<th class=\"heat\">" << b + 1 << "</th>";
   os << "</tr>\n";
   for (size_t a = 0; a < n; ++a) {
-    os << "<tr><td>" << a + 1 << " " << escape(profile.labels[a]) << "</td>";
+    os << "<tr><td>" << a + 1 << " " << escapeMarkup(profile.labels[a]) << "</td>";
     for (size_t b = 0; b < n; ++b) {
       double value = summary.distances[a * n + b];
       if (a == b || std::isnan(value))
@@ -125,7 +104,7 @@ void labels(llvm::raw_ostream &os, const Profile &profile, const Summary &summar
         "<div class=\"row\"><div><h3>Labels</h3><table>\n<tr><th>label</th><th>tokens</th>"
         "<th>sequences</th></tr>\n";
   for (size_t l = 0; l < std::min(n, kMostRows); ++l)
-    os << "<tr><td>" << escape(profile.labels[l]) << "</td><td>"
+    os << "<tr><td>" << escapeMarkup(profile.labels[l]) << "</td><td>"
        << (summary.tokens.empty() ? "–" : grouped(summary.tokens[l])) << "</td><td>"
        << (summary.sequences.empty() ? "–" : grouped(summary.sequences[l])) << "</td></tr>\n";
   os << "</table></div>\n";
@@ -143,7 +122,7 @@ void outputs(llvm::raw_ostream &os, const Profile &profile, const Summary &summa
     os << "<details open><summary>super experts</summary><table>\n"
           "<tr><th>layer</th><th>expert</th><th>largest output</th></tr>\n";
     for (const SuperExpert &expert : llvm::ArrayRef(summary.superExperts).take_front(kMostRows))
-      os << "<tr><td>" << escape(profile.layers[size_t(expert.layer)].name) << "</td><td>"
+      os << "<tr><td>" << escapeMarkup(profile.layers[size_t(expert.layer)].name) << "</td><td>"
          << expert.expert << "</td><td>" << llvm::formatv("{0:f2}", expert.outputMax)
          << "</td></tr>\n";
     os << "</table></details>\n";
@@ -157,7 +136,7 @@ void layerTable(llvm::raw_ostream &os, const Profile &profile, const Summary &su
         "<th>max / mean</th><th>never chosen</th></tr>\n";
   for (size_t i = 0; i < std::min(profile.layers.size(), kMostRows); ++i) {
     const LayerProfile &layer = profile.layers[i];
-    os << "<tr><td>" << escape(layer.name) << "</td><td>" << layer.experts << "</td><td>"
+    os << "<tr><td>" << escapeMarkup(layer.name) << "</td><td>" << layer.experts << "</td><td>"
        << (layer.k ? std::to_string(layer.k) : "–") << "</td>";
     if (const auto &load = summary.loads[i])
       os << llvm::formatv("<td>{0:f3}</td><td>{1:f3}</td><td>{2:f2}</td><td>{3}</td>",
@@ -205,8 +184,8 @@ std::string moec::profilePage(const Profile &profile) {
   os << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
         "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>Profile "
         "of "
-     << escape(profile.model) << "</title>\n<style>" << kPageStyle
-     << "</style></head><body><main>\n<h1>" << escape(profile.model)
+     << escapeMarkup(profile.model) << "</title>\n<style>" << kPageStyle
+     << "</style></head><body><main>\n<h1>" << escapeMarkup(profile.model)
      << "</h1>\n<p>What the routers and experts of this model did on calibration data</p>\n";
   tiles(os, profile, summary);
   warnings(os, summary);
@@ -217,9 +196,7 @@ std::string moec::profilePage(const Profile &profile) {
   os << "<footer>Made by <code>moec profile</code>.</footer></main><div id=\"tip\"></div>\n";
   std::string data =
       pageData(profile, summary).dump(-1, ' ', false, json::error_handler_t::replace);
-  os << "<script type=\"application/json\" id=\"data\">";
-  for (char c : data) // no text of a profile may end the element
-    c == '<' ? os << "\\u003c" : os << c;
-  os << "</script>\n<script>" << kPageScript << "</script></body></html>\n";
+  os << "<script type=\"application/json\" id=\"data\">" << escapeScript(data)
+     << "</script>\n<script>" << kPageTools << kPageScript << "</script></body></html>\n";
   return page;
 }
