@@ -131,7 +131,9 @@ def SubsetExperts : Pass<"subset-experts", "::mlir::ModuleOp"> {
 
     With `masks`, a folder, the model stays as it is: for each label a file `<label>.json` is written
     with what would be kept, for a session to switch to while it runs:
-    `{"layers": {"layer0": {"keep": [0, 3, 4]}}}`.
+    `{"layers": {"layer0": {"keep": [0, 3, 4]}}}` (`moec run --expert-mask`). Which file suits a prompt
+    is the caller's choice: PreMoe's search for the nearest pattern by the prompt's first layer is not
+    part of this pass.
 
     Before:
     ```mlir
