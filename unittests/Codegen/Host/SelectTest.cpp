@@ -144,4 +144,41 @@ TEST_F(Select, RoutersOverGroups) {
     }
 }
 
+// Without settings a hook changes nothing, whatever it stands on and wherever it stands.
+TEST(LogitHook, GivesItsOperand) {
+  std::mt19937 random(3);
+  Numbers z = randomNumbers(random, {5, 8}), b = randomNumbers(random, {8});
+  std::string ir = R"(
+    func.func @main(%z: tensor<?x8xf32>, %b: tensor<8xf32>, %n: tensor<i64>)
+        -> (tensor<?x2xi32>, tensor<?x2xf32>, tensor<?x8xf16>, tensor<?x8xf32>, tensor<?x8xf32>) {
+      %none = onnx.none : () -> none
+      %y = onnx.Add(%z, %b) : (tensor<?x8xf32>, tensor<8xf32>) -> tensor<?x8xf32>
+      %0 = moe.logit_hook %y {k = 2 : i64, layer = "a"} : tensor<?x8xf32>
+      %1 = moe.logit_hook %b {k = 2 : i64, layer = "a", mask_only} : tensor<8xf32>
+      %i, %w = moe.route(%0, %1) router<score = sigmoid, k = 2>
+          : (tensor<?x8xf32>, tensor<8xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
+      %h = onnx.Cast(%z) {to = 10 : i64} : (tensor<?x8xf32>) -> tensor<?x8xf16>
+      %2 = moe.logit_hook %h {k = 3 : i64, layer = "b"} : tensor<?x8xf16>
+      %3 = onnx.Loop(%n, %none, %z) ({
+      ^bb0(%k: tensor<i64>, %go: tensor<i1>, %v: tensor<?x8xf32>):
+        %4 = onnx.Mul(%v, %v) : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
+        %5 = moe.logit_hook %4 {k = 1 : i64, layer = "c"} : tensor<?x8xf32>
+        onnx.yield(%go, %5) : (tensor<i1>, tensor<?x8xf32>) -> ()
+      }) : (tensor<i64>, none, tensor<?x8xf32>) -> tensor<?x8xf32>
+      return %i, %w, %2, %3, %0
+          : tensor<?x2xi32>, tensor<?x2xf32>, tensor<?x8xf16>, tensor<?x8xf32>, tensor<?x8xf32>
+    })";
+  expectSameModule(ir, {z, b, i64({}, {3})});
+  expectSameModule(ir, {randomNumbers(random, {0, 8}), b, i64({}, {0})});
+  Lowered lowered = lower(ir);
+  ASSERT_EQ(lowered.error, "");
+  std::string hooks;
+  for (const moec::HookEntry &hook : lowered.result.program.hooks)
+    hooks += hook.layer + " " + std::to_string(hook.k) + "/" + std::to_string(hook.experts) + " ";
+  EXPECT_EQ(hooks, "a 2/8 b 3/8 c 1/8 ");
+  std::string other = ir;
+  other.replace(other.find("layer = \"b\""), 11, "layer = \"a\"");
+  EXPECT_NE(lower(other).error.find("that differ in experts or k"), std::string::npos);
+}
+
 } // namespace
