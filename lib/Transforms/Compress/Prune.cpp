@@ -1,11 +1,12 @@
 #include "moec/Transforms/Compress/Prune.h"
 
+#include "Reconstruction.h"
 #include "RewriteBank.h"
 #include "moec/Transforms/Compress/Budgets.h"
 #include "moec/Transforms/Compress/Rewrite.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "moec/Weights/Literal.h"
-#include "llvm/ADT/SmallString.h"
+#include "llvm/Support/FormatVariadic.h"
 
 using namespace mlir;
 using namespace moec;
@@ -26,11 +27,18 @@ static bool keepsRouter(const PruneOptions &options) {
   return options.replace == "zero" || options.replace == "constant";
 }
 
+static bool reconstructs(const PruneOptions &options) {
+  return options.saliency.criterion == "reconstruction";
+}
+
 static llvm::Error checkOptions(const PruneOptions &options) {
   if (options.drop.empty() == options.keep.empty())
     return problem("needs one of `drop` and `keep`: a number of experts (8) or a part (0.25)");
   if (!llvm::is_contained({"drop", "mask", "zero", "constant"}, StringRef(options.replace)))
     return problem("replace = \"" + options.replace + "\" is none of drop, mask, zero, constant");
+  if (reconstructs(options) && (keepsRouter(options) || options.saliency.perLabel))
+    return problem("criterion = reconstruction lets the router choose anew, over all labels: it "
+                   "goes with neither per-label nor replace = zero or constant");
   if (options.minExperts < 1)
     return problem("min-experts = " + llvm::Twine(options.minExperts) + " is below 1");
   return llvm::Error::success();
@@ -48,6 +56,30 @@ static llvm::Expected<int64_t> wantedDrops(const PruneOptions &options, int64_t 
   return std::max<int64_t>(0, experts - share->of(experts));
 }
 
+// Puts `choice.order`, droppable ids, in the order of rising loss. Scores: the rise of the relative
+// error as each goes; what is left to 1 belongs to those that stay.
+static llvm::Error orderByLoss(moe::RoutedLayer &layer, const Profile &profile,
+                               const PruneOptions &options, LayerChoice &choice) {
+  RepairSource source;
+  source.folder = options.folder;
+  source.tokens = options.tokens;
+  for (auto [label, weight] : llvm::zip(profile.labels, options.saliency.labelWeights))
+    source.labels +=
+        llvm::formatv("{0}{1}:{2:e16}", source.labels.empty() ? "" : ",", label, weight).str();
+  auto drops = dropByReconstruction(layer, profile, source, choice.order, choice.most());
+  if (!drops)
+    return problem("layer '" + layer.name + "': " + llvm::toString(drops.takeError()));
+  double left = 1;
+  for (double rise : drops->rise)
+    left -= rise;
+  int64_t others = choice.experts - static_cast<int64_t>(drops->order.size());
+  choice.scores.assign(choice.experts, others > 0 ? std::max(0.0, left) / double(others) : 0);
+  for (auto [e, rise] : llvm::zip(drops->order, drops->rise))
+    choice.scores[e] = rise;
+  choice.order = std::move(drops->order);
+  return llvm::Error::success();
+}
+
 static llvm::Expected<LayerChoice> choiceOf(moe::RoutedLayer &layer, const Profile &profile,
                                             const PruneOptions &options) {
   moe::BankOp bank = layer.bank;
@@ -60,10 +92,14 @@ static llvm::Expected<LayerChoice> choiceOf(moe::RoutedLayer &layer, const Profi
   if (measured->experts != choice.experts)
     return problem("layer '" + layer.name + "': the profile has " + llvm::Twine(measured->experts) +
                    " experts, the model " + llvm::Twine(choice.experts) + "; profile this model");
-  auto scores = expertScores(profile, *measured, options.saliency);
-  if (!scores)
-    return scores.takeError();
-  choice.scores = std::move(*scores);
+  if (reconstructs(options)) {
+    choice.scores.assign(choice.experts, 0);
+  } else {
+    auto scores = expertScores(profile, *measured, options.saliency);
+    if (!scores)
+      return scores.takeError();
+    choice.scores = std::move(*scores);
+  }
   auto guarded = bank->getAttrOfType<DenseI64ArrayAttr>(kProtected);
   for (int64_t e : dropOrder(*measured, choice.scores, options.saliency))
     if (bank.getExpertStorage(e) == "dense" &&
@@ -72,6 +108,9 @@ static llvm::Expected<LayerChoice> choiceOf(moe::RoutedLayer &layer, const Profi
   // Every expert has a slot in dense layers: then there is no least number.
   bool chosen = layer.experts.getIds() && layer.k() < choice.experts && !keepsRouter(options);
   choice.least = std::max<int64_t>(options.minExperts, chosen ? layer.k() : 1);
+  if (reconstructs(options))
+    if (llvm::Error error = orderByLoss(layer, profile, options, choice))
+      return std::move(error);
   return choice;
 }
 

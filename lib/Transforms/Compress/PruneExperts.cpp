@@ -41,6 +41,8 @@ private:
     options.budget = budget;
     options.replace = replace;
     options.minExperts = minExperts;
+    options.folder = folder;
+    options.tokens = tokens;
     auto weights = parseLabelWeights(*measured, labels);
     if (!weights)
       return fail(weights.takeError());

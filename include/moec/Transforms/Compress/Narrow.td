@@ -7,26 +7,28 @@ include "mlir/Pass/PassBase.td"
 def NarrowExperts : Pass<"narrow-experts", "::mlir::ModuleOp"> {
   let summary = "Keep of every expert only the neurons that matter most";
   let description = [{
-    All experts and the router stay; each expert loses the same number of neurons (rows of gate and
-    up, columns of down), so that bytes and arithmetic fall alike. Which neurons go is each expert's
-    own: those that matter least on the tokens of the profile that chose it.
+    All experts and the router stay; each expert loses the same number of neurons (rows of gate
+    and up, columns of down), so that bytes and arithmetic fall alike. Which neurons go is each
+    expert's own: those that matter least on the tokens of the profile that chose it.
 
-    With h_i(x) what neuron i computes, W_i its column of the down projection, g the token's weight:
+    With h_i(x) what neuron i computes, W_i its column of the down projection, g the token's
+    weight:
 
-    - `magnitude`: sum over tokens (g h_i)^2 times |W_i|^2 (HEAPr, ICLR 2026, without gradients: with
-      the identity in the place of the outputs' Hessian; ENP);
-    - `obs`: C = sum over tokens of phi phi^T with phi = g h; the neuron with the least
-      |W_i|^2 / (C^-1)_ii goes, the others' columns are corrected for it, and so on (optimal brain
-      surgeon, Hassibi and Stork, NIPS 1992). That is the rise of the expert's squared error when the
-      neurons that stay do what they can. `ridge` times the mean of C's diagonal is added to the
-      diagonal first.
+    - `magnitude`: sum over tokens (g h_i)^2 times |W_i|^2 (HEAPr, ICLR 2026, without gradients:
+      with the identity in the place of the outputs' Hessian; ENP);
+    - `obs`: C = sum over tokens of phi phi^T with phi = g h; the neuron with the least |W_i|^2
+      / (C^-1)_ii goes, the others' columns are corrected for it, and so on (optimal brain
+      surgeon, Hassibi and Stork, NIPS 1992). That is the rise of the expert's squared error
+      when the neurons that stay do what they can. `ridge` times the mean of C's diagonal is
+      added to the diagonal first.
 
     Both say only which neurons go: weights that stay are as they were. `repair-down` fits them.
 
-    An expert of fewer than `min-tokens` tokens is ranked by |gate_i| |up_i| |W_i|, from its weights
-    alone, and a layer of more than `max-neurons` by `magnitude`. Experts that share a slab are ranked
-    together. Protected experts are narrowed like all others. Banks whose experts are no #moe.ffn and
-    down weights that are quantised in blocks of several neurons are left.
+    An expert of fewer than `min-tokens` tokens is ranked by |gate_i| |up_i| |W_i|, from its
+    weights alone, and a layer of more than `max-neurons` by `magnitude`. Experts that share a
+    slab are ranked together. Protected experts are narrowed like all others. Banks whose
+    experts are no #moe.ffn and down weights that are quantised in blocks of several neurons are
+    left.
 
     Before:
     ```mlir
@@ -54,8 +56,8 @@ def NarrowExperts : Pass<"narrow-experts", "::mlir::ModuleOp"> {
     Option<"drop", "drop", "std::string", /*default=*/"",
            "Neurons of each expert that go: a number (32) or a part (0.25, 25%)">,
     Option<"budget", "budget", "std::string", /*default=*/"\"uniform\"",
-           "uniform: `drop` of each layer; or for each layer as many neurons as hold the bytes of so "
-           "many experts: 8,4,10,10">,
+           "uniform: `drop` of each layer; or for each layer as many neurons as hold the bytes of "
+           "so many experts: 8,4,10,10">,
     Option<"multiple", "multiple", "int64_t", /*default=*/"16",
            "Widths become multiples of it, rounded down (kernels compute panels of 16)">,
     Option<"labels", "labels", "std::string", /*default=*/"",

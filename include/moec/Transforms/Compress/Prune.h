@@ -8,12 +8,17 @@
 namespace moec {
 
 struct PruneOptions {
+  /// Beside those of criteria() there is the criterion "reconstruction": the expert goes without
+  /// which the layer's output on tokens kept in the profile stays nearest to what it was, one after
+  /// the other (a greedy form of NAEE, arXiv:2402.14800). Needs `replace` "drop" or "mask".
   SaliencyOptions saliency;
   std::string drop, keep;         ///< one of them: "8", "0.25", "25%" of each layer's experts
   std::string budget = "uniform"; ///< see Budgets.h
   /// What becomes of a dropped expert: "drop" (router and slab go), "mask" (its logit is -infinity,
   /// ids stay), "zero" or "constant" (its mean output, MoNE); with the last two the router stays.
   std::string replace = "drop";
+  std::string folder = "."; ///< of weight files; criterion "reconstruction" reads them
+  int64_t tokens = 4096;    ///< of a layer that it looks at, at most; 0: all
   int64_t minExperts = 1; ///< experts that stay in each layer, at least; never fewer than slots
 };
 

@@ -64,7 +64,11 @@ def PruneExperts : Pass<"prune-experts", "::mlir::ModuleOp"> {
     - `easy-ep`: sum g|f| max(0, 1 - cos(r, r + y)), with the residual stream r and the layer's result
       y (EASY-EP, arXiv:2504.06792); `tenp`: sum g|f| (1 - cos(x, f));
     - `mone`: |sqrt(var f)| times the mean of g (MoNE, arXiv:2507.00390);
-    - `random`, by `seed`: the baseline that every criterion has to beat.
+    - `random`, by `seed`: the baseline that every criterion has to beat;
+    - `reconstruction`: the expert goes without which the layer's output, with tokens routed anew
+      among the others, stays nearest to the original's on tokens that the profile keeps; then the
+      next one (NAEE, arXiv:2402.14800, made greedy). Reads the weights (`folder`) and computes all
+      experts on up to `tokens` tokens, fewer where that would need more than 512 MiB.
 
     `budget` spreads what is dropped over the layers: the same part of each (`uniform`), the lowest
     scores of all layers (`global`; `share`: after each layer's scores are divided by their sum), as
@@ -107,6 +111,10 @@ def PruneExperts : Pass<"prune-experts", "::mlir::ModuleOp"> {
     Option<"perLabel", "per-label", "bool", /*default=*/"false",
            "Score each label by itself, divide by its sum and add (EASY-EP)">,
     Option<"seed", "seed", "uint64_t", /*default=*/"0", "Of the criterion `random`">,
+    Option<"folder", "folder", "std::string", "\".\"",
+           "What weight files are relative to (criterion reconstruction)">,
+    Option<"tokens", "tokens", "int64_t", /*default=*/"4096",
+           "Tokens of a layer that the criterion reconstruction looks at, at most (0: all)">,
     Option<"replace", "replace", "std::string", /*default=*/"\"drop\"",
            "What becomes of an expert: drop, mask, zero or constant">,
     Option<"minExperts", "min-experts", "int64_t", /*default=*/"1",
