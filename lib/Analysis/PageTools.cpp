@@ -10,7 +10,8 @@ const brief = (text, n) => text.length > n ? "…" + text.slice(1 - n) : text;
 // Colours: blue below the middle, orange above it, both growing from the page's own grey.
 let palette = {};
 function rgb(text) {
-  const n = parseInt(text.trim().slice(1), 16);
+  const digits = text.trim().slice(1); // #rgb or #rrggbb
+  const n = parseInt(digits.length === 3 ? [...digits].map(d => d + d).join("") : digits, 16);
   return [n >> 16, n >> 8 & 255, n & 255];
 }
 function readPalette() {

@@ -1,0 +1,37 @@
+// The parts of the page of `moec compress --report`. Internal to Driver.
+#pragma once
+
+#include "CompressReport.h"
+
+#include "llvm/Support/raw_ostream.h"
+
+namespace moec::page {
+
+// Sections; each writes nothing when the report lacks what it shows.
+void pictures(llvm::raw_ostream &os, const CompressReport &report);      // quality against size
+void searchPicture(llvm::raw_ostream &os, const CompressReport &report); // the same, tried recipes
+void sensitivities(llvm::raw_ostream &os, const CompressReport &report);
+void layers(llvm::raw_ostream &os, const CompressReport &report);
+void routing(llvm::raw_ostream &os, const CompressReport &report);
+void searchLog(llvm::raw_ostream &os, const CompressReport &report);
+
+/// What the script reads: the load of each expert before and after, packed.
+nlohmann::json routingData(const CompressReport &report);
+extern const char *const script;
+
+/// The remarks of passes on each layer of the report, without their node, and, last, of none.
+std::vector<std::vector<std::string>> remarksByLayer(const CompressReport &report);
+
+/// Experts of layer `i` that stay.
+int64_t keptOf(const CompressReport &report, const Recipe &recipe, size_t i);
+/// "24 24 20", or "60 × 192, 128" when there are many.
+std::string keptText(llvm::ArrayRef<int64_t> keep);
+
+/// A number with so many digits after the point, "–" when it is not finite.
+std::string number(double value, int digits);
+std::string mib(uint64_t bytes);
+/// "+4.5 %" of `after` over `before`.
+std::string change(double before, double after);
+double perplexity(const Quality &quality);
+
+} // namespace moec::page

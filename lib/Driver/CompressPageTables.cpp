@@ -1,0 +1,160 @@
+// Tables of layers and tried recipes, for the page of `moec compress`.
+#include "CompressPageParts.h"
+
+#include "moec/Analysis/Page.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/FormatVariadic.h"
+
+#include <cmath>
+
+using namespace moec;
+using namespace moec::page;
+
+namespace {
+
+constexpr size_t kMostRows = 2000;  // of tables
+constexpr size_t kMostRemarks = 16; // of a layer
+
+/// Whether a remark names the layer; the characters around the name belong to no longer one.
+bool names(llvm::StringRef remark, llvm::StringRef layer) {
+  auto inName = [](char c) {
+    return llvm::isAlnum(c) || c == '_' || c == '.' || c == '/' || c == '#';
+  };
+  if (layer.empty())
+    return false;
+  for (size_t at = remark.find(layer); at != llvm::StringRef::npos;
+       at = remark.find(layer, at + 1)) {
+    size_t end = at + layer.size();
+    if ((at == 0 || !inName(remark[at - 1])) && (end == remark.size() || !inName(remark[end])))
+      return true;
+  }
+  return false;
+}
+
+/// Without the node that the pass pointed at: `node "a" (op): `.
+llvm::StringRef withoutNode(llvm::StringRef remark) {
+  if (!remark.starts_with("node "))
+    return remark;
+  size_t quote = remark.find("\": "), op = remark.find("): ");
+  size_t end = std::min(quote, op);
+  return end == llvm::StringRef::npos ? remark : remark.drop_front(end + 3);
+}
+
+void meter(llvm::raw_ostream &os, double part) {
+  part = std::isfinite(part) ? std::clamp(part, 0.0, 1.0) : 0;
+  os << llvm::formatv("<span class=\"meter\"><i style=\"width:{0:f1}%\"></i></span>", 100 * part);
+}
+
+void candidateRows(llvm::raw_ostream &os, const CompressReport &report,
+                   std::vector<const Candidate *> rows, const std::string &best) {
+  llvm::stable_sort(rows, [](const Candidate *a, const Candidate *b) {
+    double x = a->loss(), y = b->loss(); // one that is not a number goes last
+    return std::isnan(y) ? !std::isnan(x) : x < y;
+  });
+  os << "<div class=\"scroll\"><table class=\"sortable log\">\n<thead><tr><th>method</th>"
+        "<th>step</th><th>repair</th><th>perplexity</th><th>rise</th><th>MiB</th>"
+        "<th class=\"left\">experts kept</th></tr></thead><tbody>\n";
+  for (const Candidate *row : llvm::ArrayRef(rows).take_front(kMostRows)) {
+    llvm::SmallVector<int64_t> keep;
+    for (size_t i = 0; i < report.layers.size(); ++i)
+      keep.push_back(keptOf(report, row->recipe, i));
+    os << "<tr" << (row->recipe.key() == best ? " class=\"best\"" : "") << "><td>"
+       << escapeMarkup(row->recipe.method) << "</td><td>" << escapeMarkup(row->step) << "</td><td>"
+       << nameOf(row->recipe.repair) << "</td><td>" << number(std::exp(row->loss()), 3)
+       << "</td><td>" << change(std::exp(report.search->original), std::exp(row->loss()))
+       << "</td><td>" << mib(row->result.sizes.weights) << "</td><td class=\"left wrap\">"
+       << keptText(keep) << "</td></tr>\n";
+  }
+  os << "</tbody></table></div>\n";
+  if (rows.size() > kMostRows)
+    os << "<p>And " << rows.size() - kMostRows << " more.</p>\n";
+}
+
+} // namespace
+
+std::vector<std::vector<std::string>> page::remarksByLayer(const CompressReport &report) {
+  std::vector<std::vector<std::string>> out(report.layers.size() + 1);
+  for (const std::string &remark : report.after.remarks) {
+    llvm::StringRef text = withoutNode(remark);
+    size_t of = report.layers.size();
+    for (auto [i, layer] : llvm::enumerate(report.layers))
+      if (names(text, layer.name) &&
+          (of == report.layers.size() || layer.name.size() > report.layers[of].name.size()))
+        of = i; // the longest name: others may be words
+    if (!llvm::is_contained(out[of], text))
+      out[of].push_back(text.str());
+  }
+  return out;
+}
+
+int64_t page::keptOf(const CompressReport &report, const Recipe &recipe, size_t i) {
+  return i < recipe.keep.size() ? recipe.keep[i] : report.layers[i].experts;
+}
+
+std::string page::keptText(llvm::ArrayRef<int64_t> keep) {
+  std::string text;
+  for (size_t i = 0; i < keep.size();) {
+    size_t n = 1;
+    while (i + n < keep.size() && keep[i + n] == keep[i])
+      ++n;
+    text += text.empty() ? "" : ", ";
+    if (n > 1)
+      text += std::to_string(n) + " × ";
+    text += std::to_string(keep[i]);
+    i += n;
+  }
+  return text;
+}
+
+void page::layers(llvm::raw_ostream &os, const CompressReport &report) {
+  if (report.layers.empty())
+    return;
+  std::vector<std::vector<std::string>> remarks = remarksByLayer(report);
+  os << "<section><h2>What was done to each layer</h2>\n<div class=\"scroll\"><table "
+        "class=\"layers\">\n<thead><tr><th>layer</th><th>experts</th><th></th><th>k</th>"
+        "<th>MiB before</th><th>MiB after</th><th class=\"left\">what the passes say</th></tr>"
+        "</thead><tbody>\n";
+  for (size_t i = 0; i < std::min(report.layers.size(), kMostRows); ++i) {
+    const LayerRoom &layer = report.layers[i];
+    const int64_t kept = keptOf(report, report.recipe, i);
+    os << "<tr><td title=\"" << escapeMarkup(layer.name) << "\">" << escapeMarkup(layer.name)
+       << "</td><td>" << layer.experts << " → " << kept << "</td><td>";
+    meter(os, double(kept) / double(std::max<int64_t>(layer.experts, 1)));
+    os << "</td><td>" << layer.k << "</td><td>" << mib(layer.slabBytes * uint64_t(layer.experts))
+       << "</td><td>" << mib(layer.slabBytes * uint64_t(kept)) << "</td><td class=\"left wrap\">";
+    for (const std::string &remark : llvm::ArrayRef(remarks[i]).take_front(kMostRemarks))
+      os << "<div>" << escapeMarkup(remark) << "</div>";
+    if (remarks[i].size() > kMostRemarks)
+      os << "<div>and " << remarks[i].size() - kMostRemarks << " more</div>";
+    os << "</td></tr>\n";
+  }
+  os << "</tbody></table></div>\n";
+  if (!remarks.back().empty()) {
+    os << "<details><summary>Further remarks</summary>\n";
+    for (const std::string &remark : llvm::ArrayRef(remarks.back()).take_front(kMostRows))
+      os << "<p>" << escapeMarkup(remark) << "</p>\n";
+    os << "</details>\n";
+  }
+  os << "</section>\n";
+}
+
+void page::searchLog(llvm::raw_ostream &os, const CompressReport &report) {
+  if (!report.search || report.search->tried.empty())
+    return;
+  std::vector<const Candidate *> whole, single;
+  for (const Candidate &candidate : report.search->tried)
+    (candidate.step == "sensitivity" ? single : whole).push_back(&candidate);
+  const std::string best = report.search->best.recipe.key();
+  os << "<section><h2>Search log</h2>\n<p>Best first, on the search windows (original: perplexity "
+     << number(std::exp(report.search->original), 3) << "). A click on a column's name sorts by "
+     << "it.</p>\n";
+  candidateRows(os, report, std::move(whole), best);
+  if (!single.empty()) {
+    os << "<details><summary>" << single.size() << " measurements of one layer each</summary>\n";
+    candidateRows(os, report, std::move(single), "");
+    os << "</details>\n";
+  }
+  os << "</section>\n";
+}
