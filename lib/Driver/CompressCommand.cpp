@@ -306,9 +306,16 @@ llvm::Error compress(CompressFlags &flags) {
     report.outputBytes = bytesOnDisk(flags.output);
     progress.end(flags.output);
   }
-  if (!flags.page.empty())
+  if (!flags.page.empty()) {
+    progress.begin("routing of the result");
+    auto routing = compressor->routing(report.recipe);
+    if (!routing)
+      return routing.takeError();
+    report.profileAfter = std::move(*routing);
+    progress.end();
     if (llvm::Error error = writeFile(flags.page, reportPage(report)))
       return error;
+  }
   llvm::outs() << (flags.json ? reportToJson(report).dump(2) + "\n" : reportText(report));
   return llvm::Error::success();
 }

@@ -241,6 +241,24 @@ llvm::Error Compressor::prepareProfile(Progress &progress) {
   return llvm::Error::success();
 }
 
+llvm::Expected<Profile> Compressor::routing(const Recipe &recipe) {
+  std::string path = file("routing-" + digest(recipe.key() + "|" + textsKey(given.calibration) +
+                                              windowsKey(given.calibrationWindows) + "|" +
+                                              modelKey) + ".moep");
+  if (!llvm::sys::fs::exists(path)) {
+    auto model = build(recipe);
+    if (!model)
+      return model.takeError();
+    Progress silent(ProgressMode::none, 100);
+    if (llvm::Error error = profileTo(**model, path, 0, 0, silent))
+      return error;
+  }
+  auto read = readProfile(path);
+  if (!read)
+    return fail(Exit::input, llvm::toString(read.takeError()));
+  return read;
+}
+
 // Layer by layer: what a layer gets to read depends on the repairs of those before it.
 llvm::Error Compressor::repairLayers(Model &model, const Recipe &recipe) {
   Progress silent(ProgressMode::none, 100);

@@ -67,6 +67,10 @@ public:
   /// Builds, compiles and scores. `kl`: also against the original. Remembered.
   llvm::Expected<Result> measure(const Recipe &recipe, Data data, bool kl = false);
 
+  /// What the routers of a recipe's model do on the calibration windows: a profile of tier 0.
+  /// Remembered.
+  llvm::Expected<Profile> routing(const Recipe &recipe);
+
   /// Results that were measured now, and that were known from a run before.
   int64_t measured() const { return fresh; }
   int64_t remembered() const { return known; }
