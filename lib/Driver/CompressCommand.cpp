@@ -1,6 +1,7 @@
 // moec compress
 #include "Commands.h"
 #include "Compile.h"
+#include "CompressElimination.h"
 #include "CompressReport.h"
 
 #include "moec/Export/Export.h"
@@ -153,8 +154,15 @@ llvm::Expected<Recipe> chooseRecipe(const CompressFlags &flags, Compressor &comp
   Repair repair = flags.repair == "down"         ? Repair::down
                   : flags.repair == "sequential" ? Repair::sequential
                                                  : Repair::none;
-  return Recipe{flags.method == "auto" ? "soft" : flags.method, *keep, repair, flags.seed,
+  Recipe recipe{flags.method == "auto" ? "soft" : flags.method, *keep, repair, flags.seed,
                 flags.labels};
+  auto possible = completeRecipe(compressor, recipe, !flags.budgets.empty(), progress);
+  if (!possible)
+    return possible.takeError();
+  if (!*possible)
+    return fail(Exit::usage, "--method " + flags.method + ": too many experts to measure each; give "
+                                                          "fewer --search-windows or another method");
+  return recipe;
 }
 
 llvm::Error addBaselines(const CompressFlags &flags, Compressor &compressor, const Recipe &chosen,
@@ -367,7 +375,8 @@ void moec::addCompressCommand(CLI::App &app, Action &action) {
   command->add_option("--moves", flags->moves, "tries of the search to shift experts between layers")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--reservoir", flags->setup.reservoir,
-                      "tokens of each label that repairs fit")->check(CLI::PositiveNumber);
+                      "tokens of each label that repairs fit (0: as many as 512 MiB hold)")
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--profile", flags->setup.profile, "a profile of the model (moec profile)");
   command->add_option("--work", flags->work,
                       "folder for what was measured: an interrupted run with the same folder goes on");

@@ -20,6 +20,8 @@ static constexpr CompressMethod methods[] = {
      "prune-experts", "criterion=score", 0},
     {"tcess", "sum of the best logit of each token (PreMoe)", Family::prune, "prune-experts",
      "criterion=tcess", 0},
+    {"measured", "each expert's absence measured: KL of the predictions, again and again",
+     Family::given, "keep-experts", "", 0},
     {"mean-norm", "mean norm of its output (EAN)", Family::prune, "prune-experts",
      "criterion=mean-norm", 1},
     {"gated-norm", "sum of weight times norm of its output", Family::prune, "prune-experts",
@@ -82,27 +84,35 @@ std::string Recipe::key() const {
                        more.empty() ? "" : " ", more);
 }
 
-std::string moec::pipelineOf(const Recipe &recipe, llvm::ArrayRef<int64_t> experts,
-                             StringRef profile, StringRef folder) {
-  const CompressMethod *method = findMethod(recipe.method);
-  if (!method)
-    return "";
-  std::string pipeline, options = ("profile=" + profile).str();
-  if (recipe.protect && method->tier > 0)
-    pipeline = "protect-experts{" + options + "},";
+// The options of a method's pass.
+static std::string optionsOf(const Recipe &recipe, const CompressMethod &method,
+                             llvm::ArrayRef<int64_t> experts, StringRef profile,
+                             StringRef folder) {
+  if (method.family == Family::given)
+    return recipe.more;
   llvm::SmallVector<int64_t> drop;
   for (auto [all, keep] : llvm::zip(experts, recipe.keep))
     drop.push_back(all - keep);
-  options += " drop=0 budget=" + list(drop) + " " + method->options.str();
-  if (method->family == Family::prune || method->family == Family::replace)
+  std::string options =
+      llvm::formatv("profile={0} drop=0 budget={1} {2}", profile, list(drop), method.options);
+  if (method.family == Family::prune || method.family == Family::replace)
     options += " seed=" + std::to_string(recipe.seed);
   else
     options += (" folder=" + folder).str();
   if (!recipe.labels.empty())
     options += " labels=" + recipe.labels;
-  if (!recipe.more.empty())
-    options += " " + recipe.more;
-  pipeline += method->pass.str() + "{" + options + "}";
+  return recipe.more.empty() ? options : options + " " + recipe.more;
+}
+
+std::string moec::pipelineOf(const Recipe &recipe, llvm::ArrayRef<int64_t> experts,
+                             StringRef profile, StringRef folder) {
+  const CompressMethod *method = findMethod(recipe.method);
+  if (!method)
+    return "";
+  std::string pipeline;
+  if (recipe.protect && method->tier > 0)
+    pipeline = ("protect-experts{profile=" + profile + "},").str();
+  pipeline += method->pass.str() + "{" + optionsOf(recipe, *method, experts, profile, folder) + "}";
   if (recipe.repair == Repair::down)
     pipeline += "," + repairPipeline(recipe, -1, profile, "", folder);
   return pipeline + ",canonicalize,cse";

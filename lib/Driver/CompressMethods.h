@@ -12,7 +12,8 @@ namespace moec {
 
 /// One method: a pass with options that choose it among its family.
 struct CompressMethod {
-  enum class Family { prune, replace, merge, recombine };
+  /// `given`: what goes is listed by a file that is made first (CompressElimination.h).
+  enum class Family { prune, given, replace, merge, recombine };
 
   llvm::StringLiteral name, summary;
   Family family;

@@ -1,5 +1,7 @@
 #include "CompressSearch.h"
 
+#include "CompressElimination.h"
+
 #include "moec/Driver/Error.h"
 
 #include "llvm/Support/FormatVariadic.h"
@@ -20,11 +22,17 @@ uint64_t bytesKept(const Compressor &compressor, llvm::ArrayRef<int64_t> keep) {
 }
 
 // Fewest slabs that a layer can do with.
-int64_t least(const LayerRoom &room) { return std::max<int64_t>(room.k, 1); }
+int64_t fewest(const LayerRoom &room) { return std::max<int64_t>(room.k, 1); }
+
+// Whether a recipe's budgets can be chosen, or follow from the method.
+bool takesBudgets(const Recipe &recipe) {
+  return findMethod(recipe.method)->family != CompressMethod::Family::given;
+}
 
 struct Search {
   Compressor &compressor;
   const SearchOptions &options;
+  Progress &progress;
   SearchResult found;
   uint64_t room = 0; // bytes for expert slabs
 
@@ -37,7 +45,7 @@ struct Search {
     return candidate;
   }
 
-  // Keeps the better one. A method that does not fit the model is left out, not fatal.
+  // Keeps the better one.
   llvm::Error consider(const Recipe &recipe, llvm::StringRef step) {
     auto candidate = measure(recipe, step);
     if (!candidate)
@@ -47,13 +55,38 @@ struct Search {
     return llvm::Error::success();
   }
 
+  llvm::Error tryMethod(const Recipe &recipe);
   llvm::Error chooseMethod(llvm::ArrayRef<int64_t> keep);
+  Recipe bestWithBudgets() const;
   llvm::Error measureLayers();
   std::vector<int64_t> allocate() const;
   llvm::Error chooseBudgets();
   llvm::Error shift();
+  std::vector<Recipe> worthRepairing() const;
   llvm::Error repair();
 };
+
+// A method that does not fit the model is left out, not fatal.
+llvm::Error Search::tryMethod(const Recipe &recipe) {
+  const bool given = findMethod(recipe.method)->family == CompressMethod::Family::given;
+  for (bool uniform : {true, false}) {
+    Recipe complete = recipe;
+    auto possible = completeRecipe(compressor, complete, uniform, progress);
+    if (!possible)
+      return possible.takeError();
+    if (!*possible)
+      break;
+    llvm::Error error = llvm::handleErrors(
+        consider(complete, "method"), [&](std::unique_ptr<CommandError> e) {
+          return e->code == Exit::unsupported ? llvm::Error::success() : llvm::Error(std::move(e));
+        });
+    if (error)
+      return error;
+    if (!given)
+      break;
+  }
+  return llvm::Error::success();
+}
 
 // All methods with the same number of experts a layer, nothing repaired.
 llvm::Error Search::chooseMethod(llvm::ArrayRef<int64_t> keep) {
@@ -63,15 +96,8 @@ llvm::Error Search::chooseMethod(llvm::ArrayRef<int64_t> keep) {
     if (method.tier > compressor.setup().tier)
       continue;
     Recipe recipe{method.name.str(), keep.vec(), Repair::none, options.seed, options.labels};
-    if (llvm::Error error = consider(recipe, "method")) {
-      bool usable = true;
-      error = llvm::handleErrors(std::move(error), [&](std::unique_ptr<CommandError> e) {
-        usable = e->code != Exit::unsupported;
-        return usable ? llvm::Error(std::move(e)) : llvm::Error::success();
-      });
-      if (error)
-        return error;
-    }
+    if (llvm::Error error = tryMethod(recipe))
+      return error;
   }
   if (found.best.recipe.method.empty())
     return fail(Exit::unsupported, compressor.setup().model +
@@ -79,9 +105,18 @@ llvm::Error Search::chooseMethod(llvm::ArrayRef<int64_t> keep) {
   return llvm::Error::success();
 }
 
+Recipe Search::bestWithBudgets() const {
+  const Candidate *best = nullptr;
+  for (const Candidate &candidate : found.tried)
+    if (candidate.step != "sensitivity" && takesBudgets(candidate.recipe) &&
+        (!best || candidate.loss() < best->loss()))
+      best = &candidate;
+  return best ? best->recipe : Recipe();
+}
+
 // Two points of each layer's curve: half of what a uniform budget drops, and all of it.
 llvm::Error Search::measureLayers() {
-  const Recipe base = found.best.recipe;
+  const Recipe base = bestWithBudgets();
   for (auto [i, room] : llvm::enumerate(compressor.layers())) {
     Sensitivity sensitivity{room.name, {}};
     int64_t drop = room.experts - base.keep[i];
@@ -124,7 +159,7 @@ std::vector<int64_t> Search::allocate() const {
     size_t best = layers.size();
     double least = INFINITY;
     for (size_t i = 0; i < layers.size(); ++i) {
-      if (keep[i] <= ::least(layers[i]))
+      if (keep[i] <= fewest(layers[i]))
         continue;
       int64_t dropped = layers[i].experts - keep[i];
       double cost = (rise(i, dropped + 1) - rise(i, dropped)) / double(layers[i].slabBytes);
@@ -142,7 +177,7 @@ std::vector<int64_t> Search::allocate() const {
 llvm::Error Search::chooseBudgets() {
   std::vector<Candidate> methods;
   for (const Candidate &candidate : found.tried)
-    if (candidate.step == "method")
+    if (candidate.step == "method" && takesBudgets(candidate.recipe))
       methods.push_back(candidate);
   llvm::stable_sort(methods, [](const Candidate &a, const Candidate &b) { return a.loss() < b.loss(); });
   std::vector<int64_t> keep = allocate();
@@ -159,6 +194,11 @@ llvm::Error Search::chooseBudgets() {
 // budget-preserving mutation, arXiv 2603.06003; here every move is measured).
 llvm::Error Search::shift() {
   const auto &layers = compressor.layers();
+  Recipe base = bestWithBudgets();
+  double least = INFINITY;
+  for (const Candidate &candidate : found.tried)
+    if (candidate.recipe.key() == base.key())
+      least = candidate.loss();
   int tries = 0;
   for (int64_t step : {8, 16, 32}) {
     bool better = true;
@@ -166,11 +206,11 @@ llvm::Error Search::shift() {
       better = false;
       for (size_t from = 0; from < layers.size() && tries < options.moves; ++from)
         for (size_t to = 0; to < layers.size() && tries < options.moves; ++to) {
-          Recipe recipe = found.best.recipe;
+          Recipe recipe = base;
           int64_t n = std::max<int64_t>(layers[from].experts / step, 1);
           recipe.keep[from] -= n;
           recipe.keep[to] += n;
-          if (from == to || recipe.keep[from] < least(layers[from]) ||
+          if (from == to || recipe.keep[from] < fewest(layers[from]) ||
               recipe.keep[to] > layers[to].experts || bytesKept(compressor, recipe.keep) > room)
             continue;
           bool seen = llvm::any_of(found.tried, [&](const Candidate &c) {
@@ -178,31 +218,51 @@ llvm::Error Search::shift() {
           });
           if (seen)
             continue;
-          double before = found.best.loss();
           ++tries;
-          if (llvm::Error error = consider(recipe, "moves"))
-            return error;
-          better |= found.best.loss() < before;
+          auto candidate = measure(recipe, "moves");
+          if (!candidate)
+            return candidate.takeError();
+          if (candidate->loss() >= least)
+            continue;
+          least = candidate->loss(), base = recipe, better = true;
+          if (least < found.best.loss())
+            found.best = *candidate;
         }
     }
   }
   return llvm::Error::success();
 }
 
-// Repairs the best candidates of different methods or budgets: a repair may change their order.
-llvm::Error Search::repair() {
-  std::vector<Candidate> bases;
+// The best candidates, at most two of a method: a repair may change their order.
+std::vector<Recipe> Search::worthRepairing() const {
+  std::vector<const Candidate *> sorted;
   for (const Candidate &candidate : found.tried)
     if (candidate.step != "sensitivity")
-      bases.push_back(candidate);
-  llvm::stable_sort(bases, [](const Candidate &a, const Candidate &b) { return a.loss() < b.loss(); });
-  for (const Candidate &candidate : llvm::ArrayRef(bases).take_front(3))
-    for (Repair kind : options.repairs) {
-      Recipe recipe = candidate.recipe;
-      recipe.repair = kind;
-      if (llvm::Error error = consider(recipe, "repair"))
-        return error;
-    }
+      sorted.push_back(&candidate);
+  llvm::stable_sort(sorted, [](auto *a, auto *b) { return a->loss() < b->loss(); });
+  std::map<std::string, int> of;
+  std::vector<Recipe> recipes;
+  for (const Candidate *candidate : sorted)
+    if (recipes.size() < 6 && ++of[candidate->recipe.method] <= 2)
+      recipes.push_back(candidate->recipe);
+  return recipes;
+}
+
+// All at once first; layer by layer, which takes a run for each layer, only for the best.
+llvm::Error Search::repair() {
+  if (options.repairs.empty())
+    return llvm::Error::success();
+  for (Recipe recipe : worthRepairing()) {
+    recipe.repair = options.repairs.front();
+    if (llvm::Error error = consider(recipe, "repair"))
+      return error;
+  }
+  for (Repair kind : llvm::ArrayRef(options.repairs).drop_front()) {
+    Recipe recipe = found.best.recipe;
+    recipe.repair = kind;
+    if (llvm::Error error = consider(recipe, "repair"))
+      return error;
+  }
   return llvm::Error::success();
 }
 
@@ -218,7 +278,7 @@ llvm::Expected<std::vector<int64_t>> moec::uniformBudget(const Compressor &compr
   double share = budget > rest ? double(budget - rest) / double(all) : 0;
   for (const LayerRoom &layer : compressor.layers()) {
     keep.push_back(std::min(layer.experts, int64_t(std::floor(share * double(layer.experts) + 1e-9))));
-    if (keep.back() < least(layer))
+    if (keep.back() < fewest(layer))
       return fail(Exit::input,
                   llvm::formatv("{0}: a budget of {1} bytes cannot be met: layer {2} would keep {3} "
                                 "of {4} experts and chooses {5} for each token",
@@ -233,7 +293,7 @@ llvm::Expected<std::vector<int64_t>> moec::uniformDrop(const Compressor &compres
   std::vector<int64_t> keep;
   for (const LayerRoom &layer : compressor.layers()) {
     keep.push_back(layer.experts - int64_t(std::floor(share * double(layer.experts) + 1e-9)));
-    if (keep.back() < least(layer))
+    if (keep.back() < fewest(layer))
       return fail(Exit::input,
                   llvm::formatv("{0}: cannot drop {1:f1} % of layer {2}: it would keep {3} of {4} "
                                 "experts and chooses {5} for each token",
@@ -250,7 +310,7 @@ llvm::Expected<SearchResult> moec::searchRecipe(Compressor &compressor, const Se
   if (!keep)
     return keep.takeError();
   Sizes sizes = compressor.originalSizes();
-  Search search{compressor, options, {}, options.budget - (sizes.weights - sizes.experts)};
+  Search search{compressor, options, progress, {}, options.budget - (sizes.weights - sizes.experts)};
   auto original = compressor.measure(Recipe(), Compressor::Data::search);
   if (!original)
     return original.takeError();

@@ -22,13 +22,13 @@ using namespace moec;
 using llvm::StringRef;
 using nlohmann::json;
 
-namespace {
-
-std::string digest(StringRef text) {
+std::string moec::digest(StringRef text) {
   llvm::SHA256 hash;
   hash.update(text);
   return llvm::toHex(hash.final(), /*LowerCase=*/true).substr(0, 24);
 }
+
+namespace {
 
 std::string windowsKey(const TextWindows &windows) {
   return llvm::formatv("{0}x{1}+{2}", windows.window, windows.windows, windows.first);
@@ -42,6 +42,17 @@ std::string textsKey(llvm::ArrayRef<LabelledText> texts) {
                           text.ids.size() * sizeof(int64_t)));
   }
   return llvm::toHex(hash.final(), true).substr(0, 16);
+}
+
+// Tokens of each label that a profile can keep within 512 MiB.
+int64_t reservoirFor(mlir::ModuleOp module, int64_t labels) {
+  int64_t bytes = 0;
+  for (const moe::RoutedLayer &layer : moe::collectRoutedLayers(module)) {
+    moe::BankOp bank = layer.bank;
+    bytes += 4 * int64_t(2 * bank.getHidden() + bank.getExperts() + 2 * layer.k() + 4);
+  }
+  int64_t most = (int64_t(512) << 20) / std::max<int64_t>(bytes * labels, 1);
+  return std::clamp<int64_t>(most, 256, 16384);
 }
 
 // Tells models apart: the IR, and the sizes and times of the files that its weights are in.
@@ -135,6 +146,8 @@ llvm::Error Compressor::prepareModel(Progress &progress) {
   if (rooms.empty())
     return fail(Exit::input, given.model + ": has no routed MoE layer to compress (`moec inspect` "
                                            "says what was found)");
+  if (given.reservoir == 0)
+    given.reservoir = reservoirFor((*model)->module(), int64_t(given.calibration.size()));
   sizes = sizesOf(**model);
   modelKey = keyOf((*model)->module(), given.folder) + " " MOEC_VERSION;
   std::string text;
@@ -166,7 +179,7 @@ llvm::Error Compressor::loadJournal() {
   return llvm::Error::success();
 }
 
-llvm::Error Compressor::remember(const std::string &key, const json &value) {
+llvm::Error Compressor::write(const std::string &key, const json &value) {
   journal[key] = value;
   std::error_code code;
   llvm::raw_fd_ostream os(file("journal.jsonl"), code, llvm::sys::fs::OF_Append);
@@ -174,6 +187,33 @@ llvm::Error Compressor::remember(const std::string &key, const json &value) {
     return fail(Exit::resource, file("journal.jsonl") + ": cannot write: " + code.message());
   os << json{{"key", key}, {"value", value}}.dump() << "\n";
   return llvm::Error::success();
+}
+
+std::string Compressor::keyFor(const std::string &what) const {
+  return digest(what + "|" + dataKey(Data::search) + "|" + modelKey);
+}
+
+const json *Compressor::recall(const std::string &what) const {
+  auto it = journal.find(keyFor(what));
+  return it == journal.end() ? nullptr : &it->second;
+}
+
+llvm::Error Compressor::remember(const std::string &what, const json &value) {
+  return write(keyFor(what), value);
+}
+
+llvm::Expected<std::unique_ptr<CompiledModel>> Compressor::openWithHooks() {
+  auto model = build(Recipe());
+  if (!model)
+    return model.takeError();
+  if (llvm::Error error = (*model)->finish(2))
+    return error;
+  if (llvm::Error error = addRoutingHooks(**model))
+    return error;
+  OpenOptions options;
+  options.threads = given.threads;
+  Progress silent(ProgressMode::none, compileStages);
+  return compileAndOpen(**model, options, silent);
 }
 
 llvm::Error Compressor::openOriginal() {
@@ -223,7 +263,7 @@ llvm::Error Compressor::prepareProfile(Progress &progress) {
       if (llvm::Error error =
               profileTo(**model, profilePath, given.tier, given.reservoir, progress))
         return error;
-      if (llvm::Error error = remember(key, "made"))
+      if (llvm::Error error = write(key, "made"))
         return error;
     }
   }
@@ -343,7 +383,7 @@ llvm::Expected<Compressor::Result> Compressor::measure(const Recipe &recipe, Dat
     result.quality.labels[given.label] = *loss;
   }
   ++fresh;
-  if (llvm::Error error = remember(key, toJson(result)))
+  if (llvm::Error error = write(key, toJson(result)))
     return error;
   return result;
 }

@@ -3,6 +3,7 @@
 
 #include "CompressMethods.h"
 #include "Evaluation.h"
+#include "Executors.h"
 
 #include "moec/Analysis/Profile.h"
 #include "moec/Driver/Model.h"
@@ -23,7 +24,7 @@ struct CompressSetup {
   /// Texts: the search scores recipes on windows of the calibration data that were not profiled.
   std::vector<LabelledText> calibration, evaluation;
   TextWindows calibrationWindows, evaluationWindows, searchWindows;
-  int64_t reservoir = 8192;    // tokens of each label for repairs
+  int64_t reservoir = 0;       // tokens of each label for repairs; 0: as many as 512 MiB hold
   int tier = 2;                // of the profile
   int threads = 0;
 };
@@ -71,6 +72,12 @@ public:
   /// Remembered.
   llvm::Expected<Profile> routing(const Recipe &recipe);
 
+  /// The original, compiled so that its routing can be changed while it runs.
+  llvm::Expected<std::unique_ptr<CompiledModel>> openWithHooks();
+  /// Something else that is worth remembering: null when it is not known yet.
+  const nlohmann::json *recall(const std::string &what) const;
+  llvm::Error remember(const std::string &what, const nlohmann::json &value);
+
   /// Results that were measured now, and that were known from a run before.
   int64_t measured() const { return fresh; }
   int64_t remembered() const { return known; }
@@ -81,7 +88,8 @@ private:
   llvm::Error prepareProfile(Progress &progress);
   llvm::Error openOriginal();
   llvm::Error loadJournal();
-  llvm::Error remember(const std::string &key, const nlohmann::json &value);
+  llvm::Error write(const std::string &key, const nlohmann::json &value);
+  std::string keyFor(const std::string &what) const;
   llvm::Error profileTo(Model &model, llvm::StringRef path, int tier, int64_t reservoir,
                         Progress &progress);
   llvm::Error repairLayers(Model &model, const Recipe &recipe);
@@ -100,5 +108,8 @@ private:
 };
 
 nlohmann::json qualityToJson(const Quality &quality);
+
+/// A short text that tells texts apart.
+std::string digest(llvm::StringRef text);
 
 } // namespace moec
