@@ -72,38 +72,38 @@ NeuronRanking compress::surgeonNeurons(const Eigen::MatrixXd &gram, const Rows &
   double mean = gram.trace() / static_cast<double>(m);
   c.diagonal().array() += ridge * (mean > 0 ? mean : 1);
   // Scores need only the columns' inner products, so these are carried in the place of W.
-  Eigen::MatrixXd wide = down.cast<double>(), inner = wide.transpose() * wide;
+  Eigen::MatrixXd inner = Eigen::MatrixXd::Zero(m, m);
+  inner.selfadjointView<Eigen::Lower>().rankUpdate(down.cast<double>().transpose());
+  inner.triangularView<Eigen::StrictlyUpper>() = inner.transpose();
   double all = inner.cwiseProduct(c).sum(), lost = 0;
   Eigen::MatrixXd inverse = c.llt().solve(Eigen::MatrixXd::Identity(m, m));
-  c.resize(0, 0);
-  std::vector<int64_t> names(static_cast<size_t>(m)); // of the rows that are left
-  std::iota(names.begin(), names.end(), 0);
+  // As neurons go, C^-1 becomes inverse - U diag(pivots) U^T and W^T W inner - U V^T - V U^T. Only
+  // the diagonals and the column that is looked at are computed.
+  Eigen::MatrixXd u(m, count), v(m, count);
+  Eigen::VectorXd pivots(count), variance = inverse.diagonal(), weight = inner.diagonal();
+  std::vector<bool> is(static_cast<size_t>(m), true); // not gone yet
   NeuronRanking out;
-  for (int64_t n = m; static_cast<int64_t>(out.gone.size()) < count; --n) {
-    int64_t best = 0;
+  for (int64_t n = 0; n < count; ++n) {
+    int64_t best = -1;
     double least = 0;
-    for (int64_t i = 0; i < n; ++i) {
-      double score = std::max(0.0, inner(i, i)) / inverse(i, i);
-      bool tie = score == least && names[static_cast<size_t>(i)] < names[static_cast<size_t>(best)];
-      if (i == 0 || score < least || tie) {
+    for (int64_t i = 0; i < m; ++i) {
+      double score = std::max(0.0, weight(i)) / std::max(variance(i), 1e-300);
+      if (is[static_cast<size_t>(i)] && (best < 0 || score < least)) {
         best = i;
         least = score;
       }
     }
-    out.gone.push_back(names[static_cast<size_t>(best)]);
+    out.gone.push_back(best);
+    is[static_cast<size_t>(best)] = false;
     lost += least;
-    int64_t last = n - 1; // the one that goes becomes the last row, which is not looked at again
-    std::swap(names[static_cast<size_t>(best)], names[static_cast<size_t>(last)]);
-    for (Eigen::MatrixXd *matrix : {&inverse, &inner}) {
-      matrix->row(best).head(n).swap(matrix->row(last).head(n));
-      matrix->col(best).head(n).swap(matrix->col(last).head(n));
-    }
-    Eigen::VectorXd u = inverse.col(last).head(last) / inverse(last, last);
-    Eigen::VectorXd v = inner.col(last).head(last) - 0.5 * inner(last, last) * u;
-    auto left = inverse.topLeftCorner(last, last), product = inner.topLeftCorner(last, last);
-    left.noalias() -= (u * inverse(last, last)) * u.transpose();
-    product.noalias() -= u * v.transpose();
-    product.noalias() -= v * u.transpose();
+    auto before = u.leftCols(n), with = v.leftCols(n);
+    Eigen::VectorXd row = before.row(best).transpose(), other = with.row(best).transpose();
+    pivots(n) = std::max(variance(best), 1e-300);
+    Eigen::VectorXd scaled = pivots.head(n).cwiseProduct(row);
+    u.col(n) = (inverse.col(best) - before * scaled) / pivots(n);
+    v.col(n) = inner.col(best) - before * other - with * row - 0.5 * weight(best) * u.col(n);
+    variance -= pivots(n) * u.col(n).cwiseAbs2();
+    weight -= 2 * u.col(n).cwiseProduct(v.col(n));
   }
   out.retained = all > 0 ? std::max(0.0, 1 - lost / all) : 1;
   return out;

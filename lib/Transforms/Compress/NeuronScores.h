@@ -32,8 +32,8 @@ NeuronRanking leastNeurons(const Eigen::VectorXd &scores, int64_t count);
 /// Optimal brain surgeon (Hassibi and Stork, NIPS 1992) for one linear map: of its inputs with the
 /// second moments C = `gram` + ridge * mean(diagonal) * I, `count` go one after the other, each the
 /// one that raises tr((W - W') C (W - W')^T) least when the columns W' of the inputs that stay are
-/// fitted again. `down` is W, [hidden, inter]. Time: count * inter^2; memory: 24 bytes times the
-/// square of inter. The score that stays is 1 - that rise / tr(W C W^T).
+/// fitted again. `down` is W, [hidden, inter]. Time: inter^2 * (inter + hidden); memory: 50 bytes
+/// times the square of inter. The score that stays is 1 - that rise / tr(W C W^T).
 NeuronRanking surgeonNeurons(const Eigen::MatrixXd &gram, const Rows &down, int64_t count,
                              double ridge);
 

@@ -68,7 +68,7 @@ def NarrowExperts : Pass<"narrow-experts", "::mlir::ModuleOp"> {
     Option<"minTokens", "min-tokens", "int64_t", /*default=*/"32",
            "Experts of fewer tokens are ranked by their weights">,
     Option<"maxNeurons", "max-neurons", "int64_t", /*default=*/"4096",
-           "Wider experts are ranked by magnitude (obs: memory 16 bytes times the square)">,
+           "Wider experts are ranked by magnitude (obs: memory 60 bytes times the square)">,
     Option<"remarks", "remarks", "bool", /*default=*/"true",
            "Emit a remark for each layer">
   ];
