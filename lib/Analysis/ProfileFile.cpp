@@ -61,6 +61,7 @@ void eachOfReservoir(Layer &layer, Visit visit) {
 struct Reader {
   StringRef path;
   const SafeTensors &file;
+  std::optional<StringRef> reservoirOf; ///< only this layer's; without it all
   Profile profile;
   std::set<const SafeTensor *> used;
 
@@ -132,6 +133,7 @@ llvm::Error Reader::head() {
   for (const json &entry : head["layers"])
     if (llvm::Error error = layer(entry))
       return error;
+  used.erase(nullptr); // tensors of a reservoir that is not wanted, and not there
   if (used.size() != file.tensors().size())
     return refuse(path, "has tensors that belong to none of its layers");
   return llvm::Error::success();
@@ -178,12 +180,17 @@ llvm::Error Reader::statistic(LayerProfile &layer, const std::string &name, cons
 llvm::Error Reader::reservoir(LayerProfile &layer, const json &entry) {
   if (!entry.is_number_unsigned() || entry.get<uint64_t>() > uint64_t(INT64_MAX))
     return refuse(path, "layer " + shown(layer.name) + ": its reservoir's capacity is no number");
-  layer.reservoir.capacity = entry.get<int64_t>();
+  const bool wanted = !reservoirOf || *reservoirOf == layer.name;
+  if (wanted)
+    layer.reservoir.capacity = entry.get<int64_t>();
   llvm::Error error = llvm::Error::success();
   eachOfReservoir(layer, [&](const char *name, int64_t, auto &values) {
     const SafeTensor *tensor = nullptr;
-    if (!error)
-      error = copy(layer.name + "/reservoir." + name, tensor, values);
+    const std::string full = layer.name + "/reservoir." + name;
+    if (!wanted)
+      used.insert(file.find(full)); // counted as read
+    else if (!error)
+      error = copy(full, tensor, values);
   });
   return error;
 }
@@ -230,11 +237,11 @@ llvm::Error moec::writeProfile(const Profile &profile, StringRef path) {
       tensors);
 }
 
-llvm::Expected<Profile> moec::readProfile(StringRef path) {
+llvm::Expected<Profile> moec::readProfile(StringRef path, std::optional<StringRef> reservoirOf) {
   auto file = SafeTensors::open(path);
   if (!file)
     return file.takeError();
-  Reader reader{path, *file, {}, {}};
+  Reader reader{path, *file, reservoirOf, {}, {}};
   if (llvm::Error error = reader.head())
     return error;
   if (llvm::Error error = checkProfile(reader.profile))

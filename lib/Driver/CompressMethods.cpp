@@ -34,6 +34,8 @@ static constexpr CompressMethod methods[] = {
      "prune-experts", "criterion=easy-ep", 1},
     {"tenp", "weight times norm times the turn against its input (TENP's expert score)",
      Family::prune, "prune-experts", "criterion=tenp", 1},
+    {"reconstruction", "greedy: the expert that the layer's output misses least (NAEE, greedy)",
+     Family::prune, "prune-experts", "criterion=reconstruction", 1},
     {"mone", "fluctuation; dropped experts become their mean output (MoNE)", Family::replace,
      "prune-experts", "criterion=mone replace=constant", 1},
     {"soft-const", "soft count; dropped experts become their mean output", Family::replace,
@@ -52,6 +54,10 @@ static constexpr CompressMethod methods[] = {
      Family::merge, "merge-experts", "preset=mergemoe", 1},
     {"dern", "neurons of dropped experts recombined into the kept ones (DERN)", Family::recombine,
      "recombine-neurons", "", 0},
+    {"narrow-magnitude", "all experts stay, with their largest neurons (HEAPr with G = I, ENP)",
+     Family::narrow, "narrow-experts", "criterion=magnitude", 1},
+    {"narrow-obs", "all experts stay, with the neurons that optimal brain surgeon keeps",
+     Family::narrow, "narrow-experts", "criterion=obs", 1},
 };
 
 llvm::ArrayRef<CompressMethod> moec::compressMethods() { return methods; }
@@ -93,12 +99,10 @@ static std::string optionsOf(const Recipe &recipe, const CompressMethod &method,
   llvm::SmallVector<int64_t> drop;
   for (auto [all, keep] : llvm::zip(experts, recipe.keep))
     drop.push_back(all - keep);
-  std::string options =
-      llvm::formatv("profile={0} drop=0 budget={1} {2}", profile, list(drop), method.options);
+  std::string options = llvm::formatv("profile={0} folder={1} drop=0 budget={2} {3}", profile, folder,
+                                      list(drop), method.options);
   if (method.family == Family::prune || method.family == Family::replace)
     options += " seed=" + std::to_string(recipe.seed);
-  else
-    options += (" folder=" + folder).str();
   if (!recipe.labels.empty())
     options += " labels=" + recipe.labels;
   return recipe.more.empty() ? options : options + " " + recipe.more;

@@ -13,7 +13,7 @@ namespace moec {
 /// One method: a pass with options that choose it among its family.
 struct CompressMethod {
   /// `given`: what goes is listed by a file that is made first (CompressElimination.h).
-  enum class Family { prune, given, replace, merge, recombine };
+  enum class Family { prune, given, replace, merge, recombine, narrow };
 
   llvm::StringLiteral name, summary;
   Family family;

@@ -267,7 +267,7 @@ llvm::Error Compressor::prepareProfile(Progress &progress) {
         return error;
     }
   }
-  auto read = readProfile(profilePath);
+  auto read = readProfile(profilePath, "");
   if (!read)
     return fail(Exit::input, llvm::toString(read.takeError()));
   stats = std::move(*read);
@@ -293,7 +293,7 @@ llvm::Expected<Profile> Compressor::routing(const Recipe &recipe) {
     if (llvm::Error error = profileTo(**model, path, 0, 0, silent))
       return error;
   }
-  auto read = readProfile(path);
+  auto read = readProfile(path, "");
   if (!read)
     return fail(Exit::input, llvm::toString(read.takeError()));
   return read;

@@ -131,7 +131,10 @@ llvm::Error checkProfile(const Profile &profile);
 /// names the file and the layer or statistic; a file of a newer version, or one that checkProfile
 /// refuses, is refused.
 llvm::Error writeProfile(const Profile &profile, llvm::StringRef path);
-llvm::Expected<Profile> readProfile(llvm::StringRef path);
+/// `reservoirOf`: only this layer's reservoir is read, none for ""; without it all are. Reservoirs
+/// are most of a file: what needs none of them, or one at a time, should say so.
+llvm::Expected<Profile> readProfile(llvm::StringRef path,
+                                    std::optional<llvm::StringRef> reservoirOf = std::nullopt);
 
 /// The profile of both parts of the data. Associative and commutative up to the rounding of sums.
 /// Statistics that only one of the two has are left out, since a sum over a part of the tokens says

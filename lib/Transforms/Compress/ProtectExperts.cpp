@@ -31,7 +31,7 @@ private:
   llvm::Expected<Profile> profileOfModel(ArrayRef<moe::RoutedLayer> layers) {
     if (profile.empty())
       return problem("needs a profile: profile=FILE");
-    auto measured = readProfile(profile);
+    auto measured = readProfile(profile, "");
     if (!measured)
       return measured.takeError();
     Profile out{measured->model, measured->labels, {}};

@@ -29,7 +29,10 @@ private:
     };
     if (profile.empty())
       return module.emitError("prune-experts: needs a profile: profile=FILE");
-    auto measured = readProfile(profile);
+    // Only this criterion looks at single tokens.
+    auto measured = readProfile(profile, criterion == "reconstruction"
+                                             ? std::nullopt
+                                             : std::optional<StringRef>(""));
     if (!measured)
       return fail(measured.takeError());
     PruneOptions options;

@@ -203,15 +203,15 @@ llvm::LogicalResult compress::repairLayers(mlir::ModuleOp module, StringRef pass
   if (source.holdOut < 0 || source.holdOut >= 1)
     return module.emitError() << pass << ": hold-out is a share from 0 to below 1, not "
                               << source.holdOut;
-  auto open = [&](const std::string &path) -> std::optional<Profile> {
-    auto profile = readProfile(path);
+  // One layer's tokens at a time: they are most of a profile.
+  auto open = [&](const std::string &path, StringRef layer) -> std::optional<Profile> {
+    auto profile = readProfile(path, layer);
     if (profile)
       return std::move(*profile);
     module.emitError() << pass << ": " << llvm::toString(profile.takeError());
     return std::nullopt;
   };
-  std::optional<Profile> profile = open(source.profile), current;
-  if (!profile || (!source.currentProfile.empty() && !(current = open(source.currentProfile))))
+  if (!open(source.profile, ""))
     return mlir::failure();
   llvm::SmallVector<moe::RoutedLayer> layers = moe::collectRoutedLayers(module);
   std::vector<bool> wanted(layers.size(), source.layers.empty());
@@ -237,6 +237,10 @@ llvm::LogicalResult compress::repairLayers(mlir::ModuleOp module, StringRef pass
       leave("its output is corrected already; refit weights before that");
       continue;
     }
+    std::optional<Profile> profile = open(source.profile, layer.name), current;
+    if (!profile ||
+        (!source.currentProfile.empty() && !(current = open(source.currentProfile, layer.name))))
+      return mlir::failure();
     if (llvm::Error error =
             repairLayer(layer, *profile, current ? &*current : nullptr, source, repair, leave))
       return layerError(layer) << pass << ": " << llvm::toString(std::move(error));

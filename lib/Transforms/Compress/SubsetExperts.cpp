@@ -55,7 +55,7 @@ private:
   llvm::Error subset() {
     if (profile.empty())
       return problem("needs a profile: profile=FILE");
-    auto measured = readProfile(profile);
+    auto measured = readProfile(profile, "");
     if (!measured)
       return measured.takeError();
     if (keep.empty())
