@@ -10,9 +10,9 @@ llvm::Expected<NeuronStatistics> compress::neuronStatistics(FfnBank &bank, int64
                                                             const Rows &x, const Picks &picks,
                                                             const Eigen::VectorXf &scale,
                                                             bool gram) {
-  constexpr size_t kChunk = 2048;
   moe::BankOp op = bank.op();
   int64_t inter = bank.inter();
+  size_t chunk = static_cast<size_t>(std::clamp<int64_t>((1 << 22) / inter, 64, 4096)); // tokens
   NeuronStatistics out;
   out.energy = Eigen::VectorXd::Zero(inter);
   if (gram)
@@ -28,9 +28,9 @@ llvm::Expected<NeuronStatistics> compress::neuronStatistics(FfnBank &bank, int64
       slots[static_cast<size_t>(e)].push_back(i);
   }
   for (auto [e, mine] : llvm::enumerate(slots))
-    for (size_t from = 0; from < mine.size(); from += kChunk) {
+    for (size_t from = 0; from < mine.size(); from += chunk) {
       llvm::ArrayRef<size_t> part =
-          llvm::ArrayRef(mine).slice(from, std::min(kChunk, mine.size() - from));
+          llvm::ArrayRef(mine).slice(from, std::min(chunk, mine.size() - from));
       std::vector<int32_t> tokens;
       for (size_t slot : part)
         tokens.push_back(static_cast<int32_t>(slot / static_cast<size_t>(picks.k)));

@@ -14,8 +14,8 @@ struct NeuronStatistics {
 };
 
 /// Of the experts of `slab`, on tokens [n, hidden] with these picks; `scale`, [n], multiplies a
-/// token's weight. Memory: the square of inter with `gram`, and a few thousand tokens. Errors:
-/// weights that cannot be read.
+/// token's weight. Memory: the square of inter with `gram`, and 64 MiB or 64 tokens. Errors: weights
+/// that cannot be read.
 llvm::Expected<NeuronStatistics> neuronStatistics(FfnBank &bank, int64_t slab, const Rows &x,
                                                   const Picks &picks, const Eigen::VectorXf &scale,
                                                   bool gram);
