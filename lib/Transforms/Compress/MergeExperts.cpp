@@ -55,7 +55,7 @@ private:
       return fail(std::move(error));
     std::optional<Profile> measured;
     if (!profile.empty()) {
-      auto read = readProfile(profile);
+      auto read = readProfile(profile, "");
       if (!read)
         return fail(read.takeError());
       measured = std::move(*read);
@@ -75,7 +75,7 @@ private:
       if (groups.merged() == 0)
         continue;
       layer.bank = moe::findBank(layer.experts, layer.experts.getBank());
-      auto result = mergeLayer(layer, groups, known, labels, options);
+      auto result = mergeLayer(layer, groups, profile, labels, options);
       if (!result) {
         std::string text = llvm::toString(result.takeError());
         return text.empty() ? failure() : layerError(layer) << "merge-experts: " << text;

@@ -98,17 +98,11 @@ static bool isProtected(moe::BankOp bank, int64_t expert) {
   return ids && llvm::is_contained(ids.asArrayRef(), expert);
 }
 
-// Why slabs of the bank cannot be merged; empty when they can.
-static std::string whyNot(moe::BankOp bank, const MergeOptions &options) {
+std::string compress::whyNoNewSlabs(moe::BankOp bank) {
   if (bank.getImplementations().size() > 1)
     return "unsupported: its experts have several kinds";
   if (bankParameters(bank).empty())
     return "unsupported: its experts have no parameters";
-  bool isFfn = bank.getBody() && bank.getUp() && bank.getDown();
-  if (!isFfn && options.align == "weights")
-    return "unsupported: its experts are regions, whose neurons are not known; give align=none";
-  if (!isFfn && options.combine == "lstsq-down")
-    return "unsupported: its experts are regions; give combine=average";
   std::set<int64_t> slabs;
   for (int64_t e = 0, n = bank.getExperts(); e < n; ++e) {
     if (bank.getExpertStorage(e) != "dense")
@@ -124,6 +118,15 @@ static std::string whyNot(moe::BankOp bank, const MergeOptions &options) {
               " is not stored as floats, merged slabs would be larger; merge, then quantise")
           .str();
   return "";
+}
+
+static std::string whyNot(moe::BankOp bank, const MergeOptions &options) {
+  bool isFfn = bank.getBody() && bank.getUp() && bank.getDown();
+  if (!isFfn && options.align == "weights")
+    return "unsupported: its experts are regions, whose neurons are not known; give align=none";
+  if (!isFfn && options.combine == "lstsq-down")
+    return "unsupported: its experts are regions; give combine=average";
+  return whyNoNewSlabs(bank);
 }
 
 static StringRef criterionOf(const MergeOptions &options) {

@@ -43,4 +43,8 @@ struct LayerMerge {
 llvm::Expected<std::vector<LayerMerge>> planMerges(mlir::ModuleOp module, const Profile *profile,
                                                    const MergeOptions &options);
 
+/// Why the slabs of a bank cannot be made anew; empty when they can: kinds of experts, experts that
+/// share slabs already, different widths, weights that are not stored as floats.
+std::string whyNoNewSlabs(moe::BankOp bank);
+
 } // namespace moec::compress

@@ -4,8 +4,6 @@
 #include "RewriteGather.h"
 #include "moec/Transforms/Compress/Rewrite.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
-#include "moec/Transforms/Prepare/WeightSteps.h"
-#include "moec/Weights/Literal.h"
 #include <Eigen/Eigenvalues>
 
 using namespace moec;
@@ -28,6 +26,44 @@ Rows SharedBasis::merged(double rank) const {
   return (basis * (basis.transpose() * mean)).cast<float>();
 }
 
+// The value in the type in which it is stored: in front of a cast, when there is one.
+static mlir::Value narrow(WeightSteps &steps, mlir::Value value, mlir::Type stored) {
+  if (auto cast = value.getDefiningOp<moe::WeightCastOp>())
+    if (rankedType(cast.getInput()).getElementType() == stored)
+      return cast.getInput();
+  return steps.cast(value, stored);
+}
+
+mlir::Value compress::joinSlabs(WeightSteps &steps, mlir::Value from, ArrayRef<SlabSource> slabs) {
+  mlir::Type stored = storedFloat(from);
+  llvm::SmallVector<mlir::Value> parts;
+  llvm::SmallVector<int64_t> rows;
+  auto flush = [&] {
+    if (!rows.empty())
+      parts.push_back(narrow(steps, gatherSlices(steps, from, 0, rows), stored));
+    rows.clear();
+  };
+  for (const SlabSource &slab : slabs) {
+    if (!slab.fresh) {
+      rows.push_back(slab.row);
+      continue;
+    }
+    flush();
+    parts.push_back(slab.fresh);
+  }
+  flush();
+  mlir::Value all = parts.size() == 1 ? parts.front() : steps.concat(parts, 0);
+  return steps.cast(all, rankedType(from).getElementType());
+}
+
+llvm::Error compress::writeAs(LiteralWriter &writer, mlir::Type stored, const float *numbers,
+                              int64_t count) {
+  std::vector<char> bytes(static_cast<size_t>(count * elementBytes(stored)));
+  convertFloats(mlir::Float32Type::get(stored.getContext()),
+                reinterpret_cast<const char *>(numbers), stored, bytes.data(), count);
+  return writer.write(bytes);
+}
+
 namespace {
 
 class Merger {
@@ -41,7 +77,6 @@ public:
   llvm::SmallVector<int64_t> slabs() const;
 
 private:
-  mlir::Value narrow(WeightSteps &steps, mlir::Value value, mlir::Type stored);
   mlir::Value member(WeightSteps &steps, moe::WeightBindOp bind, int64_t expert);
   mlir::Value average(WeightSteps &steps, moe::WeightBindOp bind, const MergeGroup &group);
   llvm::Expected<mlir::ElementsAttr> subspace(moe::WeightBindOp bind, WeightEvaluator &weights);
@@ -98,15 +133,6 @@ int64_t Merger::neuronAxis(moe::WeightBindOp bind) const {
   if (op.getDown() == name)
     return 2;
   return op.getDownBias() == name ? 0 : 1;
-}
-
-mlir::Value Merger::narrow(WeightSteps &steps, mlir::Value value, mlir::Type stored) {
-  while (auto cast = value.getDefiningOp<moe::WeightCastOp>()) {
-    if (rankedType(cast.getInput()).getElementType() != stored)
-      break;
-    return cast.getInput();
-  }
-  return steps.cast(value, stored);
 }
 
 mlir::Value Merger::member(WeightSteps &steps, moe::WeightBindOp bind, int64_t expert) {
@@ -171,10 +197,7 @@ llvm::Expected<mlir::ElementsAttr> Merger::subspace(moe::WeightBindOp bind,
       basis.add(matrix, weight);
     }
     Rows merged = basis.merged(options.rank);
-    std::vector<char> bytes(static_cast<size_t>(merged.size() * elementBytes(stored)));
-    convertFloats(f32, reinterpret_cast<const char *>(merged.data()), stored, bytes.data(),
-                  merged.size());
-    if (llvm::Error error = writer->write(bytes))
+    if (llvm::Error error = writeAs(*writer, stored, merged.data(), merged.size()))
       return std::move(error);
   }
   return writer->finish((bind.getSymName() + ".merged").str());
@@ -202,27 +225,17 @@ llvm::Expected<llvm::SmallVector<mlir::Value>> Merger::parameters() {
                                            literal);
     }
     WeightSteps steps(module);
-    mlir::Type stored = storedFloat(from);
-    llvm::SmallVector<mlir::Value> parts;
-    llvm::SmallVector<int64_t> same;
+    llvm::SmallVector<SlabSource> slabs;
     moe::BankOp op = bank;
-    auto flush = [&] {
-      if (!same.empty())
-        parts.push_back(narrow(steps, gatherSlices(steps, from, 0, same), stored));
-      same.clear();
-    };
     int64_t merged = 0;
     for (const MergeGroup &group : plan.groups) {
-      if (group.members.size() == 1) {
-        same.push_back(op.getSlab(group.members.front()));
-        continue;
-      }
-      flush();
-      parts.push_back(fresh ? steps.part(fresh, 0, merged++, 1) : average(steps, bind, group));
+      if (group.members.size() == 1)
+        slabs.push_back({op.getSlab(group.members.front()), {}});
+      else
+        slabs.push_back({-1, fresh ? steps.part(fresh, 0, merged++, 1)
+                                   : average(steps, bind, group)});
     }
-    flush();
-    mlir::Value all = parts.size() == 1 ? parts.front() : steps.concat(parts, 0);
-    values.push_back(steps.cast(all, rankedType(from).getElementType()));
+    values.push_back(joinSlabs(steps, from, slabs));
   }
   return values;
 }
@@ -242,7 +255,7 @@ static llvm::Error diagnosed() {
 }
 
 llvm::Expected<MergeResult> compress::mergeLayer(moe::RoutedLayer &layer, const LayerMerge &plan,
-                                                 const Profile *profile, llvm::StringRef labels,
+                                                 llvm::StringRef profile, llvm::StringRef labels,
                                                  const MergeOptions &options) {
   MergeResult result;
   Merger merger(layer, plan, options);
@@ -265,7 +278,7 @@ llvm::Expected<MergeResult> compress::mergeLayer(moe::RoutedLayer &layer, const 
     if (mlir::failed(keepExperts(layer, keep)))
       return diagnosed();
   }
-  if (options.combine != "lstsq-down" || !profile)
+  if (options.combine != "lstsq-down")
     return result;
   layer.bank = moe::findBank(layer.experts, layer.experts.getBank());
   llvm::SmallVector<int64_t> merged;
@@ -277,7 +290,10 @@ llvm::Expected<MergeResult> compress::mergeLayer(moe::RoutedLayer &layer, const 
   source.labels = labels.str();
   RefitOptions refit;
   refit.ridges = {0.3, 0.1, 0.03, 0.01};
-  auto made = refitLayer(layer, merged, *profile, nullptr, source, refit);
+  auto tokens = readProfile(profile, layer.name);
+  if (!tokens)
+    return tokens.takeError();
+  auto made = refitLayer(layer, merged, *tokens, nullptr, source, refit);
   if (!made)
     return made.takeError();
   result.refit = *made;

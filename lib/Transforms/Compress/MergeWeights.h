@@ -3,6 +3,8 @@
 
 #include "MergePlan.h"
 #include "Refit.h"
+#include "moec/Transforms/Prepare/WeightSteps.h"
+#include "moec/Weights/Literal.h"
 
 namespace moec::compress {
 
@@ -13,11 +15,24 @@ struct MergeResult {
 };
 
 /// Makes one slab of each group and tells the bank, or the router, about it. An expert at a time is
-/// in memory. `layer` stays valid; call cleanUp() (Rewrite.h) behind the last layer. Errors of the
-/// router are diagnosed and come back with no text.
+/// in memory, and for lstsq-down the layer's tokens from the file `profile`. `layer` stays valid;
+/// call cleanUp() (Rewrite.h) behind the last layer. Errors of the router are diagnosed and come
+/// back with no text.
 llvm::Expected<MergeResult> mergeLayer(moe::RoutedLayer &layer, const LayerMerge &plan,
-                                       const Profile *profile, llvm::StringRef labels,
+                                       llvm::StringRef profile, llvm::StringRef labels,
                                        const MergeOptions &options);
+
+/// One slab of a new parameter: a row of the old one, or a value [1, ...] in its stored type.
+struct SlabSource {
+  int64_t row = -1;
+  mlir::Value fresh;
+};
+
+/// These slabs one after the other, as a value of the type of `from`; stored types stay.
+mlir::Value joinSlabs(WeightSteps &steps, mlir::Value from, llvm::ArrayRef<SlabSource> slabs);
+
+/// Numbers as elements of another float type, at the end of what `writer` has.
+llvm::Error writeAs(LiteralWriter &writer, mlir::Type stored, const float *numbers, int64_t count);
 
 /// The weighted average of matrices [rows, columns] in the basis of left singular vectors that they
 /// share (Sub-MoE, arXiv:2506.23266): with [W_1 | W_2 | ...] = U S [V_1; V_2; ...]^T it is

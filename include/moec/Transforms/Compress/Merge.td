@@ -114,4 +114,63 @@ def MergeExperts : Pass<"merge-experts", "::mlir::ModuleOp"> {
   let dependentDialects = ["::moec::moe::MoEDialect", "::moec::onnx::OnnxDialect"];
 }
 
+def RecombineNeurons : Pass<"recombine-neurons", "::mlir::ModuleOp"> {
+  let summary = "Drop experts and give their neurons to experts that have such neurons (DERN)";
+  let description = [{
+    Drops experts as `prune-experts` does, but not all that they have learnt (DERN, EMNLP 2025
+    Findings). A neuron is a gate row, an up row and a down column. Each neuron of a dropped expert
+    goes to the expert that has the most similar neuron, by the cosine of up rows and down columns
+    together, if that is above `alpha`; others are lost. An expert that got some is made anew of its
+    own neurons and of those: weighted spherical k-means into as many as it had, where a neuron
+    weighs as much as its expert matters (`criterion`), and the new neurons are the means of the
+    groups, of members brought to one length. It starts from the expert's own neurons; with
+    `start=largest`, as published, from those with the largest numbers in their gate rows, which
+    loses neurons where two are the same. Router columns of dropped experts go.
+
+    The new slabs are literals in the type in which the old ones are stored; experts that get
+    nothing stay weights of the file. Protected experts are not dropped. The time grows by dropped
+    times kept experts times the square of their inner size.
+
+    Before:
+    ```mlir
+    moe.weight.bind @layer0.up %up : tensor<8x96x32xf32>
+    %y = moe.experts @layer0(%x, %i, %g) ...  // experts(8)
+    ```
+    After `--recombine-neurons="profile=model.moep drop=0.25"`, where two experts got neurons:
+    ```mlir
+    %new = moe.weight.literal dense_resource<layer0.up.recombined> : tensor<2x96x32xf32>
+    %all = moe.weight.concat ... // slabs of %up and %new
+    moe.weight.bind @layer0.up %all : tensor<6x96x32xf32>
+    %y = moe.experts @layer0(%x, %i, %g) ...  // experts(6)
+    ```
+  }];
+  let options = [
+    Option<"profile", "profile", "std::string", /*default=*/"", "Profile of the model">,
+    Option<"folder", "folder", "std::string", /*default=*/"\".\"",
+           "What weight files are relative to">,
+    Option<"alpha", "alpha", "double", /*default=*/"0.6",
+           "Cosine above which a neuron goes to another expert">,
+    Option<"criterion", "criterion", "std::string", /*default=*/"\"soft\"",
+           "How experts are scored, as in prune-experts">,
+    Option<"drop", "drop", "std::string", /*default=*/"",
+           "Experts to drop in each layer: a number (8) or a part (0.25, 25%)">,
+    Option<"keep", "keep", "std::string", /*default=*/"",
+           "Experts to keep in each layer, in place of `drop`">,
+    Option<"budget", "budget", "std::string", /*default=*/"\"uniform\"",
+           "How the total is spread: uniform, global, share, mass, or a number for each layer">,
+    Option<"start", "start", "std::string", /*default=*/"\"own\"",
+           "The first centres of k-means: own or largest">,
+    Option<"rounds", "rounds", "int64_t", /*default=*/"50", "Rounds of k-means, at most">,
+    Option<"labels", "labels", "std::string", /*default=*/"",
+           "Labels of the profile that count, with weights: github:1,c4:0.5; without it all">,
+    Option<"remarks", "remarks", "bool", /*default=*/"true",
+           "Emit a remark for each layer">
+  ];
+  let statistics = [
+    Statistic<"numDropped", "dropped", "Experts dropped">,
+    Statistic<"numMoved", "moved", "Neurons that went to another expert">
+  ];
+  let dependentDialects = ["::moec::moe::MoEDialect", "::moec::onnx::OnnxDialect"];
+}
+
 #endif
