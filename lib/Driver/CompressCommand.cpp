@@ -180,7 +180,8 @@ llvm::Error addBaselines(const CompressFlags &flags, Compressor &compressor, con
       return result.takeError();
     random.runs.push_back(std::move(*result));
   }
-  report.baselines.push_back(std::move(random));
+  if (!random.runs.empty())
+    report.baselines.push_back(std::move(random));
   return llvm::Error::success();
 }
 
@@ -201,8 +202,11 @@ llvm::Error measureAll(const CompressFlags &flags, Compressor &compressor, Compr
   progress.begin("baselines of the same size");
   if (llvm::Error error = addBaselines(flags, compressor, report.recipe, report))
     return error;
-  progress.end(llvm::formatv("frequency {0:f3}, random {1:f3}", report.baselines[0].perplexity(),
-                             report.baselines[1].perplexity()));
+  std::string note;
+  for (const Baseline &baseline : report.baselines)
+    note += llvm::formatv("{0}{1} {2:f3}", note.empty() ? "" : ", ", baseline.name,
+                          baseline.perplexity());
+  progress.end(note);
   return llvm::Error::success();
 }
 
@@ -372,6 +376,9 @@ void moec::addCompressCommand(CLI::App &app, Action &action) {
   command->add_option("--search-windows", flags->searchWindows,
                       "windows of each calibration text that the search scores recipes on")
       ->check(CLI::PositiveNumber);
+  command->add_option("--random-seeds", flags->randomSeeds,
+                      "random choices that the result is compared with: seeds 0, 1, ... (3)")
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--moves", flags->moves, "tries of the search to shift experts between layers")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--reservoir", flags->setup.reservoir,

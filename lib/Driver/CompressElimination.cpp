@@ -18,7 +18,8 @@ constexpr int64_t mostReference = int64_t(256) << 20; // bytes of the original's
 // A model with routing hooks and what the original said on some windows.
 class MaskedModel {
 public:
-  static llvm::Expected<MaskedModel> open(Compressor &compressor, int64_t windows);
+  static llvm::Expected<MaskedModel> open(Compressor &compressor, int64_t windows,
+                                          llvm::StringRef labels);
   /// Mean KL from the original when layer i keeps the experts of keep[i].
   llvm::Expected<double> divergence(llvm::ArrayRef<std::vector<uint8_t>> keep);
 
@@ -47,7 +48,8 @@ double MaskedModel::logSumOf(const float *row, int64_t n) {
   return most + std::log(sum);
 }
 
-llvm::Expected<MaskedModel> MaskedModel::open(Compressor &compressor, int64_t windows) {
+llvm::Expected<MaskedModel> MaskedModel::open(Compressor &compressor, int64_t windows,
+                                              llvm::StringRef labels) {
   MaskedModel self;
   self.compressor = &compressor;
   auto opened = compressor.openWithHooks();
@@ -56,6 +58,8 @@ llvm::Expected<MaskedModel> MaskedModel::open(Compressor &compressor, int64_t wi
   self.model = std::move(*opened);
   const TextWindows &range = compressor.setup().searchWindows;
   for (const LabelledText &text : compressor.setup().calibration) {
+    if (labelWeight(labels, text.label) <= 0)
+      continue;
     int64_t all = (int64_t(text.ids.size()) - 1) / range.window;
     for (int64_t j = range.first; j < std::min(range.first + windows, all); ++j)
       self.texts.emplace_back(text.ids.begin() + j * range.window,
@@ -181,7 +185,7 @@ moec::eliminateExperts(Compressor &compressor, const EliminationOptions &options
                                                 rounds * total * windowTokens, 1));
   if (windows < 1)
     return std::optional<Keep>();
-  auto model = MaskedModel::open(compressor, windows);
+  auto model = MaskedModel::open(compressor, windows, options.labels);
   if (!model)
     return model.takeError();
   int64_t gone = 0;
@@ -232,6 +236,7 @@ llvm::Expected<bool> moec::completeRecipe(Compressor &compressor, Recipe &recipe
   if (!method || method->family != CompressMethod::Family::given || !recipe.more.empty())
     return true;
   EliminationOptions options;
+  options.labels = recipe.labels;
   for (auto [layer, keep] : llvm::zip(compressor.layers(), recipe.keep)) {
     options.least.push_back(uniform ? keep : layer.k);
     options.drop += layer.experts - keep;

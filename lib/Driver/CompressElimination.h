@@ -9,6 +9,7 @@ struct EliminationOptions {
   /// Slabs that each layer keeps at least; the sum of what goes is `drop`.
   std::vector<int64_t> least;
   int64_t drop = 0;
+  std::string labels; ///< weights of labels; texts of weight 0 do not count
   /// Experts that go at a time, as a part of all; measured anew after each round.
   double round = 0.125;
   /// Tokens that may be run in all; fewer windows are scored when that is not enough.

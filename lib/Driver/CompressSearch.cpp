@@ -40,7 +40,7 @@ struct Search {
     auto result = compressor.measure(recipe, Compressor::Data::search);
     if (!result)
       return result.takeError();
-    Candidate candidate{recipe, std::move(*result), step.str()};
+    Candidate candidate{recipe, std::move(*result), step.str(), options.labels};
     found.tried.push_back(candidate);
     return candidate;
   }
@@ -314,8 +314,9 @@ llvm::Expected<SearchResult> moec::searchRecipe(Compressor &compressor, const Se
   auto original = compressor.measure(Recipe(), Compressor::Data::search);
   if (!original)
     return original.takeError();
-  Loss loss = original->quality.overall();
-  search.found.original = loss.nll / double(loss.tokens);
+  search.found.original = original->quality.weighted(options.labels);
+  if (!std::isfinite(search.found.original))
+    return fail(Exit::input, "--labels " + options.labels + ": none of the calibration texts");
   auto stage = [&](llvm::StringRef name, llvm::Error (Search::*run)()) -> llvm::Error {
     progress.begin(name);
     if (llvm::Error error = (search.*run)())

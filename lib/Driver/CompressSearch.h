@@ -19,8 +19,10 @@ struct SearchOptions {
 struct Candidate {
   Recipe recipe;
   Compressor::Result result;
-  std::string step; // "method", "sensitivity", "budgets", "moves", "repair"
-  double loss() const { return result.quality.overall().nll / double(result.quality.overall().tokens); }
+  std::string step;  // "method", "sensitivity", "budgets", "moves", "repair"
+  std::string labels; // weights of labels, "c4:1,code:0.5"
+  /// Mean loss of a token, in nats.
+  double loss() const { return result.quality.weighted(labels); }
 };
 
 /// What dropping a share of one layer's experts costs, the others whole.

@@ -25,6 +25,29 @@ Loss Quality::overall() const {
   return all;
 }
 
+double moec::labelWeight(llvm::StringRef weights, llvm::StringRef label) {
+  if (weights.empty())
+    return 1;
+  llvm::SmallVector<llvm::StringRef> parts;
+  weights.split(parts, ',');
+  for (llvm::StringRef part : parts) {
+    auto [name, number] = part.rsplit(':');
+    double weight = 1;
+    if (name.trim() == label && (number.empty() || !number.getAsDouble(weight)))
+      return weight;
+  }
+  return 0;
+}
+
+double Quality::weighted(llvm::StringRef weights) const {
+  double sum = 0, n = 0;
+  for (const auto &[label, loss] : labels) {
+    double weight = labelWeight(weights, label);
+    sum += weight * loss.nll, n += weight * double(loss.tokens);
+  }
+  return n > 0 ? sum / n : INFINITY;
+}
+
 namespace {
 
 // A row of logits as floats.

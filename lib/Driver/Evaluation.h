@@ -26,7 +26,13 @@ struct Loss {
 struct Quality {
   std::map<std::string, Loss> labels;
   Loss overall() const;
+  /// Mean loss of a token in nats, each label's weighed by "c4:1,code:0.5" (labels that are not
+  /// named count nothing; empty: all tokens alike).
+  double weighted(llvm::StringRef weights) const;
 };
+
+/// The weight of a label in such a text; 1 when the text is empty.
+double labelWeight(llvm::StringRef weights, llvm::StringRef label);
 
 struct TextWindows {
   int64_t window = 256; // tokens of a window
