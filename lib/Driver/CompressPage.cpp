@@ -25,7 +25,7 @@ constexpr const char *kStyle = R"css(
 .tiles{grid-template-columns:repeat(auto-fit,minmax(min(100%,190px),1fr))}
 .tile em{display:block;font-style:normal;font-size:12px;color:var(--soft)}
 .row.charts{grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}
-.one{max-width:760px}
+.one{max-width:640px}
 svg.wide{max-width:none}
 svg text.name{fill:var(--ink);font-weight:600;paint-order:stroke;stroke:var(--card);
 stroke-width:3px}
@@ -52,7 +52,10 @@ var(--soft) 46%,var(--soft) 54%,var(--card) 54%)}
 overflow:hidden;vertical-align:middle}
 .meter i{display:block;height:100%;background:var(--accent)}
 th.left,td.left{text-align:left}
-td.wrap{font-size:13px;color:var(--soft);overflow-wrap:anywhere;min-width:220px}
+td,th{white-space:nowrap}
+.tall{max-height:600px;overflow:auto}
+.tall thead th{position:sticky;top:0;background:var(--card)}
+td.wrap{white-space:normal;font-size:13px;color:var(--soft);overflow-wrap:anywhere;min-width:220px}
 table.layers td{vertical-align:top}
 tr.total td,tr.best td{font-weight:600}
 tr.best td:first-child{color:var(--accent)}

@@ -112,14 +112,21 @@ void page::searchPicture(llvm::raw_ostream &os, const CompressReport &report) {
     return;
   const SearchResult &search = *report.search;
   Chart chart{"weights, MiB", "perplexity, search windows", false, {}};
-  for (const Step &step : kSteps) {
-    Series series{step.name, step.style, "dot", {}};
+  auto marksOf = [&](auto wanted) {
+    std::vector<Mark> marks;
     for (const Candidate &tried : search.tried)
-      if (tried.step == step.id)
-        series.marks.push_back({memoryOf(tried.result), std::exp(tried.loss()),
-                                title(recipeText(report, tried.recipe), tried.result)});
-    chart.series.push_back(std::move(series));
-  }
+      if (wanted(tried.step))
+        marks.push_back({memoryOf(tried.result), std::exp(tried.loss()),
+                         title(recipeText(report, tried.recipe), tried.result)});
+    return marks;
+  };
+  for (const Step &step : kSteps)
+    chart.series.push_back({step.name, step.style, "dot",
+                            marksOf([&](llvm::StringRef name) { return name == step.id; })});
+  auto isOther = [](llvm::StringRef name) {
+    return llvm::none_of(kSteps, [&](const Step &step) { return name == step.id; });
+  };
+  chart.series.push_back({"other tries", "c-other", "square", marksOf(isOther)});
   chart.series.push_back(
       {"original",
        "c-original",

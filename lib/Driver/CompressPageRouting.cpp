@@ -124,8 +124,9 @@ void page::routing(llvm::raw_ostream &os, const CompressReport &report) {
      << "><div><h3>Before</h3><div class=\"scroll\"><canvas id=\"before\"></canvas></div></div>\n";
   if (after)
     os << "<div><h3>After</h3><div class=\"scroll\"><canvas id=\"after\"></canvas></div></div>\n";
-  os << "</div>\n<div class=\"legend\">1/8 <i class=\"ramp\"></i> 8 times an even load\n"
-        "<i class=\"dot\" style=\"background:var(--none)\"></i> never chosen";
+  os << "</div>\n<div class=\"legend\"><span id=\"least\"></span> <i class=\"ramp\"></i> "
+        "<span id=\"most\"></span>\n<i class=\"dot\" style=\"background:var(--none)\"></i> never "
+        "chosen";
   if (after)
     os << "\n<i class=\"dot gone\"></i> gone";
   os << "</div></section>\n";

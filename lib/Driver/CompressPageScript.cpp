@@ -7,9 +7,13 @@ for (const layer of layers)
     layer[side] = new Uint16Array(bytes(layer[side] || "").buffer);
 // Where the experts that a layer has afterwards stood before.
 for (const layer of layers)
-  if (layer.origin) {
-    layer.now = new Map(layer.origin.map((e, i) => [e, i]));
-  }
+  if (layer.origin) layer.now = new Map(layer.origin.map((e, i) => [e, i]));
+// The colours' ends, in powers of two: nearly all loads lie between them.
+const turns = layers.flatMap(layer => [...layer.before, ...layer.after]).filter(part => part)
+  .map(part => Math.abs(Math.log2(part * data.scale))).sort((a, b) => a - b);
+const wide = turns[Math.floor(.99 * turns.length)] || 0;
+const span = Math.min(3, Math.max(1, Math.ceil(2 * wide) / 2));
+const colour = v => v === 0 ? palette.none : diverging(Math.log2(v) / span);
 let sorted = false;
 const byNumber = n => Array.from({length: n}, (_, e) => e);
 const byLoad = parts => byNumber(parts.length).sort((a, b) => parts[b] - parts[a]);
@@ -55,8 +59,9 @@ function drawMap(side) {
     rows[l].forEach((cell, i) => {
       const e = cell[side], x = names + i * width, y = l * height + 1;
       c.fillStyle = css(e === undefined ? palette.card :
-                        loadColour(layer[side][e] * data.scale));
+                        colour(layer[side][e] * data.scale));
       c.fillRect(x, y, width - gapX + (gapX ? 0 : .4), height - gapY);
+      if (width < 6) return; // no room for strokes
       if (e === undefined || side === "before" && layer.now && cell.after === undefined) {
         c.strokeStyle = css(e === undefined ? palette.line : palette.ink);
         c.lineWidth = 1;
@@ -75,6 +80,10 @@ function drawMap(side) {
 function draw() {
   readPalette();
   document.querySelectorAll(".ramp").forEach(node => { node.style.background = ramp(); });
+  if ($("most")) {
+    $("least").textContent = `1/${show(2 ** span, 1)}`;
+    $("most").textContent = `${show(2 ** span, 1)} times an even load`;
+  }
   if ($("sorting"))
     buttons($("sorting"), ["by number", "by load"], +sorted, i => { sorted = !!i; draw(); });
   drawMap("before");

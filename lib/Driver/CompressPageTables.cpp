@@ -53,7 +53,7 @@ void candidateRows(llvm::raw_ostream &os, const CompressReport &report,
     double x = a->loss(), y = b->loss(); // one that is not a number goes last
     return std::isnan(y) ? !std::isnan(x) : x < y;
   });
-  os << "<div class=\"scroll\"><table class=\"sortable log\">\n<thead><tr><th>method</th>"
+  os << "<div class=\"scroll tall\"><table class=\"sortable log\">\n<thead><tr><th>method</th>"
         "<th>step</th><th>repair</th><th>perplexity</th><th>rise</th><th>MiB</th>"
         "<th class=\"left\">experts kept</th></tr></thead><tbody>\n";
   for (const Candidate *row : llvm::ArrayRef(rows).take_front(kMostRows)) {
@@ -112,7 +112,7 @@ void page::layers(llvm::raw_ostream &os, const CompressReport &report) {
   if (report.layers.empty())
     return;
   std::vector<std::vector<std::string>> remarks = remarksByLayer(report);
-  os << "<section><h2>What was done to each layer</h2>\n<div class=\"scroll\"><table "
+  os << "<section><h2>What was done to each layer</h2>\n<div class=\"scroll tall\"><table "
         "class=\"layers\">\n<thead><tr><th>layer</th><th>experts</th><th></th><th>k</th>"
         "<th>MiB before</th><th>MiB after</th><th class=\"left\">what the passes say</th></tr>"
         "</thead><tbody>\n";
