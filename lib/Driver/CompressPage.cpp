@@ -182,7 +182,7 @@ void measured(llvm::raw_ostream &os, const CompressReport &report) {
   if (report.search && !report.search->tried.empty())
     os << "<li>Search: " << report.search->tried.size() << " recipes on "
        << windowsText(report.search->tried.front().result.quality)
-       << " of the calibration texts, which the profile left out.</li>\n";
+       << " of the calibration texts, after those of the profile.</li>\n";
   for (const Baseline &baseline : report.baselines)
     os << "<li>Baseline " << escapeMarkup(baseline.name) << ": "
        << (baseline.name == "random"

@@ -2,6 +2,8 @@
 #include "CompressPageCharts.h"
 #include "CompressPageParts.h"
 
+#include "moec/Analysis/Page.h"
+
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/FormatVariadic.h"
 
@@ -20,17 +22,17 @@ using Place = double (*)(const Result &);
 double memoryOf(const Result &result) { return double(result.sizes.weights) / 1048576; }
 double speedOf(const Result &result) { return result.tokensPerSecond(); }
 
-std::string title(llvm::StringRef name, const Result &result) {
-  std::string text =
-      llvm::formatv("{0}: perplexity {1}, {2} MiB", name, number(perplexity(result.quality), 3),
-                    mib(result.sizes.weights));
+std::string title(llvm::StringRef name, const Result &result, double perplexity) {
+  std::string text = llvm::formatv("{0}: perplexity {1}, {2} MiB", name, number(perplexity, 3),
+                                   mib(result.sizes.weights));
   if (result.tokensPerSecond() > 0)
     text += ", " + number(result.tokensPerSecond(), 0) + " tokens/s";
   return text;
 }
 
 Mark mark(llvm::StringRef name, const Result &result, Place place, std::string label = "") {
-  return {place(result), perplexity(result.quality), title(name, result), std::move(label)};
+  return {place(result), perplexity(result.quality),
+          title(name, result, perplexity(result.quality)), std::move(label)};
 }
 
 std::string recipeText(const CompressReport &report, const Recipe &recipe) {
@@ -116,8 +118,9 @@ void page::searchPicture(llvm::raw_ostream &os, const CompressReport &report) {
     std::vector<Mark> marks;
     for (const Candidate &tried : search.tried)
       if (wanted(tried.step))
-        marks.push_back({memoryOf(tried.result), std::exp(tried.loss()),
-                         title(recipeText(report, tried.recipe), tried.result)});
+        marks.push_back(
+            {memoryOf(tried.result), std::exp(tried.loss()),
+             title(recipeText(report, tried.recipe), tried.result, std::exp(tried.loss()))});
     return marks;
   };
   for (const Step &step : kSteps)
@@ -134,15 +137,17 @@ void page::searchPicture(llvm::raw_ostream &os, const CompressReport &report) {
        {{memoryOf(report.before), std::exp(search.original),
          "original: perplexity " + number(std::exp(search.original), 3), "original"}}});
   if (!search.best.recipe.method.empty())
-    chart.series.push_back(
-        {"chosen",
-         "c-result",
-         "ring",
-         {{memoryOf(search.best.result), std::exp(search.best.loss()),
-           title("chosen: " + recipeText(report, search.best.recipe), search.best.result)}}});
+    chart.series.push_back({"chosen",
+                            "c-result",
+                            "ring",
+                            {{memoryOf(search.best.result), std::exp(search.best.loss()),
+                              title("chosen: " + recipeText(report, search.best.recipe),
+                                    search.best.result, std::exp(search.best.loss()))}}});
   os << "<section><h2>What the search tried</h2>\n<p>Every recipe that was measured, on windows of "
-        "the calibration texts that no profile has seen: not the scale of the pictures above.</p>\n"
-        "<div class=\"one\">";
+        "the calibration texts after those of the profile: not the scale of the pictures above.";
+  if (!search.best.recipe.labels.empty())
+    os << " Labels weigh " << escapeMarkup(search.best.recipe.labels) << ".";
+  os << "</p>\n<div class=\"one\">";
   draw(os, chart);
   os << "</div></section>\n";
 }
