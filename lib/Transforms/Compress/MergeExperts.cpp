@@ -38,6 +38,7 @@ private:
     options.keep = keep;
     options.budget = budget;
     options.groups = groups;
+    options.criterion = criterion;
     options.maxGroup = maxGroup;
     options.rank = rank;
     options.seed = seed;

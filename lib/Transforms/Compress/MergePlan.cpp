@@ -130,7 +130,7 @@ static std::string whyNot(moe::BankOp bank, const MergeOptions &options) {
 }
 
 static StringRef criterionOf(const MergeOptions &options) {
-  return options.weights == "saliency" ? "reap" : "frequency";
+  return options.weights == "saliency" ? StringRef(options.criterion) : "frequency";
 }
 
 // The scores that the members' weights come from; empty for equal weights.

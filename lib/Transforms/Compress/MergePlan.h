@@ -15,6 +15,7 @@ struct MergeOptions {
   std::string feature, group, align, weights, combine, router;
   std::string drop, keep, budget = "uniform"; ///< as PruneOptions has them
   std::string groups;                         ///< "layer0=0,3|1,5;layer2=4,7": given, not found
+  std::string criterion = "reap";             ///< of the weights `saliency`
   std::vector<double> labelWeights;
   int64_t maxGroup = 16;
   double rank = 1;

@@ -4,6 +4,8 @@
 // RUN: moe-opt %s --merge-experts="groups=bank=3,0 weights=uniform folder=%t router=drop" 2>&1 | FileCheck %s --check-prefix=DROP
 // RUN: moe-opt %s --merge-experts="groups=bank=3,0 weights=uniform align=none router=alias combine=subspace rank=0.5 folder=%t" 2>&1 | FileCheck %s --check-prefix=BASIS
 // RUN: moe-opt %s --merge-experts="profile=%t/p.moep folder=%t budget=2 drop=0 preset=m-smoe max-group=2" 2>&1 | FileCheck %s --check-prefix=FOUND
+// RUN: moe-opt %s --merge-experts="profile=%t/p.moep folder=%t drop=2 preset=m-smoe weights=saliency criterion=soft max-group=2" 2>&1 | FileCheck %s --check-prefix=FOUND
+// RUN: not moe-opt %s --merge-experts="profile=%t/p.moep drop=1 preset=m-smoe weights=saliency" 2>&1 | FileCheck %s --check-prefix=SCORES
 // RUN: not moe-opt %s --merge-experts="profile=%t/p.moep drop=4 preset=m-smoe" 2>&1 | FileCheck %s --check-prefix=ALL
 // RUN: not moe-opt %s --merge-experts="profile=%t/p.moep drop=3 preset=m-smoe router=drop" 2>&1 | FileCheck %s --check-prefix=SLOTS
 // RUN: not moe-opt %s --merge-experts="profile=%t/p.moep drop=3 preset=m-smoe max-group=2" 2>&1 | FileCheck %s --check-prefix=ROOM
@@ -34,6 +36,7 @@
 // ALL: error: merge-experts: layer 'bank': cannot drop 4 of 4 experts; 3 may go, as 1 have to stay
 // SLOTS: error: merge-experts: layer 'bank': cannot drop 3 of 4 experts; 2 may go, as 2 have to stay
 // ROOM: error: merge-experts: layer 'bank': 4 experts do not fit into 1 groups of at most 2; raise max-group
+// SCORES: error: merge-experts: layer 'bank': the profile has no gated_norm_sum; profile with --tier 1
 // TIER: error: merge-experts: layer 'bank': the profile has no all_output_sum; profile with --tier 2
 
 moe.weights @weights {

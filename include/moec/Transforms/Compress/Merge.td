@@ -35,7 +35,7 @@ def MergeExperts : Pass<"merge-experts", "::mlir::ModuleOp"> {
       resemble those of the group's first most (a linear assignment; by itself this changes no
       result).
     - `weights`, of members in the average and of who matters: `frequency` (tokens that chose it),
-      `saliency` (`reap`; 0 counts as the least that is not), `uniform`.
+      `saliency` (by `criterion`; 0 counts as the least that is not), `uniform`.
     - `combine`: `average`; `subspace`: the average in the basis of left singular vectors that the
       members share, cut to the part `rank` of it (at 1, all of it, this is the average itself);
       `lstsq-down`: the average, then down projections by least squares on the profile's tokens, as
@@ -86,6 +86,8 @@ def MergeExperts : Pass<"merge-experts", "::mlir::ModuleOp"> {
     Option<"align", "align", "std::string", /*default=*/"", "none or weights">,
     Option<"weights", "weights", "std::string", /*default=*/"",
            "frequency, saliency or uniform">,
+    Option<"criterion", "criterion", "std::string", /*default=*/"\"reap\"",
+           "Of the weights `saliency`: how experts are scored, as in prune-experts">,
     Option<"combine", "combine", "std::string", /*default=*/"",
            "average, subspace or lstsq-down">,
     Option<"router", "router", "std::string", /*default=*/"", "alias or drop">,
