@@ -13,7 +13,7 @@ struct EliminationOptions {
   /// Experts that go at a time, as a part of all; measured anew after each round.
   double round = 0.125;
   /// Tokens that may be run in all; fewer windows are scored when that is not enough.
-  int64_t tokens = 6000000;
+  int64_t tokens = 1200000;
 };
 
 /// The experts that each layer keeps: again and again those go whose masking changes the model's

@@ -123,12 +123,15 @@ std::string moec::reportText(const CompressReport &report) {
                           double(report.before.sizes.weights),
                       double(report.before.sizes.experts) / mib,
                       double(report.after.sizes.experts) / mib);
-  os << "experts  ";
+  const CompressMethod *method = findMethod(report.recipe.method);
+  const bool narrow = method && method->family == CompressMethod::Family::narrow;
+  os << (narrow ? "worth of " : "experts  ");
   for (auto [i, layer] : llvm::enumerate(report.layers))
     os << llvm::formatv(" {0}/{1}",
                         i < report.recipe.keep.size() ? report.recipe.keep[i] : layer.experts,
                         layer.experts);
-  os << llvm::formatv(" a layer\nKL        {0:f4} nats a token to the original\n",
+  os << llvm::formatv("{0}\nKL        {1:f4} nats a token to the original\n",
+                      narrow ? " experts a layer: all stay, with fewer neurons" : " a layer",
                       report.after.quality.overall().meanKl());
   if (!report.output.empty())
     os << llvm::formatv("written   {0} ({1:f1} MiB)\n", report.output,

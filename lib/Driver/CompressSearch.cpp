@@ -55,7 +55,7 @@ struct Search {
     return llvm::Error::success();
   }
 
-  llvm::Error tryMethod(const Recipe &recipe);
+  llvm::Error tryMethod(Recipe recipe);
   llvm::Error chooseMethod(llvm::ArrayRef<int64_t> keep);
   Recipe bestWithBudgets() const;
   llvm::Error measureLayers();
@@ -67,25 +67,15 @@ struct Search {
 };
 
 // A method that does not fit the model is left out, not fatal.
-llvm::Error Search::tryMethod(const Recipe &recipe) {
-  const bool given = findMethod(recipe.method)->family == CompressMethod::Family::given;
-  for (bool uniform : {true, false}) {
-    Recipe complete = recipe;
-    auto possible = completeRecipe(compressor, complete, uniform, progress);
-    if (!possible)
-      return possible.takeError();
-    if (!*possible)
-      break;
-    llvm::Error error = llvm::handleErrors(
-        consider(complete, "method"), [&](std::unique_ptr<CommandError> e) {
-          return e->code == Exit::unsupported ? llvm::Error::success() : llvm::Error(std::move(e));
-        });
-    if (error)
-      return error;
-    if (!given)
-      break;
-  }
-  return llvm::Error::success();
+llvm::Error Search::tryMethod(Recipe recipe) {
+  auto possible = completeRecipe(compressor, recipe, /*uniform=*/false, progress);
+  if (!possible)
+    return possible.takeError();
+  if (!*possible)
+    return llvm::Error::success();
+  return llvm::handleErrors(consider(recipe, "method"), [](std::unique_ptr<CommandError> e) {
+    return e->code == Exit::unsupported ? llvm::Error::success() : llvm::Error(std::move(e));
+  });
 }
 
 // All methods with the same number of experts a layer, nothing repaired.
