@@ -26,7 +26,7 @@ struct CompressFlags {
   int64_t window = 256, windows = 64, evalWindows = 0, searchWindows = 8;
   int moves = 16, randomSeeds = 3;
   uint64_t seed = 0;
-  bool json = false, sweep = false;
+  bool json = false;
   ProgressMode progress = ProgressMode::automatic;
 };
 
@@ -304,7 +304,7 @@ llvm::Error compress(CompressFlags &flags) {
   report.recipe = *recipe;
   if (llvm::Error error = measureAll(flags, *compressor, report, progress))
     return error;
-  if (flags.sweep || !flags.page.empty())
+  if (!flags.page.empty())
     if (llvm::Error error = addSweep(*compressor, report, progress))
       return error;
   if (!flags.output.empty()) {
@@ -345,7 +345,7 @@ void moec::addCompressCommand(CLI::App &app, Action &action) {
   CLI::App *command = addCommand(
       app, "compress", "Removes experts of a language model and says what that costs.",
       "moec compress examples/moe-lm/prefill.onnx --prune=0.25 --data examples/moe-lm/calibration "
-      "--eval examples/moe-lm/eval --method soft --out /tmp/small.onnx");
+      "--eval examples/moe-lm/eval --method soft --out small.onnx");
   auto flags = std::make_shared<CompressFlags>();
   command->add_option("model", flags->setup.model, "language model graph (.onnx)")->required();
   command->add_option("--data", flags->data,

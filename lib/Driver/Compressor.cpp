@@ -97,13 +97,6 @@ json toJson(const Compressor::Result &result) {
 
 } // namespace
 
-json moec::qualityToJson(const Quality &quality) {
-  json labels;
-  for (const auto &[label, loss] : quality.labels)
-    labels[label] = loss.perplexity();
-  return {{"all", quality.overall().perplexity()}, {"labels", labels}};
-}
-
 double Compressor::Result::tokensPerSecond() const {
   Loss all = quality.overall();
   return all.seconds > 0 ? double(all.tokens) / all.seconds : 0;
@@ -347,10 +340,8 @@ llvm::Expected<std::unique_ptr<Executor>> Compressor::open(Model &model) {
 llvm::Expected<Compressor::Result> Compressor::measure(const Recipe &recipe, Data data, bool kl) {
   std::string key = digest(recipe.key() + "|" + dataKey(data) + "|" + modelKey + "|" +
                            (kl ? "kl" : ""));
-  if (auto it = journal.find(key); it != journal.end()) {
-    ++known;
+  if (auto it = journal.find(key); it != journal.end())
     return resultOf(it->second);
-  }
   auto model = build(recipe);
   if (!model)
     return model.takeError();
@@ -382,7 +373,6 @@ llvm::Expected<Compressor::Result> Compressor::measure(const Recipe &recipe, Dat
       return loss.takeError();
     result.quality.labels[given.label] = *loss;
   }
-  ++fresh;
   if (llvm::Error error = write(key, toJson(result)))
     return error;
   return result;

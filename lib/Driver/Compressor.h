@@ -78,10 +78,6 @@ public:
   const nlohmann::json *recall(const std::string &what) const;
   llvm::Error remember(const std::string &what, const nlohmann::json &value);
 
-  /// Results that were measured now, and that were known from a run before.
-  int64_t measured() const { return fresh; }
-  int64_t remembered() const { return known; }
-
 private:
   explicit Compressor(CompressSetup setup) : given(std::move(setup)) {}
   llvm::Error prepareModel(Progress &progress);
@@ -104,10 +100,7 @@ private:
   Sizes sizes;
   std::map<std::string, nlohmann::json> journal;
   std::unique_ptr<Executor> original; // for KL; opened when it is first needed
-  int64_t fresh = 0, known = 0;
 };
-
-nlohmann::json qualityToJson(const Quality &quality);
 
 /// A short text that tells texts apart.
 std::string digest(llvm::StringRef text);
