@@ -33,7 +33,7 @@ std::vector<llvm::StringRef> parametersOf(moe::BankOp bank) {
 // Of the first bytes of every expert's slab of every parameter: two models with equal experts have
 // equal hashes, and reading them costs little.
 llvm::Expected<std::string> hashOf(moe::BankOp bank, WeightEvaluator &weights) {
-  constexpr size_t kSample = 4096;
+  constexpr int64_t kSample = 4096; // bytes
   std::vector<uint64_t> parts;
   llvm::SmallVector<char> bytes;
   for (llvm::StringRef name : parametersOf(bank)) {
@@ -41,11 +41,12 @@ llvm::Expected<std::string> hashOf(moe::BankOp bank, WeightEvaluator &weights) {
     if (!type)
       return type.takeError();
     int64_t rows = type->getRank() ? type->getDimSize(0) : 1;
-    for (int64_t row = 0; row < rows; ++row) {
-      if (llvm::Error error = weights.rows(name, row, 1, bytes))
+    int64_t row = rows ? type->getNumElements() / rows : 0;
+    int64_t count = std::min(row, kSample / elementBytes(type->getElementType()));
+    for (int64_t i = 0; i < rows; ++i) {
+      if (llvm::Error error = weights.elements(name, i * row, count, bytes))
         return error;
-      llvm::StringRef sample(bytes.data(), std::min(bytes.size(), kSample));
-      parts.push_back(llvm::xxh3_64bits(sample));
+      parts.push_back(llvm::xxh3_64bits(llvm::StringRef(bytes.data(), bytes.size())));
     }
   }
   llvm::StringRef all(reinterpret_cast<const char *>(parts.data()),
@@ -73,12 +74,14 @@ llvm::Expected<std::vector<LayerProfile>> describeLayers(const Model &model) {
   return layers;
 }
 
-// Gathers what the runtime hands out.
+// Gathers what the runtime hands out: layer by layer, in each label by label.
 struct Collector {
   Profile &profile;
-  std::map<std::string, std::map<int32_t, Reservoir>> tokens; // by layer and label
+  int64_t capacity;
+  LayerProfile *open = nullptr;          // whose tokens come
+  std::map<int32_t, Reservoir> tokens{}; // of each label
 
-  LayerProfile *layer(const char *name) {
+  LayerProfile *layer(llvm::StringRef name) {
     for (LayerProfile &layer : profile.layers)
       if (layer.name == name)
         return &layer;
@@ -103,7 +106,12 @@ struct Collector {
     auto label = profile.label(token.label);
     if (!label)
       return;
-    Reservoir &r = tokens[token.layer][int32_t(*label)];
+    if (!open || open->name != token.layer)
+      finish();
+    open = open ? open : layer(token.layer);
+    if (!open)
+      return;
+    Reservoir &r = tokens[int32_t(*label)];
     r.key.push_back(token.key);
     r.label.push_back(int32_t(*label));
     r.x.insert(r.x.end(), token.x, token.x + token.hidden);
@@ -113,19 +121,27 @@ struct Collector {
     r.y.insert(r.y.end(), token.y, token.y + token.hidden);
   }
 
-  // The reservoirs of all labels as one for each layer.
-  void finish(int64_t capacity) {
-    auto append = [](auto &to, auto &from) { to.insert(to.end(), from.begin(), from.end()); };
-    for (auto &[name, parts] : tokens) {
-      Reservoir &all = layer(name.c_str())->reservoir;
-      all.capacity = capacity;
-      for (auto &[label, part] : parts) {
-        append(all.key, part.key), append(all.label, part.label), append(all.x, part.x);
-        append(all.logits, part.logits), append(all.ids, part.ids);
-        append(all.weights, part.weights), append(all.y, part.y);
-        part = {};
+  // The tokens of all labels as the layer's. Of one layer there are two copies, of others none.
+  void finish() {
+    if (!open)
+      return;
+    Reservoir &all = open->reservoir;
+    all.capacity = capacity;
+    auto join = [&](auto member) {
+      size_t n = 0;
+      for (auto &[label, part] : tokens)
+        n += (part.*member).size();
+      (all.*member).reserve(n);
+      for (auto &[label, part] : tokens) {
+        (all.*member).insert((all.*member).end(), (part.*member).begin(), (part.*member).end());
+        part.*member = {};
       }
-    }
+    };
+    join(&Reservoir::key), join(&Reservoir::label), join(&Reservoir::x);
+    join(&Reservoir::logits), join(&Reservoir::ids), join(&Reservoir::weights);
+    join(&Reservoir::y);
+    tokens.clear();
+    open = nullptr;
   }
 };
 
@@ -216,7 +232,7 @@ llvm::Expected<Profile> moec::profileModel(Model &model, Dataset &data,
   if (llvm::Error failed = runAll(**executor, data, progress))
     return failed;
   profile.labels = data.labels();
-  Collector collector{profile, {}};
+  Collector collector{profile, options.reservoir};
   moert_profile_visitor visitor{};
   visitor.arg = &collector;
   visitor.statistic = [](void *arg, const moert_profile_statistic *value) {
@@ -227,7 +243,7 @@ llvm::Expected<Profile> moec::profileModel(Model &model, Dataset &data,
   };
   if (moert_session_profile_read((*executor)->handle(), &visitor, &error))
     return toError(error);
-  collector.finish(options.reservoir);
+  collector.finish();
   if (llvm::Error failed = checkFinite(model, profile))
     return failed;
   return profile;

@@ -88,9 +88,23 @@ llvm::Error WeightEvaluator::rows(StringRef bind, int64_t first, int64_t count,
                                          llvm::Twine(count) + " rows from " + llvm::Twine(first) +
                                              " are asked for, it has " + llvm::Twine(have)));
   int64_t row = have == 0 ? 0 : type->getNumElements() / have;
-  out.resize_for_overwrite(static_cast<size_t>(count * row * elementBytes(type->getElementType())));
-  mlir::Value value = *data->value(bind);
-  return named(bind, data->into(value, first * row, count * row, out.data()));
+  return elements(bind, first * row, count * row, out);
+}
+
+llvm::Error WeightEvaluator::elements(StringRef bind, int64_t first, int64_t count,
+                                      llvm::SmallVectorImpl<char> &out) {
+  auto type = this->type(bind);
+  if (!type)
+    return type.takeError();
+  int64_t have = type->getNumElements();
+  if (first < 0 || count < 0 || first > have || count > have - first)
+    return named(bind,
+                 llvm::createStringError(llvm::inconvertibleErrorCode(),
+                                         llvm::Twine(count) + " elements from " +
+                                             llvm::Twine(first) + " are asked for, it has " +
+                                             llvm::Twine(have)));
+  out.resize_for_overwrite(static_cast<size_t>(count * elementBytes(type->getElementType())));
+  return named(bind, data->into(*data->value(bind), first, count, out.data()));
 }
 
 // The source of a transpose of two axes, seen through casts; null when it is none.

@@ -234,6 +234,11 @@ struct Evaluator : testing::Test {
         if (llvm::Error error = evaluator.rows(bind, first, count, out))
           FAIL() << llvm::toString(std::move(error));
         expectEqual(want, first * (want.count() / rows), count * (want.count() / rows), out);
+        first = int64_t(random() % uint64_t(want.count()));
+        count = int64_t(random() % uint64_t(want.count() - first + 1));
+        if (llvm::Error error = evaluator.elements(bind, first, count, out))
+          FAIL() << llvm::toString(std::move(error));
+        expectEqual(want, first, count, out);
       }
     }
   }
@@ -452,6 +457,10 @@ TEST_F(Evaluator, RowsAreChecked) {
     EXPECT_TRUE(llvm::errorToBool(evaluator.rows("v0", first, count, out))) << first << " " << count;
   EXPECT_FALSE(llvm::errorToBool(evaluator.rows("v0", 4, 0, out)));
   EXPECT_TRUE(out.empty());
+  for (auto [first, count] : {std::pair<int64_t, int64_t>{-1, 1}, {0, 9}, {8, 1}, {1, -1},
+                              {1, INT64_MAX}})
+    EXPECT_TRUE(llvm::errorToBool(evaluator.elements("v0", first, count, out)))
+        << first << " " << count;
 }
 
 TEST_F(Evaluator, ColumnsOfTransposed) {

@@ -49,6 +49,9 @@ public:
   /// Rows [first, first + count) of axis 0, into `out` (resized). A rank-0 weight is one row.
   llvm::Error rows(llvm::StringRef bind, int64_t first, int64_t count,
                    llvm::SmallVectorImpl<char> &out);
+  /// Elements [first, first + count), row-major: costs memory for these only, even of one large row.
+  llvm::Error elements(llvm::StringRef bind, int64_t first, int64_t count,
+                       llvm::SmallVectorImpl<char> &out);
   /// Whether a weight of rank 2 was made by a transpose, its last step but for casts: rows of axis
   /// 0 then cost a pass over all of its source each, and columns cost what rows cost otherwise.
   bool isTransposed(llvm::StringRef bind);
