@@ -4,6 +4,7 @@
 The weights go to external data in slices, so a model far larger than memory can be written.
 Each layer is the gathered-weights form that exporters write for decode graphs: a softmax router,
 TopK, renormalisation, GatherND of the experts' weights and a SwiGLU expert; layers are residual.
+With --vocabulary it is a language model: token ids, an embedding in front, logits behind.
 
 example: make_moe_model.py /tmp/big --layers 6 --experts 32 --hidden 2048 --inter 1024 --dtype f32
          (4.5 GiB)
@@ -78,24 +79,40 @@ def layer(b, x, number, args):
     return b.node("Add", [x, b.node("ReduceSum", [y, first], keepdims=0)])
 
 
+def embedded(b, ids, args):
+    table = b.weight("embedding", [args.vocabulary, args.hidden], 1)
+    return b.node("Reshape", [b.node("Gather", [table, ids]), b.constant("vectors", [-1, args.hidden])])
+
+
+def logits(b, x, ids, args):
+    head = b.weight("head", [args.hidden, args.vocabulary], args.hidden ** -0.5)
+    shape = b.node("Concat", [b.node("Shape", [ids]), b.constant("vocabulary", [args.vocabulary])], axis=0)
+    return b.node("Reshape", [b.node("MatMul", [x, head]), shape])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     for name, default in (("layers", 2), ("experts", 8), ("hidden", 64), ("inter", 32),
-                          ("top-k", 2), ("seed", 0)):
+                          ("top-k", 2), ("vocabulary", 0), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--dtype", choices=TYPES, default="f32", help="of the stored weights")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     b = Builder(args.folder, args.dtype, args.seed)
-    x = "x"
+    text = args.vocabulary > 0
+    x = embedded(b, "ids", args) if text else "x"
     for number in range(args.layers):
         x = layer(b, x, number, args)
-    b.node("Identity", [x])
-    b.nodes[-1].output[0] = "y"
-    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["tokens", args.hidden])
-              for n in ("x", "y")]
+    b.node("Identity", [logits(b, x, "ids", args) if text else x])
+    b.nodes[-1].output[0] = "logits" if text else "y"
+    if text:
+        ends = [("ids", TensorProto.INT64, ["batch", "sequence"]),
+                ("logits", TensorProto.FLOAT, ["batch", "sequence", args.vocabulary])]
+    else:
+        ends = [(name, TensorProto.FLOAT, ["tokens", args.hidden]) for name in ("x", "y")]
+    values = [helper.make_tensor_value_info(*end) for end in ends]
     graph = helper.make_graph(b.nodes, "moe", values[:1], values[1:], b.initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, args.folder / "model.onnx")
