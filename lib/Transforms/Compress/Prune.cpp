@@ -66,7 +66,15 @@ static llvm::Error orderByLoss(moe::RoutedLayer &layer, const Profile &profile,
   for (auto [label, weight] : llvm::zip(profile.labels, options.saliency.labelWeights))
     source.labels +=
         llvm::formatv("{0}{1}:{2:e16}", source.labels.empty() ? "" : ",", label, weight).str();
-  auto drops = dropByReconstruction(layer, profile, source, choice.order, choice.most());
+  std::optional<Profile> own; // the tokens of all layers together would take much
+  if (!options.tokensFrom.empty()) {
+    auto read = readProfile(options.tokensFrom, layer.name);
+    if (!read)
+      return read.takeError();
+    own = std::move(*read);
+  }
+  auto drops = dropByReconstruction(layer, own ? *own : profile, source, choice.order,
+                                    choice.most());
   if (!drops)
     return problem("layer '" + layer.name + "': " + llvm::toString(drops.takeError()));
   double left = 1;

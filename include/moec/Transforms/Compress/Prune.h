@@ -19,6 +19,7 @@ struct PruneOptions {
   std::string replace = "drop";
   std::string folder = "."; ///< of weight files; criterion "reconstruction" reads them
   int64_t tokens = 4096;    ///< of a layer that it looks at, at most; 0: all
+  std::string tokensFrom;   ///< the profile's file, when `profile` is without its reservoirs
   int64_t minExperts = 1; ///< experts that stay in each layer, at least; never fewer than slots
 };
 
