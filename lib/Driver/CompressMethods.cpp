@@ -115,7 +115,7 @@ std::string moec::pipelineOf(const Recipe &recipe, llvm::ArrayRef<int64_t> exper
     return "";
   std::string pipeline;
   if (recipe.protect && method->tier > 0)
-    pipeline = ("protect-experts{profile=" + profile + "},").str();
+    pipeline = ("protect-experts{profile=" + profile + " folder=" + folder + "},").str();
   pipeline += method->pass.str() + "{" + optionsOf(recipe, *method, experts, profile, folder) + "}";
   if (recipe.repair == Repair::down)
     pipeline += "," + repairPipeline(recipe, -1, profile, "", folder);

@@ -7,6 +7,7 @@
 #include "WeightSizes.h"
 
 #include "moec/Dialect/MoE/RoutedLayers.h"
+#include "moec/Transforms/Compress/WeightHash.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
@@ -130,6 +131,8 @@ llvm::Error Compressor::prepareModel(Progress &progress) {
   given.folder = (*model)->folder();
   if (llvm::Error error = (*model)->raise(1, given.moeSemantics))
     return error;
+  if (llvm::Error error = noteWeights((*model)->module(), given.folder)) // once, not by each recipe
+    return fail(Exit::input, given.model + ": " + llvm::toString(std::move(error)));
   for (const moe::RoutedLayer &layer : moe::collectRoutedLayers((*model)->module())) {
     moe::BankOp bank = layer.bank;
     uint64_t bytes = storedBytes(bank);
@@ -271,6 +274,13 @@ llvm::Error Compressor::prepareProfile(Progress &progress) {
                                    (layer ? "layer " + room.name + " has other experts"
                                           : "no layer " + room.name));
   }
+  if (given.profile.empty())
+    return llvm::Error::success();
+  auto model = build(Recipe());
+  if (!model)
+    return model.takeError();
+  if (llvm::Error error = checkWeights((*model)->module(), stats, given.folder))
+    return fail(Exit::input, profilePath + ": " + llvm::toString(std::move(error)));
   return llvm::Error::success();
 }
 

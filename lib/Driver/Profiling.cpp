@@ -4,55 +4,17 @@
 
 #include "moec/Dialect/MoE/RoutedLayers.h"
 #include "moec/Driver/Error.h"
-#include "moec/Weights/Weights.h"
+#include "moec/Transforms/Compress/WeightHash.h"
 #include "moert/moert.h"
 
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/Path.h"
-#include "llvm/Support/xxhash.h"
 
 #include <cmath>
 
 using namespace moec;
 
 namespace {
-
-// The binds of a bank, in a fixed order.
-std::vector<llvm::StringRef> parametersOf(moe::BankOp bank) {
-  std::vector<llvm::StringRef> names;
-  for (auto name : {bank.getGate(), bank.getUp(), bank.getDown(), bank.getGateBias(),
-                    bank.getUpBias(), bank.getDownBias()})
-    if (name)
-      names.push_back(*name);
-  for (size_t kind = 0; kind < bank.getImplementations().size(); ++kind)
-    for (llvm::StringRef name : bank.getParametersOf(int64_t(kind)))
-      names.push_back(name);
-  return names;
-}
-
-// Of the first bytes of every expert's slab of every parameter: two models with equal experts have
-// equal hashes, and reading them costs little.
-llvm::Expected<std::string> hashOf(moe::BankOp bank, WeightEvaluator &weights) {
-  constexpr int64_t kSample = 4096; // bytes
-  std::vector<uint64_t> parts;
-  llvm::SmallVector<char> bytes;
-  for (llvm::StringRef name : parametersOf(bank)) {
-    auto type = weights.type(name);
-    if (!type)
-      return type.takeError();
-    int64_t rows = type->getRank() ? type->getDimSize(0) : 1;
-    int64_t row = rows ? type->getNumElements() / rows : 0;
-    int64_t count = std::min(row, kSample / elementBytes(type->getElementType()));
-    for (int64_t i = 0; i < rows; ++i) {
-      if (llvm::Error error = weights.elements(name, i * row, count, bytes))
-        return error;
-      parts.push_back(llvm::xxh3_64bits(llvm::StringRef(bytes.data(), bytes.size())));
-    }
-  }
-  llvm::StringRef all(reinterpret_cast<const char *>(parts.data()),
-                      parts.size() * sizeof(uint64_t));
-  return llvm::formatv("{0:x-16}", llvm::xxh3_64bits(all)).str();
-}
 
 llvm::Expected<std::vector<LayerProfile>> describeLayers(const Model &model) {
   std::vector<LayerProfile> layers;
@@ -66,7 +28,7 @@ llvm::Expected<std::vector<LayerProfile>> describeLayers(const Model &model) {
     layer.hidden = std::max<int64_t>(type.getShape().back(), 0);
     if (auto route = llvm::dyn_cast_or_null<moe::RouteOp>(routed.router))
       llvm::raw_string_ostream(layer.router) << route.getRouter();
-    auto hash = hashOf(routed.bank, weights);
+    auto hash = weightHash(routed.bank, weights);
     if (!hash)
       return hash.takeError();
     layer.weightHash = *hash;

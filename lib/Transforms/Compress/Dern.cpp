@@ -6,6 +6,7 @@
 #include "moec/Transforms/Compress/Passes.h"
 #include "moec/Transforms/Compress/Prune.h"
 #include "moec/Transforms/Compress/Rewrite.h"
+#include "moec/Transforms/Compress/WeightHash.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "llvm/Support/FormatVariadic.h"
 
@@ -310,7 +311,7 @@ struct RecombineNeurons : impl::RecombineNeuronsBase<RecombineNeurons> {
       return fail(problem("alpha is a cosine, from -1 to 1, and rounds is at least 1"));
     if (start != "own" && start != "largest")
       return fail(problem("there is no start \"" + start + "\"; it is own or largest"));
-    auto measured = readProfile(profile, "");
+    auto measured = readProfileOf(module, profile, folder);
     if (!measured)
       return fail(measured.takeError());
     PruneOptions options;

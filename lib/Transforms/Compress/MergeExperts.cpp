@@ -5,6 +5,7 @@
 #include "moec/Transforms/Compress/Passes.h"
 #include "moec/Transforms/Compress/Prune.h"
 #include "moec/Transforms/Compress/Rewrite.h"
+#include "moec/Transforms/Compress/WeightHash.h"
 
 using namespace mlir;
 
@@ -56,7 +57,7 @@ private:
       return fail(std::move(error));
     std::optional<Profile> measured;
     if (!profile.empty()) {
-      auto read = readProfile(profile, "");
+      auto read = readProfileOf(module, profile, folder);
       if (!read)
         return fail(read.takeError());
       measured = std::move(*read);

@@ -2,6 +2,7 @@
 #include "RewriteBank.h"
 #include "moec/Analysis/Derived.h"
 #include "moec/Transforms/Compress/Passes.h"
+#include "moec/Transforms/Compress/WeightHash.h"
 #include "llvm/Support/FormatVariadic.h"
 
 using namespace mlir;
@@ -31,7 +32,7 @@ private:
   llvm::Expected<Profile> profileOfModel(ArrayRef<moe::RoutedLayer> layers) {
     if (profile.empty())
       return problem("needs a profile: profile=FILE");
-    auto measured = readProfile(profile, "");
+    auto measured = readProfileOf(getOperation(), profile, folder);
     if (!measured)
       return measured.takeError();
     Profile out{measured->model, measured->labels, {}};

@@ -3,6 +3,7 @@
 #include "moec/Transforms/Compress/Passes.h"
 #include "moec/Transforms/Compress/Prune.h"
 #include "moec/Transforms/Compress/Rewrite.h"
+#include "moec/Transforms/Compress/WeightHash.h"
 #include "llvm/Support/FormatVariadic.h"
 
 using namespace mlir;
@@ -29,10 +30,7 @@ private:
     };
     if (profile.empty())
       return module.emitError("prune-experts: needs a profile: profile=FILE");
-    // Only this criterion looks at single tokens.
-    auto measured = readProfile(profile, criterion == "reconstruction"
-                                             ? std::nullopt
-                                             : std::optional<StringRef>(""));
+    auto measured = readProfileOf(module, profile, folder);
     if (!measured)
       return fail(measured.takeError());
     PruneOptions options;
@@ -46,6 +44,7 @@ private:
     options.minExperts = minExperts;
     options.folder = folder;
     options.tokens = tokens;
+    options.tokensFrom = profile; // only reconstruction looks at single tokens
     auto weights = parseLabelWeights(*measured, labels);
     if (!weights)
       return fail(weights.takeError());

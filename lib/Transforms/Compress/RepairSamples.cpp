@@ -4,6 +4,7 @@
 #include "RewriteBank.h"
 #include "RouterMap.h"
 #include "moec/Transforms/Compress/Saliency.h"
+#include "moec/Transforms/Compress/WeightHash.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "llvm/ADT/DenseMap.h"
 
@@ -211,8 +212,12 @@ llvm::LogicalResult compress::repairLayers(mlir::ModuleOp module, StringRef pass
     module.emitError() << pass << ": " << llvm::toString(profile.takeError());
     return std::nullopt;
   };
-  if (!open(source.profile, ""))
+  std::optional<Profile> whole = open(source.profile, ""), now;
+  if (!whole || (!source.currentProfile.empty() && !(now = open(source.currentProfile, ""))))
     return mlir::failure();
+  if (llvm::Error error = now ? checkWeights(module, *whole, *now, source.folder)
+                              : checkWeights(module, *whole, source.folder))
+    return module.emitError() << pass << ": " << llvm::toString(std::move(error));
   llvm::SmallVector<moe::RoutedLayer> layers = moe::collectRoutedLayers(module);
   std::vector<bool> wanted(layers.size(), source.layers.empty());
   for (StringRef name : source.layers) {

@@ -2,6 +2,7 @@
 
 #include "RewriteGather.h"
 #include "moec/Transforms/Compress/Rewrite.h"
+#include "moec/Transforms/Compress/WeightHash.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "mlir/IR/SymbolTable.h"
 #include <set>
@@ -95,7 +96,15 @@ SmallVector<moe::WeightBindOp> moec::bankParameters(moe::BankOp bank) {
   return binds;
 }
 
+SmallVector<StringRef> compress::parameterNames(moe::BankOp bank) {
+  SmallVector<StringRef> names;
+  for (const Slot &slot : slotsOf(bank))
+    names.push_back(symbolOf(bank, slot));
+  return names;
+}
+
 void moec::setParameter(moe::BankOp bank, unsigned parameter, Value value) {
+  noteChange(bank);
   setSlot(bank, slotsOf(bank)[parameter], value);
 }
 
@@ -219,6 +228,7 @@ static void setLists(moe::BankOp bank, ArrayRef<ExpertEntry> entries) {
 }
 
 void compress::setExperts(moe::BankOp bank, ArrayRef<ExpertEntry> given) {
+  noteChange(bank);
   SmallVector<ExpertEntry> entries(given);
   auto module = bank->getParentOfType<ModuleOp>();
   std::string name = bank.getSymName().str();

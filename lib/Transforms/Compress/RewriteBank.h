@@ -25,6 +25,9 @@ llvm::SmallVector<ExpertEntry> expertEntries(moe::BankOp bank);
 /// regions without an expert go.
 void setExperts(moe::BankOp bank, llvm::ArrayRef<ExpertEntry> entries);
 
+/// The binds of all its parameters, of every region, in one order.
+llvm::SmallVector<llvm::StringRef> parameterNames(moe::BankOp bank);
+
 /// Gives the layer, and each other layer of its bank, a bank of its own, named as the layer.
 void ownBank(moe::RoutedLayer &layer);
 

@@ -3,6 +3,7 @@
 #include "moec/Transforms/Compress/Passes.h"
 #include "moec/Transforms/Compress/Prune.h"
 #include "moec/Transforms/Compress/Rewrite.h"
+#include "moec/Transforms/Compress/WeightHash.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -55,7 +56,7 @@ private:
   llvm::Error subset() {
     if (profile.empty())
       return problem("needs a profile: profile=FILE");
-    auto measured = readProfile(profile, "");
+    auto measured = readProfileOf(getOperation(), profile, folder);
     if (!measured)
       return measured.takeError();
     if (keep.empty())

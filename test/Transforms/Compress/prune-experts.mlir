@@ -48,7 +48,7 @@
 // GUARD: protect-experts: layer 'first': expert 4 is a super expert, with outputs up to 60.000
 // GUARD: protect-experts: layer 'second': expert 0 is a super expert, with outputs up to 90.000
 // GUARD: layer 'second': 2 of 5 experts go (1, 4)
-// GUARD: moe.bank @second {{.*}} attributes {moe.protected = array<i64: 0>}
+// GUARD: moe.bank @second {{.*}} attributes {moe.protected = array<i64: 0>
 
 // LABELS: a b
 // MEASURED: first 2 4 tokens [20, 20]

@@ -30,6 +30,7 @@ def ProtectExperts : Pass<"protect-experts", "::mlir::ModuleOp"> {
   let options = [
     Option<"profile", "profile", "std::string", /*default=*/"",
            "Profile of the model, of tier 1 or above">,
+    Option<"folder", "folder", "std::string", "\".\"", "What weight files are relative to">,
     Option<"percentile", "percentile", "double", /*default=*/"99.5",
            "Percentile of all experts' largest outputs that one has to exceed">,
     Option<"share", "share", "double", /*default=*/"0.1",
@@ -112,7 +113,7 @@ def PruneExperts : Pass<"prune-experts", "::mlir::ModuleOp"> {
            "Score each label by itself, divide by its sum and add (EASY-EP)">,
     Option<"seed", "seed", "uint64_t", /*default=*/"0", "Of the criterion `random`">,
     Option<"folder", "folder", "std::string", "\".\"",
-           "What weight files are relative to (criterion reconstruction)">,
+           "What weight files are relative to">,
     Option<"tokens", "tokens", "int64_t", /*default=*/"4096",
            "Tokens of a layer that the criterion reconstruction looks at, at most (0: all)">,
     Option<"replace", "replace", "std::string", /*default=*/"\"drop\"",
@@ -155,6 +156,7 @@ def SubsetExperts : Pass<"subset-experts", "::mlir::ModuleOp"> {
   let options = [
     Option<"profile", "profile", "std::string", /*default=*/"",
            "Profile of the model, with labels">,
+    Option<"folder", "folder", "std::string", "\".\"", "What weight files are relative to">,
     Option<"label", "label", "std::string", /*default=*/"",
            "Domain whose experts stay, or several: github,book">,
     Option<"keep", "keep", "std::string", /*default=*/"",
