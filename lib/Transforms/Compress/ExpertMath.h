@@ -61,9 +61,8 @@ struct Picks {
 llvm::Expected<Picks> routeTokens(moe::RouterAttr router, const Rows &logits,
                                   llvm::ArrayRef<float> bias);
 
-/// The original id, below `original`, of each expert of the bank: `moe.origin`, which passes that
-/// renumber experts write, or 0, 1, ... where their number is the same. Empty: not known.
-inline constexpr llvm::StringLiteral kOrigin = "moe.origin";
+/// The original id, below `original`, of each expert of the bank: its note (kOrigin), which passes
+/// that renumber experts write, or 0, 1, ... where their number is the same. Empty: not known.
 llvm::SmallVector<int64_t> originOf(moe::BankOp bank, int64_t original);
 
 /// How the layer, as it is now, routes tokens that are known by the logits that the original

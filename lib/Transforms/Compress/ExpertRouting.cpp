@@ -1,6 +1,7 @@
 // How a layer routes tokens, by the formula of its router.
 #include "ExpertMath.h"
 
+#include "RewriteBank.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include <cmath>
 #include <numeric>

@@ -72,6 +72,7 @@ private:
   void rewriteAll(ExpertAxis &axis, moe::SelectOp op);
   void rewriteIds(ExpertAxis &axis, Value ids);
   void rewriteBank();
+  void noteOrigin();
   InFlightDiagnostic error() { return layerError(layer); }
 
   moe::RoutedLayer &layer;
@@ -282,7 +283,20 @@ void Keeper::rewriteIds(ExpertAxis &axis, Value ids) {
   }
 }
 
+// Also where ids stay: the note says that the router no longer chooses as it did.
+void Keeper::noteOrigin() {
+  auto before = layer.bank->getAttrOfType<DenseI64ArrayAttr>(kOrigin);
+  if (before && before.size() != experts)
+    return; // not known
+  SmallVector<int64_t> origin;
+  for (int64_t e = 0; e < experts; ++e)
+    if (mask || llvm::is_contained(keep, e))
+      origin.push_back(before ? before[e] : e);
+  layer.bank->setAttr(kOrigin, DenseI64ArrayAttr::get(layer.bank.getContext(), origin));
+}
+
 void Keeper::rewriteBank() {
+  noteOrigin();
   SmallVector<ExpertEntry> all = expertEntries(layer.bank), entries;
   auto guarded = layer.bank->getAttrOfType<DenseI64ArrayAttr>(kProtected);
   Builder builder(layer.bank.getContext());

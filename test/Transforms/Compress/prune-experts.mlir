@@ -21,6 +21,7 @@
 // CHECK: moe.weight.gather %{{.*}} axis 0 [0, 2, 4] : tensor<5x3x4xf16> -> tensor<3x3x4xf16>
 // CHECK: moe.bank @first experts(3) hidden(4) inter(3)
 // CHECK-NOT: slabs
+// CHECK-SAME: attributes {moe.origin = array<i64: 0, 2, 4>,
 // CHECK: moe.route(%{{.*}}, %{{.*}}) router<score = sigmoid, k = 2, renorm = sum> : (tensor<?x3xf32>, tensor<3xf32>)
 // CHECK: onnx.Softmax(%{{.*}}) {{.*}} : (tensor<?x3xf32>) -> tensor<?x3xf32>
 // CHECK: moe.select {{.*}} : (tensor<?x3xf32>) -> (tensor<?x2xi32>, tensor<?x2xf32>)
@@ -48,7 +49,7 @@
 // GUARD: protect-experts: layer 'first': expert 4 is a super expert, with outputs up to 60.000
 // GUARD: protect-experts: layer 'second': expert 0 is a super expert, with outputs up to 90.000
 // GUARD: layer 'second': 2 of 5 experts go (1, 4)
-// GUARD: moe.bank @second {{.*}} attributes {moe.protected = array<i64: 0>
+// GUARD: moe.bank @second {{.*}} attributes {moe.origin = array<i64: 0, 2, 3>, moe.protected = array<i64: 0>
 
 // LABELS: a b
 // MEASURED: first 2 4 tokens [20, 20]
