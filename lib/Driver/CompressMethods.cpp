@@ -99,7 +99,7 @@ static std::string optionsOf(const Recipe &recipe, const CompressMethod &method,
   llvm::SmallVector<int64_t> drop;
   for (auto [all, keep] : llvm::zip(experts, recipe.keep))
     drop.push_back(all - keep);
-  std::string options = llvm::formatv("profile={0} folder={1} drop=0 budget={2} {3}", profile, folder,
+  std::string options = llvm::formatv("profile={0} folder={1} budget={2} {3}", profile, folder,
                                       list(drop), method.options);
   if (method.family == Family::prune || method.family == Family::replace)
     options += " seed=" + std::to_string(recipe.seed);

@@ -213,14 +213,15 @@ TEST(Narrow, WidthsByBudget) {
   options.inter = 12;
   Case given(kSeed, options, 200);
   given.profile();
-  EXPECT_FALSE(given.narrow("drop=0 budget=1,1"));
-  EXPECT_FALSE(given.narrow("drop=0 budget=6"));
+  EXPECT_FALSE(given.narrow("budget=1,1"));
+  EXPECT_FALSE(given.narrow("drop=2 budget=1"));
+  EXPECT_FALSE(given.narrow("budget=6"));
   EXPECT_FALSE(given.narrow("drop=12"));
   EXPECT_FALSE(given.narrow(""));
   EXPECT_EQ(given.bank().getInter(), 12u);
-  ASSERT_TRUE(given.narrow("drop=0 budget=0"));
+  ASSERT_TRUE(given.narrow("budget=0"));
   EXPECT_EQ(given.bank().getInter(), 12u);
-  ASSERT_TRUE(given.narrow("drop=0 budget=1 multiple=4"));
+  ASSERT_TRUE(given.narrow("budget=1 multiple=4"));
   EXPECT_EQ(given.bank().getInter(), 8u) << "12 * 5 / 6, rounded down";
 }
 

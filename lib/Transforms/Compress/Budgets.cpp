@@ -43,6 +43,10 @@ static llvm::Error tooMany(const LayerChoice &layer, int64_t drop) {
                  " are protected or cost nothing");
 }
 
+bool moec::listsLayers(StringRef budget) {
+  return !budget.empty() && llvm::isDigit(budget.front());
+}
+
 static llvm::Expected<Counts> explicitCounts(llvm::ArrayRef<LayerChoice> layers, StringRef text) {
   llvm::SmallVector<StringRef> parts;
   text.split(parts, ',');
@@ -137,7 +141,7 @@ llvm::Expected<std::vector<Counts>> moec::chooseDrops(llvm::ArrayRef<LayerChoice
     counts = lowest(layers, total, budget == "share");
   } else if (budget == "mass") {
     counts = byMass(layers, total);
-  } else if (!budget.empty() && llvm::isDigit(budget.front())) {
+  } else if (listsLayers(budget)) {
     auto given = explicitCounts(layers, budget);
     if (!given)
       return given.takeError();

@@ -136,6 +136,8 @@ llvm::Expected<std::map<std::string, int64_t>> NarrowExperts::planWidths() {
     return problem("budget \"" + budget + "\" is not uniform and has " +
                    llvm::Twine(parts.size()) + " numbers for " + llvm::Twine(layers.size()) +
                    " layers");
+  if (listed && !drop.empty())
+    return problem("budget = " + budget + " says what each layer loses; give it without drop");
   if (!listed && drop.empty())
     return problem("needs drop (neurons of each expert: 32, 0.25) or budget (experts' worth of "
                    "each layer: 8,8)");

@@ -8,6 +8,8 @@
 #include "moec/Weights/Literal.h"
 #include "llvm/Support/FormatVariadic.h"
 
+#include <numeric>
+
 using namespace mlir;
 using namespace moec;
 using namespace moec::compress;
@@ -32,8 +34,10 @@ static bool reconstructs(const PruneOptions &options) {
 }
 
 static llvm::Error checkOptions(const PruneOptions &options) {
-  if (options.drop.empty() == options.keep.empty())
-    return problem("needs one of `drop` and `keep`: a number of experts (8) or a part (0.25)");
+  bool none = options.drop.empty() && options.keep.empty();
+  if ((!options.drop.empty() && !options.keep.empty()) || (none && !listsLayers(options.budget)))
+    return problem("needs one of `drop` and `keep`: a number of experts (8) or a part (0.25); or "
+                   "`budget` with what each layer loses (8,4)");
   if (!llvm::is_contained({"drop", "mask", "zero", "constant"}, StringRef(options.replace)))
     return problem("replace = \"" + options.replace + "\" is none of drop, mask, zero, constant");
   if (reconstructs(options) && (keepsRouter(options) || options.saliency.perLabel))
@@ -46,6 +50,8 @@ static llvm::Error checkOptions(const PruneOptions &options) {
 
 // How many experts a layer loses, from `drop` or `keep`.
 static llvm::Expected<int64_t> wantedDrops(const PruneOptions &options, int64_t experts) {
+  if (options.drop.empty() && options.keep.empty())
+    return 0;
   auto share = parseShare(options.drop.empty() ? options.keep : options.drop);
   if (!share)
     return share.takeError();
@@ -122,6 +128,22 @@ static llvm::Expected<LayerChoice> choiceOf(moe::RoutedLayer &layer, const Profi
   return choice;
 }
 
+// A list of what each layer loses says the total as well.
+static llvm::Error checkTotal(const PruneOptions &options, ArrayRef<int64_t> wanted,
+                              ArrayRef<std::vector<int64_t>> drops) {
+  if (!listsLayers(options.budget) || (options.drop.empty() && options.keep.empty()))
+    return llvm::Error::success();
+  int64_t given = std::accumulate(wanted.begin(), wanted.end(), int64_t(0)), listed = 0;
+  for (const std::vector<int64_t> &ids : drops)
+    listed += static_cast<int64_t>(ids.size());
+  if (given == listed)
+    return llvm::Error::success();
+  bool drop = !options.drop.empty();
+  return problem("budget = " + options.budget + " drops " + llvm::Twine(listed) + " experts, " +
+                 (drop ? "drop = " + options.drop : "keep = " + options.keep) + " means " +
+                 llvm::Twine(given) + "; give the list alone");
+}
+
 llvm::Expected<std::vector<LayerDrops>> moec::planDrops(ModuleOp module, const Profile &profile,
                                                         const PruneOptions &options) {
   if (llvm::Error error = checkOptions(options))
@@ -143,6 +165,8 @@ llvm::Expected<std::vector<LayerDrops>> moec::planDrops(ModuleOp module, const P
   auto drops = chooseDrops(choices, wanted, options.budget);
   if (!drops)
     return drops.takeError();
+  if (llvm::Error error = checkTotal(options, wanted, *drops))
+    return std::move(error);
   std::vector<LayerDrops> plan;
   for (auto [choice, ids] : llvm::zip(choices, *drops)) {
     LayerDrops layer{choice.name, choice.experts, ids, 1};

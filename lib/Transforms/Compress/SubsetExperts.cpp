@@ -1,5 +1,6 @@
 // subset-experts: see Prune.td.
 #include "moec/Dialect/Onnx/Onnx.h"
+#include "moec/Transforms/Compress/Budgets.h"
 #include "moec/Transforms/Compress/Passes.h"
 #include "moec/Transforms/Compress/Prune.h"
 #include "moec/Transforms/Compress/Rewrite.h"
@@ -59,7 +60,7 @@ private:
     auto measured = readProfileOf(getOperation(), profile, folder);
     if (!measured)
       return measured.takeError();
-    if (keep.empty())
+    if (keep.empty() && !listsLayers(budget))
       return problem("needs keep: a number of experts (8) or a part (0.25)");
     if (!masks.empty())
       return writeMasks(*measured);

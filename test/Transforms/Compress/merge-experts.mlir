@@ -3,7 +3,7 @@
 // RUN: moe-opt %s --merge-experts="groups=bank=3,0 weights=uniform align=none router=alias" 2>&1 | FileCheck %s --check-prefix=ALIAS
 // RUN: moe-opt %s --merge-experts="groups=bank=3,0 weights=uniform folder=%t router=drop" 2>&1 | FileCheck %s --check-prefix=DROP
 // RUN: moe-opt %s --merge-experts="groups=bank=3,0 weights=uniform align=none router=alias combine=subspace rank=0.5 folder=%t" 2>&1 | FileCheck %s --check-prefix=BASIS
-// RUN: moe-opt %s --merge-experts="profile=%t/p.moep folder=%t budget=2 drop=0 preset=m-smoe max-group=2" 2>&1 | FileCheck %s --check-prefix=FOUND
+// RUN: moe-opt %s --merge-experts="profile=%t/p.moep folder=%t budget=2 preset=m-smoe max-group=2" 2>&1 | FileCheck %s --check-prefix=FOUND
 // RUN: moe-opt %s --merge-experts="profile=%t/p.moep folder=%t drop=2 preset=m-smoe weights=saliency criterion=soft max-group=2" 2>&1 | FileCheck %s --check-prefix=FOUND
 // RUN: not moe-opt %s --merge-experts="profile=%t/p.moep drop=1 preset=m-smoe weights=saliency" 2>&1 | FileCheck %s --check-prefix=SCORES
 // RUN: not moe-opt %s --merge-experts="profile=%t/p.moep drop=4 preset=m-smoe" 2>&1 | FileCheck %s --check-prefix=ALL

@@ -1,7 +1,7 @@
 // Every expert loses one of three neurons, its own; weights stay stored as they were.
 // RUN: rm -rf %t && mkdir -p %t && %python %S/Inputs/layer.py %t
 // RUN: moe-opt %s --narrow-experts="profile=%t/p.moep folder=%t drop=1 multiple=1" 2>&1 | FileCheck %s
-// RUN: moe-opt %s --narrow-experts="profile=%t/p.moep folder=%t drop=0 budget=1,0 multiple=1 criterion=magnitude min-tokens=1000" 2>&1 | FileCheck %s --check-prefix=BUDGET
+// RUN: moe-opt %s --narrow-experts="profile=%t/p.moep folder=%t budget=1,0 multiple=1 criterion=magnitude min-tokens=1000" 2>&1 | FileCheck %s --check-prefix=BUDGET
 // RUN: not moe-opt %s --narrow-experts="drop=1" 2>&1 | FileCheck %s --check-prefix=PROFILE
 // RUN: not moe-opt %s --narrow-experts="profile=%t/none.moep drop=1" 2>&1 | FileCheck %s --check-prefix=NONE
 // RUN: not moe-opt %s --narrow-experts="profile=%t/p.moep folder=%t" 2>&1 | FileCheck %s --check-prefix=DROP

@@ -4,6 +4,9 @@
 // RUN: not moe-opt %s --prune-experts="profile=%t.none drop=1" 2>&1 | FileCheck %s --check-prefix=FILE
 // RUN: not moe-opt %s --prune-experts="profile=%t.moep" 2>&1 | FileCheck %s --check-prefix=DROP
 // RUN: not moe-opt %s --prune-experts="profile=%t.moep drop=1 keep=1" 2>&1 | FileCheck %s --check-prefix=DROP
+// RUN: not moe-opt %s --prune-experts="profile=%t.moep criterion=frequency budget=2 drop=1" 2>&1 | FileCheck %s --check-prefix=TOTAL
+// RUN: not moe-opt %s --prune-experts="profile=%t.moep criterion=frequency budget=2,1" 2>&1 | FileCheck %s --check-prefix=LIST
+// RUN: moe-opt %s --prune-experts="profile=%t.moep criterion=frequency budget=2 keep=2" 2>&1 | FileCheck %s --check-prefix=SAME
 // RUN: not moe-opt %s --prune-experts="profile=%t.moep drop=1" 2>&1 | FileCheck %s --check-prefix=TIER
 // RUN: not moe-opt %s --prune-experts="profile=%t.moep drop=3 criterion=frequency" 2>&1 | FileCheck %s --check-prefix=FEW
 // RUN: not moe-opt %s --prune-experts="profile=%t.moep drop=1 criterion=frequency min-experts=4" 2>&1 | FileCheck %s --check-prefix=LEAST
@@ -16,7 +19,10 @@
 
 // PROFILE: error: prune-experts: needs a profile
 // FILE: error: prune-experts: {{.*}}.none
-// DROP: error: prune-experts: needs one of `drop` and `keep`
+// DROP: error: prune-experts: needs one of `drop` and `keep`{{.*}}; or `budget` with what each layer loses
+// TOTAL: error: prune-experts: budget = 2 drops 2 experts, drop = 1 means 1; give the list alone
+// LIST: error: prune-experts: budget "2,1" has 2 numbers for 1 layers
+// SAME: layer 'layer0': 2 of 4 experts go
 // TIER: error: prune-experts: layer 'layer0': the profile has no gated_norm_sum; profile with --tier 1
 // FEW: error: prune-experts: layer 'layer0': cannot drop 3 of 4 experts; 2 may go, as 2 have to stay
 // LEAST: error: prune-experts: layer 'layer0': cannot drop 1 of 4 experts; 0 may go, as 4 have to stay

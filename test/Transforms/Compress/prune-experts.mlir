@@ -2,7 +2,7 @@
 // RUN: %python %S/Inputs/write_profile.py %s %t.moep
 // RUN: moe-opt %s --prune-experts="profile=%t.moep drop=2" 2>%t.said | FileCheck %s
 // RUN: FileCheck %s --check-prefix=SAID --input-file=%t.said
-// RUN: moe-opt %s --prune-experts="profile=%t.moep drop=0.5 criterion=frequency budget=3,1" 2>&1 | FileCheck %s --check-prefix=LIST
+// RUN: moe-opt %s --prune-experts="profile=%t.moep criterion=frequency budget=3,1" 2>&1 | FileCheck %s --check-prefix=LIST
 // RUN: moe-opt %s --prune-experts="profile=%t.moep keep=3 criterion=soft budget=global" 2>&1 | FileCheck %s --check-prefix=GLOBAL
 // RUN: moe-opt %s --prune-experts="profile=%t.moep drop=2 replace=zero" 2>/dev/null | FileCheck %s --check-prefix=ZERO
 // RUN: moe-opt %s --prune-experts="profile=%t.moep drop=2 replace=constant" 2>/dev/null | FileCheck %s --check-prefix=CONSTANT

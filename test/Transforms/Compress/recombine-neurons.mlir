@@ -1,7 +1,7 @@
 // Neurons of a dropped expert go where there are such neurons; the router loses its column.
 // RUN: rm -rf %t && mkdir -p %t && %python %S/Inputs/merge.py %t
 // RUN: moe-opt %s --recombine-neurons="profile=%t/p.moep folder=%t drop=1 criterion=frequency alpha=0.2" 2>&1 | FileCheck %s
-// RUN: moe-opt %s --recombine-neurons="profile=%t/p.moep folder=%t drop=0 budget=1 alpha=1 remarks=false" 2>&1 | FileCheck %s --check-prefix=NONE
+// RUN: moe-opt %s --recombine-neurons="profile=%t/p.moep folder=%t budget=1 alpha=1 remarks=false" 2>&1 | FileCheck %s --check-prefix=NONE
 // RUN: not moe-opt %s --recombine-neurons="profile=%t/p.moep drop=3" 2>&1 | FileCheck %s --check-prefix=MANY
 // RUN: not moe-opt %s --recombine-neurons="drop=1" 2>&1 | FileCheck %s --check-prefix=PROFILE
 // RUN: not moe-opt %s --recombine-neurons="profile=%t/p.moep drop=1 alpha=2" 2>&1 | FileCheck %s --check-prefix=ALPHA

@@ -32,6 +32,9 @@ struct Share {
 /// Errors: no number, negative, a fraction above 1.
 llvm::Expected<Share> parseShare(llvm::StringRef text);
 
+/// Whether `budget` is a list of what each layer loses, "8,4,10,10", that needs no total.
+bool listsLayers(llvm::StringRef budget);
+
 /// Experts to drop in each layer, rising ids.
 ///
 /// `budget` says how the total, the sum of `drop`, a number for each layer, is spread:
@@ -40,7 +43,7 @@ llvm::Expected<Share> parseShare(llvm::StringRef text);
 /// - "share": the same after each layer's scores are divided by their sum;
 /// - "mass": a layer keeps its best experts up to the same part of its scores' sum, found by
 ///   bisection (the budget of SHAPE); negative scores count as 0;
-/// - numbers, "8,4,10,10": what each layer loses, in order.
+/// - numbers, "8,4,10,10": what each layer loses, in order; `drop` is not looked at.
 ///
 /// Errors, one line: a budget that cannot be met (with the layer and what it can lose, or the
 /// total), an unknown budget, a list of the wrong length.

@@ -96,7 +96,8 @@ def MergeExperts : Pass<"merge-experts", "::mlir::ModuleOp"> {
     Option<"keep", "keep", "std::string", /*default=*/"",
            "Slabs that stay in each layer, in place of `drop`">,
     Option<"budget", "budget", "std::string", /*default=*/"\"uniform\"",
-           "How the total is spread: uniform, global, share, mass, or a number for each layer">,
+           "How the total is spread: uniform, global, share, mass; or what each layer loses, in place "
+           "of `drop`: 8,4,10,10">,
     Option<"groups", "groups", "std::string", /*default=*/"",
            "The groups themselves: layer0=0,3|1,5;layer2=4,7">,
     Option<"maxGroup", "max-group", "int64_t", /*default=*/"16", "Experts of a group, at most">,
@@ -159,7 +160,8 @@ def RecombineNeurons : Pass<"recombine-neurons", "::mlir::ModuleOp"> {
     Option<"keep", "keep", "std::string", /*default=*/"",
            "Experts to keep in each layer, in place of `drop`">,
     Option<"budget", "budget", "std::string", /*default=*/"\"uniform\"",
-           "How the total is spread: uniform, global, share, mass, or a number for each layer">,
+           "How the total is spread: uniform, global, share, mass; or what each layer loses, in place "
+           "of `drop`: 8,4,10,10">,
     Option<"start", "start", "std::string", /*default=*/"\"own\"",
            "The first centres of k-means: own or largest">,
     Option<"rounds", "rounds", "int64_t", /*default=*/"50", "Rounds of k-means, at most">,

@@ -56,8 +56,8 @@ def NarrowExperts : Pass<"narrow-experts", "::mlir::ModuleOp"> {
     Option<"drop", "drop", "std::string", /*default=*/"",
            "Neurons of each expert that go: a number (32) or a part (0.25, 25%)">,
     Option<"budget", "budget", "std::string", /*default=*/"\"uniform\"",
-           "uniform: `drop` of each layer; or for each layer as many neurons as hold the bytes of "
-           "so many experts: 8,4,10,10">,
+           "uniform: `drop` of each layer; or, without `drop`, for each layer as many neurons as hold "
+           "the bytes of so many experts: 8,4,10,10">,
     Option<"multiple", "multiple", "int64_t", /*default=*/"16",
            "Widths become multiples of it, rounded down (kernels compute panels of 16)">,
     Option<"labels", "labels", "std::string", /*default=*/"",

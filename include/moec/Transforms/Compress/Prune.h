@@ -12,7 +12,8 @@ struct PruneOptions {
   /// which the layer's output on tokens kept in the profile stays nearest to what it was, one after
   /// the other (a greedy form of NAEE, arXiv:2402.14800). Needs `replace` "drop" or "mask".
   SaliencyOptions saliency;
-  std::string drop, keep;         ///< one of them: "8", "0.25", "25%" of each layer's experts
+  /// One of them, "8", "0.25", "25%" of each layer's experts; or none where `budget` is a list.
+  std::string drop, keep;
   std::string budget = "uniform"; ///< see Budgets.h
   /// What becomes of a dropped expert: "drop" (router and slab go), "mask" (its logit is -infinity,
   /// ids stay), "zero" or "constant" (its mean output, MoNE); with the last two the router stays.

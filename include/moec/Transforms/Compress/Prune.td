@@ -73,7 +73,8 @@ def PruneExperts : Pass<"prune-experts", "::mlir::ModuleOp"> {
 
     `budget` spreads what is dropped over the layers: the same part of each (`uniform`), the lowest
     scores of all layers (`global`; `share`: after each layer's scores are divided by their sum), as
-    much of each layer's sum of scores (`mass`), or a number for each layer (`8,4,10,10`).
+    much of each layer's sum of scores (`mass`), or a number for each layer (`8,4,10,10`), which says
+    the total too.
 
     `replace` says what becomes of an expert:
 
@@ -106,7 +107,8 @@ def PruneExperts : Pass<"prune-experts", "::mlir::ModuleOp"> {
     Option<"keep", "keep", "std::string", /*default=*/"",
            "Experts to keep in each layer, in place of `drop`">,
     Option<"budget", "budget", "std::string", /*default=*/"\"uniform\"",
-           "How the total is spread: uniform, global, share, mass, or a number for each layer">,
+           "How the total is spread: uniform, global, share, mass; or what each layer loses, in place "
+           "of `drop`: 8,4,10,10">,
     Option<"labels", "labels", "std::string", /*default=*/"",
            "Labels of the profile that count, with weights: github:1,c4:0.5; without it all">,
     Option<"perLabel", "per-label", "bool", /*default=*/"false",
