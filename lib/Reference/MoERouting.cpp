@@ -2,9 +2,8 @@
 // lower id; a row that holds NaN chooses the experts 0, 1, ... under weights of NaN.
 #include "Call.h"
 #include "Indices.h"
-#include "Normalisation.h"
 #include "Shapes.h"
-#include "moec/Dialect/MoE/MoE.h"
+#include "moec/Dialect/MoE/RouterFormula.h"
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -51,24 +50,13 @@ std::vector<int64_t> ranked(ArrayRef<float> row) {
                         [&](int64_t a, int64_t b) { return key(a) > key(b); });
 }
 
-// The experts of the best `keep` of `groups` equal groups of neighbours, in falling order of score.
+// Of the best `keep` of `groups` equal groups of neighbours.
 std::vector<int64_t> rankedInGroups(ArrayRef<float> row, int64_t groups, int64_t keep, bool top2) {
   int64_t experts = static_cast<int64_t>(row.size());
   if (groups < 1 || keep < 1 || keep > groups || experts % groups != 0)
     fail(Twine(groups) + " groups, " + Twine(keep) + " of them kept, do not fit " + Twine(experts) +
          " experts");
-  int64_t size = experts / groups;
-  std::vector<float> scores;
-  for (int64_t g = 0; g < groups; ++g) {
-    ArrayRef<float> group = row.slice(g * size, size);
-    std::vector<int64_t> best = ranked(group);
-    scores.push_back(group[best[0]] + (top2 && size > 1 ? group[best[1]] : 0.0f));
-  }
-  std::vector<int64_t> kept = ranked(scores);
-  kept.resize(keep);
-  std::vector<int64_t> order = ranked(row);
-  llvm::erase_if(order, [&](int64_t e) { return !is_contained(kept, e / size); });
-  return order;
+  return moe::rankedInGroups(row, groups, keep, top2);
 }
 
 // What moe.select's operands after the scores are, told apart by their types.
@@ -168,41 +156,6 @@ void select(Call &c) {
   choice.put(c);
 }
 
-// Step 1 of #moe.router: scores of one row of logits, rounded to f32.
-std::vector<float> scoresOf(moe::RouterAttr router, ArrayRef<float> logits) {
-  std::vector<double> row(logits.begin(), logits.end());
-  if (router.getScore() == moe::RouterScore::Softmax)
-    softmax(row);
-  else if (router.getScore() == moe::RouterScore::Sigmoid)
-    for (double &v : row)
-      v = 1 / (1 + std::exp(-v));
-  return {row.begin(), row.end()};
-}
-
-// Steps 4 and 5: final weights from the chosen experts' scores.
-void renormalise(moe::RouterAttr router, MutableArrayRef<double> w) {
-  switch (router.getRenorm()) {
-  case moe::RouterRenorm::None:
-    break;
-  case moe::RouterRenorm::Sum: {
-    double sum = std::accumulate(w.begin(), w.end(), 0.0) + router.getEpsilon();
-    sum = router.getMinimum() > 0 ? std::max<double>(sum, router.getMinimum()) : sum;
-    for (double &v : w)
-      v /= sum;
-    break;
-  }
-  case moe::RouterRenorm::Softmax:
-    softmax(w);
-    break;
-  case moe::RouterRenorm::Sigmoid:
-    for (double &v : w)
-      v = 1 / (1 + std::exp(-v));
-    break;
-  }
-  for (double &v : w)
-    v *= router.getScale();
-}
-
 void route(Call &c) {
   const Tensor &logits = c.in(0);
   checkMatrix(logits);
@@ -217,7 +170,8 @@ void route(Call &c) {
   Elements<float> in(logits), bias(c.hasIn(1) ? c.in(1) : Tensor(Elem::f32, {experts}));
   Choice choice(rows, k);
   for (int64_t t = 0; t < rows; ++t) {
-    std::vector<float> scores = scoresOf(router, {in.data() + t * experts, size_t(experts)});
+    std::vector<float> scores =
+        moe::routerScores(router, {in.data() + t * experts, size_t(experts)});
     std::vector<float> selection = scores;
     for (int64_t e = 0; e < experts; ++e)
       selection[e] += bias[e];
@@ -235,7 +189,7 @@ void route(Call &c) {
       choice.ids[t * k + j] = order[j];
       weights[j] = scores[order[j]];
     }
-    renormalise(router, weights);
+    moe::routerWeights(router, weights);
   }
   choice.put(c);
 }

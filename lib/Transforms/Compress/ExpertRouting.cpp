@@ -2,6 +2,7 @@
 #include "ExpertMath.h"
 
 #include "RewriteBank.h"
+#include "moec/Dialect/MoE/RouterFormula.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include <cmath>
 #include <numeric>
@@ -15,89 +16,20 @@ static llvm::Error fault(const llvm::Twine &text) {
   return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
 }
 
-static void softmax(llvm::MutableArrayRef<double> row) {
-  double best = *std::max_element(row.begin(), row.end()), sum = 0;
-  for (double &v : row)
-    sum += v = std::exp(v - best);
-  for (double &v : row)
-    v /= sum;
-}
-
-static double sigmoid(double v) { return 1 / (1 + std::exp(-v)); }
-
-// Indices in falling order of value, ties to the lower one.
-static std::vector<int32_t> ranked(ArrayRef<float> row) {
-  std::vector<int32_t> order(row.size());
-  std::iota(order.begin(), order.end(), 0);
-  llvm::sort(order, [&](int32_t a, int32_t b) {
-    return row[a] != row[b] ? row[a] > row[b] : a < b;
-  });
-  return order;
-}
-
-// The experts that take part, best first.
-static std::vector<int32_t> candidates(moe::RouterAttr router, ArrayRef<float> selection) {
-  std::vector<int32_t> order = ranked(selection);
-  int64_t groups = router.getGroups();
-  if (groups <= 1)
-    return order;
-  size_t size = selection.size() / static_cast<size_t>(groups);
-  std::vector<float> scores;
-  for (int64_t g = 0; g < groups; ++g) {
-    ArrayRef<float> group = selection.slice(static_cast<size_t>(g) * size, size);
-    std::vector<int32_t> best = ranked(group);
-    bool two = router.getGroupScore() == moe::GroupScore::Top2 && size > 1;
-    scores.push_back(group[best[0]] + (two ? group[best[1]] : 0.0f));
-  }
-  std::vector<int32_t> kept = ranked(scores);
-  kept.resize(static_cast<size_t>(router.getGroupK()));
-  llvm::erase_if(order, [&](int32_t e) {
-    return !llvm::is_contained(kept, e / static_cast<int32_t>(size));
-  });
-  return order;
-}
-
-static void renormalise(moe::RouterAttr router, llvm::MutableArrayRef<double> w) {
-  switch (router.getRenorm()) {
-  case moe::RouterRenorm::None:
-    break;
-  case moe::RouterRenorm::Sum: {
-    double sum = std::accumulate(w.begin(), w.end(), 0.0) + router.getEpsilon();
-    if (router.getMinimum() > 0)
-      sum = std::max<double>(sum, router.getMinimum());
-    for (double &v : w)
-      v /= sum;
-    break;
-  }
-  case moe::RouterRenorm::Softmax:
-    softmax(w);
-    break;
-  case moe::RouterRenorm::Sigmoid:
-    for (double &v : w)
-      v = sigmoid(v);
-    break;
-  }
-  for (double &v : w)
-    v *= router.getScale();
-}
-
 static void routeRow(moe::RouterAttr router, ArrayRef<float> logits, ArrayRef<float> bias,
                      llvm::MutableArrayRef<int32_t> ids, llvm::MutableArrayRef<float> weights) {
-  std::vector<double> row(logits.begin(), logits.end());
-  if (llvm::any_of(row, [](double v) { return std::isnan(v); }))
+  if (llvm::any_of(logits, [](float v) { return std::isnan(v); }))
     return;
-  if (router.getScore() == moe::RouterScore::Softmax)
-    softmax(row);
-  else if (router.getScore() == moe::RouterScore::Sigmoid)
-    llvm::transform(row, row.begin(), sigmoid);
-  std::vector<float> scores(row.begin(), row.end()), selection = scores;
+  std::vector<float> scores = moe::routerScores(router, logits), selection = scores;
   for (size_t e = 0; e < bias.size(); ++e)
     selection[e] += bias[e];
-  std::vector<int32_t> order = candidates(router, selection);
+  std::vector<int64_t> order =
+      moe::rankedInGroups(selection, router.getGroups(), router.getGroupK(),
+                          router.getGroupScore() == moe::GroupScore::Top2);
   std::vector<double> chosen;
   for (size_t j = 0; j < ids.size(); ++j)
-    chosen.push_back(scores[ids[j] = order[j]]);
-  renormalise(router, chosen);
+    chosen.push_back(scores[ids[j] = static_cast<int32_t>(order[j])]);
+  moe::routerWeights(router, chosen);
   llvm::copy(chosen, weights.begin());
 }
 
