@@ -87,7 +87,8 @@ struct moec::WeightEvaluator::Data {
   void touched(llvm::ArrayRef<char> mapped);
 
   WeightReader reader;
-  int64_t resident = 0;
+  int64_t resident = 0;   // bytes that may be, at most
+  uintptr_t lastPage = 0; // that was touched; 0: none
   llvm::StringMap<mlir::Value> binds;
   unsigned depth = 0;
 };

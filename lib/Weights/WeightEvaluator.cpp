@@ -177,12 +177,17 @@ llvm::Error WeightEvaluator::Data::into(mlir::Value value, int64_t first, int64_
 void WeightEvaluator::Data::touched(ArrayRef<char> mapped) {
   if (mapped.empty())
     return;
-  // The system maps some pages around each one that is touched.
-  resident += std::max<int64_t>(static_cast<int64_t>(mapped.size()), 64 << 10);
+  // The system maps up to a whole large page around each one that is touched.
+  constexpr uintptr_t kLargePage = 2 << 20;
+  uintptr_t first = reinterpret_cast<uintptr_t>(mapped.begin()) / kLargePage;
+  uintptr_t last = (reinterpret_cast<uintptr_t>(mapped.end()) - 1) / kLargePage;
+  resident += static_cast<int64_t>((last - first + (first != lastPage)) * kLargePage);
+  lastPage = last;
   if (resident < 4 * kChunkBytes)
     return;
   reader.releaseAll();
   resident = 0;
+  lastPage = 0;
 }
 
 llvm::Expected<Piece> WeightEvaluator::Data::get(mlir::Value value, int64_t first, int64_t count,
