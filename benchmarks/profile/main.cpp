@@ -68,7 +68,7 @@ int main(int argc, char **argv) {
   DataOptions read;
   read.tokens = read.window * (argc > 5 ? std::atoi(argv[5]) : 1);
   auto data = check(Dataset::open({argv[2]}, read));
-  check(data.bind(*forms[0].model));
+  check(data.bind(forms[0].model->signature()));
   for (size_t i = 1; i < forms.size(); ++i)
     (void)moert_session_profile_start(forms[i].model->handle(), nullptr, nullptr);
   for (int round = -3; round < rounds; ++round) {

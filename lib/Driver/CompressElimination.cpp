@@ -13,42 +13,52 @@ using namespace moec;
 
 namespace {
 
-constexpr int64_t mostReference = int64_t(256) << 20; // bytes of the original's predictions
+constexpr int64_t mostReference = int64_t(256) << 20; // bytes of the original's outputs
 
-// A model with routing hooks and what the original said on some windows.
-class MaskedModel {
-public:
-  static llvm::Expected<MaskedModel> open(Compressor &compressor, int64_t windows,
-                                          llvm::StringRef labels);
-  /// Mean KL from the original when layer i keeps the experts of keep[i].
-  llvm::Expected<double> divergence(llvm::ArrayRef<std::vector<uint8_t>> keep);
-
-private:
-  struct Row {
-    const float *data; // logits, not owned
-    double logSum;
-  };
-  llvm::Error remember();
-  llvm::Error setMasks(llvm::ArrayRef<std::vector<uint8_t>> keep);
-  static double logSumOf(const float *row, int64_t n);
-
-  const Compressor *compressor = nullptr;
-  std::unique_ptr<CompiledModel> model;
-  std::vector<std::vector<int64_t>> texts; // windows
-  int64_t step = 1;                        // every step-th position of a window counts
-  int64_t vocabulary = 0;
-  std::vector<float> logProbabilities;     // [window, position / step, vocabulary]
-};
-
-double MaskedModel::logSumOf(const float *row, int64_t n) {
-  float most = *std::max_element(row, row + n);
-  double sum = 0;
-  for (int64_t v = 0; v < n; ++v)
-    sum += std::exp(row[v] - most);
-  return most + std::log(sum);
+// The first `most` runs of each text, or of the arrays, whose label counts.
+llvm::Expected<std::vector<DataRun>> runsOf(const Compressor &compressor, int64_t most,
+                                            llvm::StringRef labels) {
+  const Dataset &data = compressor.data(Compressor::Data::search);
+  std::vector<DataRun> runs;
+  std::map<int64_t, int64_t> taken;
+  for (int64_t i = 0; i < data.runs(); ++i) {
+    if (++taken[data.part(i)] > most)
+      continue;
+    auto run = data.run(i);
+    if (!run)
+      return run.takeError();
+    if (labelWeight(labels, run->label) > 0)
+      runs.push_back(std::move(*run));
+  }
+  return runs;
 }
 
-llvm::Expected<MaskedModel> MaskedModel::open(Compressor &compressor, int64_t windows,
+// A model with routing hooks and what the original gives on some runs.
+class MaskedModel {
+public:
+  /// The first `runs` runs of each text, or of the arrays, whose label counts.
+  static llvm::Expected<MaskedModel> open(Compressor &compressor, int64_t runs,
+                                          llvm::StringRef labels);
+  /// The measure's distance from the original when layer i keeps the experts of keep[i].
+  llvm::Expected<double> distance(llvm::ArrayRef<std::vector<uint8_t>> keep);
+
+private:
+  // A run, and every step-th row of its outputs.
+  struct Part {
+    DataRun run;
+    std::vector<OutputRows> original;
+  };
+  llvm::Expected<std::vector<OutputRows>> rowsOf(const DataRun &run);
+  llvm::Error remember();
+  llvm::Error setMasks(llvm::ArrayRef<std::vector<uint8_t>> keep);
+
+  Compressor *compressor = nullptr;
+  std::unique_ptr<CompiledModel> model;
+  std::vector<Part> parts;
+  int64_t step = 0; // every step-th row counts; 0: not known yet
+};
+
+llvm::Expected<MaskedModel> MaskedModel::open(Compressor &compressor, int64_t runs,
                                               llvm::StringRef labels) {
   MaskedModel self;
   self.compressor = &compressor;
@@ -56,43 +66,42 @@ llvm::Expected<MaskedModel> MaskedModel::open(Compressor &compressor, int64_t wi
   if (!opened)
     return opened.takeError();
   self.model = std::move(*opened);
-  const TextWindows &range = compressor.setup().searchWindows;
-  for (const LabelledText &text : compressor.setup().calibration) {
-    if (labelWeight(labels, text.label) <= 0)
-      continue;
-    int64_t all = (int64_t(text.ids.size()) - 1) / range.window;
-    for (int64_t j = range.first; j < std::min(range.first + windows, all); ++j)
-      self.texts.emplace_back(text.ids.begin() + j * range.window,
-                              text.ids.begin() + (j + 1) * range.window);
-  }
-  if (self.texts.empty())
-    return fail(Exit::input, "the calibration texts have no windows left to measure experts on");
+  auto chosen = runsOf(compressor, runs, labels);
+  if (!chosen)
+    return chosen.takeError();
+  for (DataRun &run : *chosen)
+    self.parts.push_back({std::move(run), {}});
+  if (self.parts.empty())
+    return fail(Exit::input, "the calibration data has nothing left to measure experts on");
   if (llvm::Error error = self.remember())
     return error;
   return self;
 }
 
+llvm::Expected<std::vector<OutputRows>> MaskedModel::rowsOf(const DataRun &run) {
+  auto outputs = outputsOf(*model, run);
+  if (!outputs)
+    return outputs.takeError();
+  if (step == 0) {
+    size_t bytes = 0;
+    for (const OutputRows &output : *outputs)
+      bytes += output.values.size() * sizeof(float) * parts.size();
+    step = std::max<int64_t>(1, (int64_t(bytes) + mostReference - 1) / mostReference);
+  }
+  if (step > 1)
+    for (OutputRows &output : *outputs)
+      output.thin(std::min(step, std::max<int64_t>(output.rows(), 1)));
+  return outputs;
+}
+
 llvm::Error MaskedModel::remember() {
-  auto text = TextModel::create(*model);
-  if (!text)
-    return text.takeError();
-  for (const std::vector<int64_t> &window : texts) {
-    auto logits = text->score(window);
-    if (!logits)
-      return logits.takeError();
-    if (logits->type != DType::f32)
-      return fail(Exit::unsupported, "unsupported: logits of another type than f32");
-    vocabulary = logits->shape.back();
-    if (logProbabilities.empty()) {
-      int64_t rows = int64_t(texts.size() * window.size());
-      step = std::max<int64_t>(1, (rows * vocabulary * 4 + mostReference - 1) / mostReference);
-    }
-    for (int64_t i = step - 1; i < int64_t(window.size()); i += step) {
-      const float *row = logits->as<float>() + i * vocabulary;
-      double sum = logSumOf(row, vocabulary);
-      for (int64_t v = 0; v < vocabulary; ++v)
-        logProbabilities.push_back(float(row[v] - sum));
-    }
+  for (Part &part : parts) {
+    auto rows = rowsOf(part.run);
+    if (!rows)
+      return rows.takeError();
+    if (llvm::Error error = prepareOutputs(compressor->measure(), part.run, *rows))
+      return error;
+    part.original = std::move(*rows);
   }
   return llvm::Error::success();
 }
@@ -107,40 +116,32 @@ llvm::Error MaskedModel::setMasks(llvm::ArrayRef<std::vector<uint8_t>> keep) {
   return llvm::Error::success();
 }
 
-llvm::Expected<double> MaskedModel::divergence(llvm::ArrayRef<std::vector<uint8_t>> keep) {
+llvm::Expected<double> MaskedModel::distance(llvm::ArrayRef<std::vector<uint8_t>> keep) {
   if (llvm::Error error = setMasks(keep))
     return error;
-  auto text = TextModel::create(*model);
-  if (!text)
-    return text.takeError();
-  double sum = 0;
-  int64_t rows = 0;
-  const float *reference = logProbabilities.data();
-  for (const std::vector<int64_t> &window : texts) {
-    auto logits = text->score(window);
-    if (!logits)
-      return logits.takeError();
-    for (int64_t i = step - 1; i < int64_t(window.size()); i += step, ++rows) {
-      const float *row = logits->as<float>() + i * vocabulary;
-      double all = logSumOf(row, vocabulary);
-      for (int64_t v = 0; v < vocabulary; ++v, ++reference)
-        if (*reference > -30) // less than 1e-13
-          sum += std::exp(*reference) * (*reference - (row[v] - all));
-    }
+  Loss sums;
+  for (const Part &part : parts) {
+    auto rows = rowsOf(part.run);
+    if (!rows)
+      return rows.takeError();
+    if (llvm::Error error = compareOutputs(sums, compressor->measure(), *rows, part.original))
+      return error;
+    sums.tokens += part.run.sequences;
   }
-  return sum / double(std::max<int64_t>(rows, 1));
+  return compressor->measure().distance(sums).value();
 }
 
 struct Expert {
   size_t layer;
   int64_t id;
-  double divergence;
+  double distance;
 };
 
-// Every expert that may go, with the divergence when it goes too.
+// Every expert that may go, with the distance when it goes too.
 llvm::Expected<std::vector<Expert>> measureEach(MaskedModel &model,
                                                 std::vector<std::vector<uint8_t>> &keep,
-                                                llvm::ArrayRef<int64_t> room) {
+                                                llvm::ArrayRef<int64_t> room,
+                                                llvm::function_ref<void()> next) {
   std::vector<Expert> experts;
   for (size_t layer = 0; layer < keep.size(); ++layer) {
     if (room[layer] <= 0)
@@ -149,7 +150,8 @@ llvm::Expected<std::vector<Expert>> measureEach(MaskedModel &model,
       if (!keep[layer][id])
         continue;
       keep[layer][id] = 0;
-      auto value = model.divergence(keep);
+      next();
+      auto value = model.distance(keep);
       keep[layer][id] = 1;
       if (!value)
         return value.takeError();
@@ -157,7 +159,7 @@ llvm::Expected<std::vector<Expert>> measureEach(MaskedModel &model,
     }
   }
   llvm::stable_sort(experts, [](const Expert &a, const Expert &b) {
-    return a.divergence < b.divergence;
+    return a.distance < b.distance;
   });
   return experts;
 }
@@ -179,19 +181,27 @@ moec::eliminateExperts(Compressor &compressor, const EliminationOptions &options
   }
   int64_t each = std::max<int64_t>(1, int64_t(double(total) * options.round));
   int64_t rounds = (options.drop + each - 1) / each;
-  const TextWindows &range = compressor.setup().searchWindows;
-  int64_t windowTokens = range.window * int64_t(compressor.setup().calibration.size());
-  int64_t windows = std::min(range.windows, options.tokens / std::max<int64_t>(
-                                                rounds * total * windowTokens, 1));
+  double once = 0; // tokens of a run of each text
+  auto first = runsOf(compressor, 1, options.labels);
+  if (!first)
+    return first.takeError();
+  for (const DataRun &run : *first)
+    once += compressor.tokensOf(run);
+  int64_t windows = std::min(compressor.data(Compressor::Data::search).longest(),
+                             int64_t(double(options.tokens) /
+                                     std::max(double(rounds * total) * once, 1.0)));
   if (windows < 1)
     return std::optional<Keep>();
   auto model = MaskedModel::open(compressor, windows, options.labels);
   if (!model)
     return model.takeError();
   int64_t gone = 0;
-  for (int64_t round = 0; gone < options.drop; ++round) {
-    progress.begin(llvm::formatv("eliminate {0} of {1} experts", gone, options.drop).str());
-    auto experts = measureEach(*model, keep, room);
+  while (gone < options.drop) {
+    int64_t measured = 0, left = total - gone;
+    auto experts = measureEach(*model, keep, room, [&] {
+      progress.step(++measured, left, llvm::formatv("experts measured, {0} of {1} gone", gone,
+                                                    options.drop).str());
+    });
     if (!experts)
       return experts.takeError();
     int64_t before = gone;
@@ -204,7 +214,6 @@ moec::eliminateExperts(Compressor &compressor, const EliminationOptions &options
       --room[expert.layer];
       ++gone;
     }
-    progress.end(llvm::formatv("{0} windows a text", windows).str());
     if (gone == before)
       break; // nothing more may go
   }

@@ -17,8 +17,9 @@ struct EliminationOptions {
 };
 
 /// The experts that each layer keeps: again and again those go whose masking changes the model's
-/// predictions least, by the mean KL divergence from the original on the search windows. The masks
-/// are set on one running model. Nothing when even one window a text is too expensive.
+/// outputs least, by the measure's distance from the original on the search data. The masks are set
+/// on one running model. Nothing when even one run of each text is too expensive. `progress` gets
+/// steps of its current stage.
 llvm::Expected<std::optional<std::vector<std::vector<int64_t>>>>
 eliminateExperts(Compressor &compressor, const EliminationOptions &options, Progress &progress);
 

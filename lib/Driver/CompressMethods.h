@@ -19,6 +19,7 @@ struct CompressMethod {
   Family family;
   llvm::StringLiteral pass, options; // the pass and the options that are the method's own
   int tier;                          // of the profile that it reads (moec/Analysis/Profile.h)
+  bool tokens = false;               // whether it reads the tokens that the profile keeps
 };
 
 llvm::ArrayRef<CompressMethod> compressMethods();

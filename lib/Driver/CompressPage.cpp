@@ -77,77 +77,86 @@ void tile(llvm::raw_ostream &os, llvm::StringRef value, llvm::StringRef name,
 }
 
 void tiles(llvm::raw_ostream &os, const CompressReport &report) {
-  const double before = perplexity(report.before.quality), after = perplexity(report.after.quality);
-  int64_t experts = 0, kept = 0;
-  for (auto [i, layer] : llvm::enumerate(report.layers)) {
-    experts += layer.experts;
-    kept += keptOf(report, report.recipe, i);
-  }
+  const Measure &measure = report.measure();
+  const std::string title = measure.title().str();
+  auto text = [&](double value) { return measure.text(value, 2); };
+  const double before = report.before.quality.value(), after = report.after.quality.value();
   const bool worse = llvm::any_of(report.baselines, [&](const Baseline &baseline) {
-    return baseline.name == "random" && after > baseline.perplexity();
+    return baseline.name == "random" && after > baseline.value();
   });
   os << "<div class=\"tiles\">\n";
-  tile(os, number(before, 2), "perplexity before");
-  tile(os, number(after, 2), "perplexity after", change(before, after), worse);
+  if (!measure.needsOriginal())
+    tile(os, text(before), title + " before");
+  auto rise = [&](double value) {
+    return measure.needsOriginal() ? std::string() : change(before, value);
+  };
+  tile(os, text(after), title + " after", rise(after), worse);
   for (const Baseline &baseline : report.baselines)
-    tile(os, number(baseline.perplexity(), 2), baseline.name + ", same size",
-         change(before, baseline.perplexity()));
+    tile(os, text(baseline.value()), baseline.name + ", same size", rise(baseline.value()));
   tile(os, mib(report.before.sizes.weights), "MiB of weights before",
        mib(report.before.sizes.experts) + " in experts");
   tile(os, mib(report.after.sizes.weights), "MiB of weights after",
        change(double(report.before.sizes.weights), double(report.after.sizes.weights)));
-  tile(os, llvm::formatv("{0} / {1}", kept, experts).str(), "experts kept");
-  const Loss loss = report.after.quality.overall();
-  tile(os, loss.klTokens ? number(loss.meanKl(), 3) : "–", "KL, nats a token");
+  LayerShape all, kept;
+  for (auto [layer, left] :
+       llvm::zip(report.layers, layersAfter(report, report.recipe, report.after))) {
+    all.experts += layer.experts, all.neurons += layer.neurons;
+    kept.experts += left.experts, kept.neurons += left.neurons;
+  }
+  tile(os, llvm::formatv("{0} / {1}", kept.experts, all.experts).str(), "experts kept",
+       all.neurons && kept.neurons
+           ? llvm::formatv("{0} of {1} neurons", kept.neurons, all.neurons).str() : "");
+  if (auto extra = measure.extra(report.after.quality.overall()))
+    tile(os, number(extra->value, 3), extra->title);
   const double slow = report.before.tokensPerSecond(), fast = report.after.tokensPerSecond();
-  tile(os, slow > 0 ? number(slow, 0) : "–", "tokens/s before");
-  tile(os, fast > 0 ? number(fast, 0) : "–", "tokens/s after", slow > 0 ? change(slow, fast) : "");
+  tile(os, slow > 0 ? number(slow, 0) : "–", report.unit + "/s before");
+  tile(os, fast > 0 ? number(fast, 0) : "–", report.unit + "/s after",
+       slow > 0 ? change(slow, fast) : "");
   os << "</div>\n";
 }
 
-double labelPerplexity(const Quality &quality, const std::string &label) {
-  auto it = quality.labels.find(label);
-  return it == quality.labels.end() ? NAN : it->second.perplexity();
-}
-
+// Before and after with the rise, where before is not 0 by itself; the baselines; the extra number.
 void labels(llvm::raw_ostream &os, const CompressReport &report) {
-  os << "<section><h2>Quality by label</h2>\n<p>Perplexity of the held-out texts: the model before "
-        "and after, and what removing as many experts by other rules gives. KL is the divergence "
-        "of "
-        "the result's predictions from the original's.</p>\n<div class=\"scroll\"><table "
-        "class=\"sortable\"><thead><tr><th>label</th><th>tokens</th><th>before</th><th>after</th>"
-        "<th>rise</th>";
+  const Measure &measure = report.measure();
+  const bool own = !measure.needsOriginal();
+  const auto extraOf = [&](const Loss &loss) { return measure.extra(loss); };
+  os << "<section><h2>Quality by label</h2>\n<p>" << measure.summary()
+     << " On the held-out data: the result, and what removing as many experts by other rules "
+        "gives.</p>\n<div class=\"scroll\"><table class=\"sortable\"><thead><tr><th>label</th><th>"
+     << report.unit << "</th>" << (own ? "<th>before</th><th>after</th><th>rise</th>" : "<th>after</th>");
   for (const Baseline &baseline : report.baselines)
-    os << "<th>" << escapeMarkup(baseline.name) << "</th><th>rise</th>";
-  os << "<th>KL, nats</th></tr></thead><tbody>\n";
-  auto row = [&](llvm::StringRef name, const Loss &before, const Loss &after, auto of,
+    os << "<th>" << escapeMarkup(baseline.name) << "</th>" << (own ? "<th>rise</th>" : "");
+  if (auto extra = extraOf(Loss()))
+    os << "<th>" << extra->title << "</th>";
+  os << "</tr></thead><tbody>\n";
+  auto row = [&](llvm::StringRef name, llvm::StringRef label, const Loss &sums, const Loss &after,
                  const char *style) {
-    os << "<tr" << style << "><td>" << escapeMarkup(name) << "</td><td>" << before.tokens
-       << "</td><td>" << number(before.perplexity(), 3) << "</td><td>"
-       << number(after.perplexity(), 3) << "</td><td>"
-       << change(before.perplexity(), after.perplexity()) << "</td>";
+    const double before = measure.value(sums);
+    os << "<tr" << style << "><td>" << escapeMarkup(name) << "</td><td>" << sums.tokens << "</td>";
+    auto cell = [&](double value) {
+      os << "<td>" << measure.text(value) << "</td>";
+      if (own)
+        os << "<td>" << change(before, value) << "</td>";
+    };
+    if (own)
+      os << "<td>" << measure.text(before) << "</td>";
+    cell(measure.value(after));
     for (const Baseline &baseline : report.baselines)
-      os << "<td>" << number(of(baseline), 3) << "</td><td>"
-         << change(before.perplexity(), of(baseline)) << "</td>";
-    os << "<td>" << (after.klTokens ? number(after.meanKl(), 4) : "–") << "</td></tr>\n";
+      cell(baseline.value(label));
+    if (auto extra = extraOf(after))
+      os << "<td>" << number(extra->value, 4) << "</td>";
+    os << "</tr>\n";
   };
-  size_t shown = 0;
+  size_t rows = 0;
   for (const auto &[label, before] : report.before.quality.labels) {
-    if (++shown > kMostLabels)
+    if (++rows > kMostLabels)
       break;
     auto it = report.after.quality.labels.find(label);
-    auto mean = [&label = label](const Baseline &baseline) {
-      double sum = 0;
-      for (const Compressor::Result &run : baseline.runs)
-        sum += labelPerplexity(run.quality, label);
-      return sum / double(baseline.runs.size());
-    };
-    row(label, before, it == report.after.quality.labels.end() ? Loss() : it->second, mean, "");
+    row(label, label, before, it == report.after.quality.labels.end() ? Loss() : it->second, "");
   }
   os << "</tbody><tbody>\n";
-  row(
-      "all", report.before.quality.overall(), report.after.quality.overall(),
-      [](const Baseline &baseline) { return baseline.perplexity(); }, " class=\"total\"");
+  row("all", "", report.before.quality.overall(), report.after.quality.overall(),
+      " class=\"total\"");
   os << "</tbody></table></div></section>\n";
 }
 
@@ -165,24 +174,26 @@ void summary(llvm::raw_ostream &os, const CompressReport &report) {
   os << ".</p>\n";
 }
 
-std::string windowsText(const Quality &quality) {
+std::string windowsText(const CompressReport &report, const Quality &quality) {
   const Loss all = quality.overall();
-  std::string text = llvm::formatv("{0} windows, {1} tokens", all.windows, all.tokens);
+  if (all.windows == all.tokens)
+    return llvm::formatv("{0} {1}", all.tokens, report.unit);
+  std::string text = llvm::formatv("{0} windows, {1} {2}", all.windows, all.tokens, report.unit);
   if (all.windows > 0)
     text += llvm::formatv(" ({0} a window)", all.tokens / all.windows);
   return text;
 }
 
 void measured(llvm::raw_ostream &os, const CompressReport &report) {
-  os << "<section><h2>How this was measured</h2>\n<ul class=\"facts\">\n<li>Perplexity: "
-     << windowsText(report.before.quality) << " of held-out texts, "
-     << report.before.quality.labels.size()
-     << " labels; every position of a window counts, nothing is carried over from one to the next. "
-        "“All” weighs tokens alike.</li>\n";
+  os << "<section><h2>How this was measured</h2>\n<ul class=\"facts\">\n<li>"
+     << report.measure().summary() << " Of " << windowsText(report, report.before.quality)
+     << " of held-out data, " << report.before.quality.labels.size()
+     << " labels; nothing is carried over from one window or array to the next. “All” adds up the "
+        "labels' sums.</li>\n";
   if (report.search && !report.search->tried.empty())
     os << "<li>Search: " << report.search->tried.size() << " recipes on "
-       << windowsText(report.search->tried.front().result.quality)
-       << " of the calibration texts, after those of the profile.</li>\n";
+       << windowsText(report, report.search->tried.front().result.quality)
+       << " of the calibration data, " << report.searchNote << ".</li>\n";
   for (const Baseline &baseline : report.baselines)
     os << "<li>Baseline " << escapeMarkup(baseline.name) << ": "
        << (baseline.name == "random"
@@ -194,9 +205,9 @@ void measured(llvm::raw_ostream &os, const CompressReport &report) {
   os << "<li>Seed of the result: " << report.recipe.seed << ". Weights of labels: "
      << (report.recipe.labels.empty() ? std::string("all alike")
                                       : escapeMarkup(report.recipe.labels))
-     << ".</li>\n<li>Speed: tokens over the seconds that the compiled model ran on these windows, "
-        "on "
-        "the machine at hand; it varies from run to run.</li>\n"
+     << ".</li>\n<li>Speed: " << report.unit
+     << " over the seconds that the compiled model ran on this data, on the machine at hand; it "
+        "varies from run to run.</li>\n"
         "<li>Weights: bytes of all weights in the types they are stored "
         "in.</li>\n</ul></section>\n";
 }
@@ -224,7 +235,9 @@ std::string page::change(double before, double after) {
   return (percent < 0 ? "−" : "+") + number(std::abs(percent), 1) + " %";
 }
 
-double page::perplexity(const Quality &quality) { return quality.overall().perplexity(); }
+std::string page::shown(const CompressReport &report, double loss, int digits) {
+  return report.measure().text(report.measure().shown(loss), digits);
+}
 
 std::string moec::reportPage(const CompressReport &report) {
   std::string page;

@@ -22,16 +22,19 @@ extern const char *const script;
 /// The remarks of passes on each layer of the report, without their node, and, last, of none.
 std::vector<std::vector<std::string>> remarksByLayer(const CompressReport &report);
 
-/// Experts of layer `i` that stay.
-int64_t keptOf(const CompressReport &report, const Recipe &recipe, size_t i);
-/// "24 24 20", or "60 × 192, 128" when there are many.
-std::string keptText(llvm::ArrayRef<int64_t> keep);
+/// What a result keeps of each layer: "3 × 24, 20 experts", or, where all experts stay with fewer
+/// neurons, "3 × 75 %, 50 % of the neurons".
+std::string keptText(const CompressReport &report, const Recipe &recipe,
+                     const Compressor::Result &result);
+/// "3 × a, b" of equal neighbours.
+std::string runsText(llvm::ArrayRef<std::string> texts);
 
 /// A number with so many digits after the point, "–" when it is not finite.
 std::string number(double value, int digits);
 std::string mib(uint64_t bytes);
 /// "+4.5 %" of `after` over `before`.
 std::string change(double before, double after);
-double perplexity(const Quality &quality);
+/// A loss of the report's measure as people read it.
+std::string shown(const CompressReport &report, double loss, int digits = 3);
 
 } // namespace moec::page

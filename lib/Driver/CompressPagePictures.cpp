@@ -22,27 +22,27 @@ using Place = double (*)(const Result &);
 double memoryOf(const Result &result) { return double(result.sizes.weights) / 1048576; }
 double speedOf(const Result &result) { return result.tokensPerSecond(); }
 
-std::string title(llvm::StringRef name, const Result &result, double perplexity) {
-  std::string text = llvm::formatv("{0}: perplexity {1}, {2} MiB", name, number(perplexity, 3),
-                                   mib(result.sizes.weights));
+std::string title(const CompressReport &report, llvm::StringRef name, const Result &result,
+                  double value) {
+  const Measure &measure = report.measure();
+  std::string text = llvm::formatv("{0}: {1} {2}, {3} MiB", name, measure.title(),
+                                   measure.text(value), mib(result.sizes.weights));
   if (result.tokensPerSecond() > 0)
-    text += ", " + number(result.tokensPerSecond(), 0) + " tokens/s";
+    text += ", " + number(result.tokensPerSecond(), 0) + " " + report.unit + "/s";
   return text;
 }
 
-Mark mark(llvm::StringRef name, const Result &result, Place place, std::string label = "") {
-  return {place(result), perplexity(result.quality),
-          title(name, result, perplexity(result.quality)), std::move(label)};
+Mark mark(const CompressReport &report, llvm::StringRef name, const Result &result, Place place,
+          std::string label = "") {
+  const double value = result.quality.value();
+  return {place(result), value, title(report, name, result, value), std::move(label)};
 }
 
-std::string recipeText(const CompressReport &report, const Recipe &recipe) {
+std::string recipeText(const CompressReport &report, const Recipe &recipe, const Result &result) {
   std::string text = recipe.method;
   if (recipe.repair != Repair::none)
     text += ", repair " + nameOf(recipe.repair).str();
-  llvm::SmallVector<int64_t> keep;
-  for (size_t i = 0; i < report.layers.size(); ++i)
-    keep.push_back(keptOf(report, recipe, i));
-  return text + ", experts kept: " + keptText(keep);
+  return text + ", kept: " + keptText(report, recipe, result);
 }
 
 /// The sweep's recipes of one method. Speeds are not joined: what they vary by is no trend.
@@ -54,12 +54,12 @@ Series swept(const CompressReport &report, llvm::StringRef method, Place place) 
                 place == memoryOf};
   for (const auto &[recipe, result] : report.sweep)
     if (recipe.method == method)
-      series.marks.push_back(mark(recipeText(report, recipe), result, place));
+      series.marks.push_back(mark(report, recipeText(report, recipe, result), result, place));
   return series;
 }
 
-Chart chartOf(const CompressReport &report, Place place, const char *axis, bool more) {
-  Chart chart{axis, "perplexity", more, {}};
+Chart chartOf(const CompressReport &report, Place place, const std::string &axis, bool more) {
+  Chart chart{axis, report.measure().title().str(), more, {}};
   const std::string &method = report.recipe.method;
   chart.series.push_back(swept(report, "random", place));
   if (method != "random")
@@ -69,16 +69,17 @@ Chart chartOf(const CompressReport &report, Place place, const char *axis, bool 
     Series series{baseline.name + ", same size", random ? "c-random" : "c-other", "square", {}};
     for (auto [seed, run] : llvm::enumerate(baseline.runs))
       series.marks.push_back(
-          mark(baseline.name + (random ? " of seed " + std::to_string(seed) : ""), run, place));
+          mark(report, baseline.name + (random ? " of seed " + std::to_string(seed) : ""), run, place));
     chart.series.push_back(std::move(series));
   }
   chart.series.push_back(
-      {"original", "c-original", "diamond", {mark("original", report.before, place, "original")}});
+      {"original", "c-original", "diamond", {mark(report, "original", report.before, place, "original")}});
   chart.series.push_back(
       {"result",
        "c-result",
        "diamond",
-       {mark("result: " + recipeText(report, report.recipe), report.after, place, "result")}});
+       {mark(report, "result: " + recipeText(report, report.recipe, report.after), report.after,
+             place, "result")}});
   return chart;
 }
 
@@ -91,19 +92,21 @@ constexpr Step kSteps[] = {{"sensitivity", "one layer only", "c-layer"},
                            {"moves", "shifted budgets", "c-moves"},
                            {"repair", "repaired", "c-result"}};
 
-/// A rise of the loss, in parts of a nat that people can read.
-std::string nats(double rise) { return number(rise, rise < 0.01 ? 5 : 3) + " nats"; }
+/// A rise of the loss.
+std::string riseText(const CompressReport &report, double rise) {
+  return number(rise, rise < 0.01 ? 5 : 3) + report.measure().unit().str();
+}
 
 } // namespace
 
 void page::pictures(llvm::raw_ostream &os, const CompressReport &report) {
   os << "<section><h2>Quality against size and speed</h2>\n<p>Lower is better; the best corner is "
-        "below left for memory and below right for speed. On the evaluation texts.</p>\n"
+        "below left for memory and below right for speed. On the held-out data.</p>\n"
         "<div class=\"row charts\"><div><h3>Memory</h3>\n";
   draw(os, chartOf(report, memoryOf, "weights, MiB", false));
   os << "</div><div><h3>Speed</h3>\n";
   if (report.before.tokensPerSecond() > 0)
-    draw(os, chartOf(report, speedOf, "tokens a second", true));
+    draw(os, chartOf(report, speedOf, report.unit + " a second", true));
   else
     os << "<p>Not measured.</p>";
   os << "</div></div></section>\n";
@@ -113,14 +116,16 @@ void page::searchPicture(llvm::raw_ostream &os, const CompressReport &report) {
   if (!report.search)
     return;
   const SearchResult &search = *report.search;
-  Chart chart{"weights, MiB", "perplexity, search windows", false, {}};
+  const Measure &measure = report.measure();
+  Chart chart{"weights, MiB", measure.title().str() + ", search data", false, {}};
   auto marksOf = [&](auto wanted) {
     std::vector<Mark> marks;
     for (const Candidate &tried : search.tried)
       if (wanted(tried.step))
         marks.push_back(
-            {memoryOf(tried.result), std::exp(tried.loss()),
-             title(recipeText(report, tried.recipe), tried.result, std::exp(tried.loss()))});
+            {memoryOf(tried.result), measure.shown(tried.loss()),
+             title(report, recipeText(report, tried.recipe, tried.result), tried.result,
+                   measure.shown(tried.loss()))});
     return marks;
   };
   for (const Step &step : kSteps)
@@ -134,17 +139,21 @@ void page::searchPicture(llvm::raw_ostream &os, const CompressReport &report) {
       {"original",
        "c-original",
        "diamond",
-       {{memoryOf(report.before), std::exp(search.original),
-         "original: perplexity " + number(std::exp(search.original), 3), "original"}}});
+       {{memoryOf(report.before), measure.shown(search.original),
+         "original: " + measure.title().str() + " " + shown(report, search.original),
+         "original"}}});
   if (!search.best.recipe.method.empty())
     chart.series.push_back({"chosen",
                             "c-result",
                             "ring",
-                            {{memoryOf(search.best.result), std::exp(search.best.loss()),
-                              title("chosen: " + recipeText(report, search.best.recipe),
-                                    search.best.result, std::exp(search.best.loss()))}}});
-  os << "<section><h2>What the search tried</h2>\n<p>Every recipe that was measured, on windows of "
-        "the calibration texts after those of the profile: not the scale of the pictures above.";
+                            {{memoryOf(search.best.result), measure.shown(search.best.loss()),
+                              title(report,
+                                    "chosen: " + recipeText(report, search.best.recipe,
+                                                            search.best.result),
+                                    search.best.result, measure.shown(search.best.loss()))}}});
+  os << "<section><h2>What the search tried</h2>\n<p>Every recipe that was measured, on calibration "
+        "data, "
+     << report.searchNote << ": not the scale of the pictures above.";
   if (!search.best.recipe.labels.empty())
     os << " Labels weigh " << escapeMarkup(search.best.recipe.labels) << ".";
   os << "</p>\n<div class=\"one\">";
@@ -159,17 +168,18 @@ void page::sensitivities(llvm::raw_ostream &os, const CompressReport &report) {
   for (const Sensitivity &layer : report.search->sensitivities) {
     Bar bar{layer.layer, layer.layer};
     for (auto [dropped, rise] : layer.rises)
-      bar.title += llvm::formatv("; {0} experts fewer: +{1}", dropped, nats(rise));
+      bar.title += llvm::formatv("; {0} experts fewer: +{1}", dropped, riseText(report, rise));
     if (!layer.rises.empty()) {
       bar.all = layer.rises.back().second;
       bar.part = layer.rises.size() > 1 ? layer.rises.front().second : 0;
     }
     bars.push_back(std::move(bar));
   }
-  os << "<section><h2>Sensitivity of layers</h2>\n<p>How far the loss rises, in nats a token, when "
-        "experts of this layer alone go: as many as an equal budget takes (light), and half of "
-        "them "
-        "(dark).</p>\n";
-  drawBars(os, bars, "rise of the loss, nats a token");
+  const std::string unit = report.measure().unit().ltrim().str();
+  os << "<section><h2>Sensitivity of layers</h2>\n<p>How far the loss"
+     << (unit.empty() ? "" : " (" + unit + ")")
+     << " rises when experts of this layer alone go: as many as an equal budget takes (light), and "
+        "half of them (dark).</p>\n";
+  drawBars(os, bars, "rise of the loss" + (unit.empty() ? "" : ", " + unit));
   os << "</section>\n";
 }

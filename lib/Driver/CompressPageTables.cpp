@@ -42,6 +42,10 @@ llvm::StringRef withoutNode(llvm::StringRef remark) {
   return end == llvm::StringRef::npos ? remark : remark.drop_front(end + 3);
 }
 
+std::string share(int64_t part, int64_t all) {
+  return all > 0 ? number(100 * double(part) / double(all), 0) + " %" : "–";
+}
+
 void meter(llvm::raw_ostream &os, double part) {
   part = std::isfinite(part) ? std::clamp(part, 0.0, 1.0) : 0;
   os << llvm::formatv("<span class=\"meter\"><i style=\"width:{0:f1}%\"></i></span>", 100 * part);
@@ -53,19 +57,18 @@ void candidateRows(llvm::raw_ostream &os, const CompressReport &report,
     double x = a->loss(), y = b->loss(); // one that is not a number goes last
     return std::isnan(y) ? !std::isnan(x) : x < y;
   });
+  const Measure &measure = report.measure();
   os << "<div class=\"scroll tall\"><table class=\"sortable log\">\n<thead><tr><th>method</th>"
-        "<th>step</th><th>repair</th><th>perplexity</th><th>rise</th><th>MiB</th>"
-        "<th class=\"left\">experts kept</th></tr></thead><tbody>\n";
+        "<th>step</th><th>repair</th><th>"
+     << report.measure().title()
+     << "</th><th>rise</th><th>MiB</th><th class=\"left\">kept</th></tr></thead><tbody>\n";
   for (const Candidate *row : llvm::ArrayRef(rows).take_front(kMostRows)) {
-    llvm::SmallVector<int64_t> keep;
-    for (size_t i = 0; i < report.layers.size(); ++i)
-      keep.push_back(keptOf(report, row->recipe, i));
     os << "<tr" << (row->recipe.key() == best ? " class=\"best\"" : "") << "><td>"
        << escapeMarkup(row->recipe.method) << "</td><td>" << escapeMarkup(row->step) << "</td><td>"
-       << nameOf(row->recipe.repair) << "</td><td>" << number(std::exp(row->loss()), 3)
-       << "</td><td>" << change(std::exp(report.search->original), std::exp(row->loss()))
+       << nameOf(row->recipe.repair) << "</td><td>" << shown(report, row->loss())
+       << "</td><td>" << change(measure.shown(report.search->original), measure.shown(row->loss()))
        << "</td><td>" << mib(row->result.sizes.weights) << "</td><td class=\"left wrap\">"
-       << keptText(keep) << "</td></tr>\n";
+       << keptText(report, row->recipe, row->result) << "</td></tr>\n";
   }
   os << "</tbody></table></div>\n";
   if (rows.size() > kMostRows)
@@ -89,41 +92,52 @@ std::vector<std::vector<std::string>> page::remarksByLayer(const CompressReport 
   return out;
 }
 
-int64_t page::keptOf(const CompressReport &report, const Recipe &recipe, size_t i) {
-  return i < recipe.keep.size() ? recipe.keep[i] : report.layers[i].experts;
-}
-
-std::string page::keptText(llvm::ArrayRef<int64_t> keep) {
-  std::string text;
-  for (size_t i = 0; i < keep.size();) {
+std::string page::runsText(llvm::ArrayRef<std::string> texts) {
+  std::string all;
+  for (size_t i = 0; i < texts.size();) {
     size_t n = 1;
-    while (i + n < keep.size() && keep[i + n] == keep[i])
+    while (i + n < texts.size() && texts[i + n] == texts[i])
       ++n;
-    text += text.empty() ? "" : ", ";
+    all += all.empty() ? "" : ", ";
     if (n > 1)
-      text += std::to_string(n) + " × ";
-    text += std::to_string(keep[i]);
+      all += std::to_string(n) + " × ";
+    all += texts[i];
     i += n;
   }
-  return text;
+  return all;
+}
+
+std::string page::keptText(const CompressReport &report, const Recipe &recipe,
+                           const Compressor::Result &result) {
+  std::vector<LayerShape> layers = layersAfter(report, recipe, result);
+  const bool narrow = isNarrow(report, layers);
+  std::vector<std::string> texts;
+  for (auto [before, after] : llvm::zip(report.layers, layers))
+    texts.push_back(narrow ? share(after.neurons, before.neurons) : std::to_string(after.experts));
+  return runsText(texts) + (narrow ? " of the neurons" : " experts");
 }
 
 void page::layers(llvm::raw_ostream &os, const CompressReport &report) {
   if (report.layers.empty())
     return;
   std::vector<std::vector<std::string>> remarks = remarksByLayer(report);
+  std::vector<LayerShape> left = layersAfter(report, report.recipe, report.after);
   os << "<section><h2>What was done to each layer</h2>\n<div class=\"scroll tall\"><table "
-        "class=\"layers\">\n<thead><tr><th>layer</th><th>experts</th><th></th><th>k</th>"
+        "class=\"layers\">\n<thead><tr><th>layer</th><th>experts</th><th>neurons</th><th></th><th>k</th>"
         "<th>MiB before</th><th>MiB after</th><th class=\"left\">what the passes say</th></tr>"
         "</thead><tbody>\n";
   for (size_t i = 0; i < std::min(report.layers.size(), kMostRows); ++i) {
     const LayerRoom &layer = report.layers[i];
-    const int64_t kept = keptOf(report, report.recipe, i);
+    const int64_t kept = left[i].experts, neurons = left[i].neurons;
+    const bool known = layer.neurons > 0 && neurons > 0;
+    const double part = known ? double(neurons) / double(layer.neurons)
+                              : double(kept) / double(std::max<int64_t>(layer.experts, 1));
     os << "<tr><td title=\"" << escapeMarkup(layer.name) << "\">" << escapeMarkup(layer.name)
-       << "</td><td>" << layer.experts << " → " << kept << "</td><td>";
-    meter(os, double(kept) / double(std::max<int64_t>(layer.experts, 1)));
+       << "</td><td>" << layer.experts << " → " << kept << "</td><td>"
+       << (known ? share(neurons, layer.neurons) : "–") << "</td><td>";
+    meter(os, part);
     os << "</td><td>" << layer.k << "</td><td>" << mib(layer.slabBytes * uint64_t(layer.experts))
-       << "</td><td>" << mib(layer.slabBytes * uint64_t(kept)) << "</td><td class=\"left wrap\">";
+       << "</td><td>" << mib(uint64_t(double(layer.slabBytes * uint64_t(layer.experts)) * part)) << "</td><td class=\"left wrap\">";
     for (const std::string &remark : llvm::ArrayRef(remarks[i]).take_front(kMostRemarks))
       os << "<div>" << escapeMarkup(remark) << "</div>";
     if (remarks[i].size() > kMostRemarks)
@@ -147,8 +161,8 @@ void page::searchLog(llvm::raw_ostream &os, const CompressReport &report) {
   for (const Candidate &candidate : report.search->tried)
     (candidate.step == "sensitivity" ? single : whole).push_back(&candidate);
   const std::string best = report.search->best.recipe.key();
-  os << "<section><h2>Search log</h2>\n<p>Best first, on the search windows (original: perplexity "
-     << number(std::exp(report.search->original), 3) << "). A click on a column's name sorts by "
+  os << "<section><h2>Search log</h2>\n<p>Best first, on the search data (original: "
+     << report.measure().title() << " " << shown(report, report.search->original) << "). A click on a column's name sorts by "
      << "it.</p>\n";
   candidateRows(os, report, std::move(whole), best);
   if (!single.empty()) {

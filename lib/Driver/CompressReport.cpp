@@ -1,5 +1,6 @@
 #include "CompressReport.h"
 
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/raw_ostream.h"
 
@@ -8,18 +9,43 @@
 using namespace moec;
 using nlohmann::json;
 
-static double perplexityOf(const Quality &quality, llvm::StringRef label) {
+// A measure's value of one label, or of all ("").
+static double valueOf(const Measure &measure, const Quality &quality, llvm::StringRef label) {
   if (label.empty())
-    return quality.overall().perplexity();
+    return measure.value(quality.overall());
   auto it = quality.labels.find(label.str());
-  return it == quality.labels.end() ? 0 : it->second.perplexity();
+  return it == quality.labels.end() ? NAN : measure.value(it->second);
 }
 
-double Baseline::perplexity(llvm::StringRef label) const {
+static double valueOf(const Measure &measure, const Baseline &baseline, llvm::StringRef label) {
   double sum = 0;
-  for (const Compressor::Result &run : runs)
-    sum += perplexityOf(run.quality, label);
-  return runs.empty() ? 0 : sum / double(runs.size());
+  for (const Compressor::Result &run : baseline.runs)
+    sum += valueOf(measure, run.quality, label);
+  return baseline.runs.empty() ? NAN : sum / double(baseline.runs.size());
+}
+
+double Baseline::value(llvm::StringRef label) const {
+  return runs.empty() ? NAN : valueOf(*runs.front().quality.measure, *this, label);
+}
+
+std::vector<LayerShape> moec::layersAfter(const CompressReport &report, const Recipe &recipe,
+                                          const Compressor::Result &result) {
+  if (result.layers.size() == report.layers.size())
+    return result.layers;
+  std::vector<LayerShape> layers;
+  for (auto [i, layer] : llvm::enumerate(report.layers))
+    layers.push_back({i < recipe.keep.size() ? recipe.keep[i] : layer.experts, 0});
+  return layers;
+}
+
+bool moec::isNarrow(const CompressReport &report, const std::vector<LayerShape> &layers) {
+  bool fewer = false;
+  for (auto [before, after] : llvm::zip(report.layers, layers)) {
+    if (after.experts < before.experts)
+      return false;
+    fewer |= after.neurons < before.neurons;
+  }
+  return fewer;
 }
 
 static json recipeToJson(const Recipe &recipe) {
@@ -27,12 +53,12 @@ static json recipeToJson(const Recipe &recipe) {
           {"seed", recipe.seed},     {"labels", recipe.labels}};
 }
 
-static json searchToJson(const SearchResult &search) {
+static json searchToJson(const SearchResult &search, const Measure &measure) {
   json tried = json::array(), layers = json::array();
   for (const Candidate &candidate : search.tried) {
     json entry = recipeToJson(candidate.recipe);
     entry["step"] = candidate.step;
-    entry["perplexity"] = std::exp(candidate.loss());
+    entry[measure.name().str()] = measure.shown(candidate.loss());
     entry["weight_bytes"] = candidate.result.sizes.weights;
     tried.push_back(std::move(entry));
   }
@@ -42,79 +68,128 @@ static json searchToJson(const SearchResult &search) {
       points.push_back({{"dropped", dropped}, {"rise", rise}});
     layers.push_back({{"layer", layer.layer}, {"points", points}});
   }
-  return {{"perplexity_before", std::exp(search.original)}, {"tried", tried},
-          {"sensitivity", layers}};
+  json out{{"tried", tried}, {"sensitivity", layers}};
+  if (!measure.needsOriginal())
+    out[measure.name().str() + "_before"] = measure.shown(search.original);
+  return out;
+}
+
+// The measure that was asked for, and perplexity where there are texts.
+static std::vector<const Measure *> measuresOf(const CompressReport &report) {
+  std::vector<const Measure *> measures{&report.measure()};
+  if (!measures[0]->needsTargets() && report.before.quality.overall().nll > 0)
+    measures.push_back(&perplexityMeasure());
+  return measures;
+}
+
+// Before, after and the baselines, of one label or of all ("").
+static void addValues(json &to, const CompressReport &report, llvm::StringRef label) {
+  for (const Measure *measure : measuresOf(report)) {
+    std::string name = measure->name().str();
+    if (!measure->needsOriginal())
+      to[name + "_before"] = valueOf(*measure, report.before.quality, label);
+    to[name + "_after"] = valueOf(*measure, report.after.quality, label);
+    for (const Baseline &baseline : report.baselines)
+      to[name + "_" + baseline.name] = valueOf(*measure, baseline, label);
+  }
+  auto it = report.after.quality.labels.find(label.str());
+  Loss after = label.empty() ? report.after.quality.overall()
+               : it == report.after.quality.labels.end() ? Loss() : it->second;
+  if (auto extra = report.measure().extra(after))
+    to[extra->key.str()] = extra->value;
+}
+
+static json layersToJson(const CompressReport &report) {
+  json layers = json::array();
+  std::vector<LayerShape> left = layersAfter(report, report.recipe, report.after);
+  for (auto [before, after] : llvm::zip(report.layers, left)) {
+    json entry{{"layer", before.name},           {"experts_before", before.experts},
+               {"experts_after", after.experts}, {"k", before.k},
+               {"expert_bytes", before.slabBytes}};
+    if (before.neurons > 0 && after.neurons > 0) {
+      entry["neurons_before"] = before.neurons;
+      entry["neurons_after"] = after.neurons;
+    }
+    layers.push_back(std::move(entry));
+  }
+  return layers;
 }
 
 json moec::reportToJson(const CompressReport &report) {
   json labels = json::object();
-  for (const auto &[label, loss] : report.before.quality.labels) {
-    json &entry = labels[label];
-    entry["perplexity_before"] = loss.perplexity();
-    entry["perplexity_after"] = perplexityOf(report.after.quality, label);
-    for (const Baseline &baseline : report.baselines)
-      entry["perplexity_" + baseline.name] = baseline.perplexity(label);
-    entry["kl"] = report.after.quality.labels.at(label).meanKl();
-  }
-  json layers = json::array();
-  for (auto [i, layer] : llvm::enumerate(report.layers))
-    layers.push_back({{"layer", layer.name},
-                      {"experts_before", layer.experts},
-                      {"experts_after",
-                       i < report.recipe.keep.size() ? report.recipe.keep[i] : layer.experts},
-                      {"k", layer.k},
-                      {"expert_bytes", layer.slabBytes}});
+  for (const auto &[label, loss] : report.before.quality.labels)
+    addValues(labels[label], report, label);
   json out{{"model", report.model},
            {"output", report.output},
            {"output_bytes", report.outputBytes},
            {"recipe", recipeToJson(report.recipe)},
-           {"perplexity_before", perplexityOf(report.before.quality, "")},
-           {"perplexity_after", perplexityOf(report.after.quality, "")},
-           {"kl", report.after.quality.overall().meanKl()},
+           {"measure", report.measure().name().str()},
            {"labels", labels},
            {"weight_bytes_before", report.before.sizes.weights},
            {"weight_bytes_after", report.after.sizes.weights},
            {"expert_bytes_before", report.before.sizes.experts},
            {"expert_bytes_after", report.after.sizes.experts},
-           {"tokens_per_second_before", report.before.tokensPerSecond()},
-           {"tokens_per_second_after", report.after.tokensPerSecond()},
-           {"layers", layers},
+           {report.unit + "_per_second_before", report.before.tokensPerSecond()},
+           {report.unit + "_per_second_after", report.after.tokensPerSecond()},
+           {"layers", layersToJson(report)},
            {"remarks", report.after.remarks}};
-  for (const Baseline &baseline : report.baselines)
-    out["perplexity_" + baseline.name] = baseline.perplexity();
+  addValues(out, report, "");
   if (report.search)
-    out["search"] = searchToJson(*report.search);
+    out["search"] = searchToJson(*report.search, report.measure());
   json sweep = json::array();
   for (const auto &[recipe, result] : report.sweep) {
     json entry = recipeToJson(recipe);
-    entry["perplexity"] = perplexityOf(result.quality, "");
+    entry[report.measure().name().str()] = result.quality.value();
     entry["weight_bytes"] = result.sizes.weights;
-    entry["tokens_per_second"] = result.tokensPerSecond();
+    entry[report.unit + "_per_second"] = result.tokensPerSecond();
     sweep.push_back(std::move(entry));
   }
   out["sweep"] = sweep;
   return out;
 }
 
-std::string moec::reportText(const CompressReport &report) {
-  std::string text;
-  llvm::raw_string_ostream os(text);
+// A line for each label and one for all, with a column for each result.
+static void qualityTable(llvm::raw_ostream &os, const CompressReport &report,
+                         const Measure &measure) {
+  auto cell = [&](double value) { os << llvm::formatv("{0,11}", measure.text(value)); };
   auto row = [&](llvm::StringRef name, llvm::StringRef label) {
-    os << llvm::formatv("{0,-12}{1,10:f3}{2,10:f3}", name,
-                        perplexityOf(report.before.quality, label),
-                        perplexityOf(report.after.quality, label));
+    os << llvm::formatv("{0,-14}", name);
+    if (!measure.needsOriginal())
+      cell(valueOf(measure, report.before.quality, label));
+    cell(valueOf(measure, report.after.quality, label));
     for (const Baseline &baseline : report.baselines)
-      os << llvm::formatv("{0,11:f3}", baseline.perplexity(label));
+      cell(valueOf(measure, baseline, label));
     os << "\n";
   };
-  os << "method " << report.recipe.method << ", repair " << nameOf(report.recipe.repair)
-     << "\n\nperplexity      before     after";
+  os << llvm::formatv("\n{0,-14}", measure.title());
+  if (!measure.needsOriginal())
+    os << llvm::formatv("{0,11}", "before");
+  os << llvm::formatv("{0,11}", "after");
   for (const Baseline &baseline : report.baselines)
     os << llvm::formatv("{0,11}", baseline.name);
   os << "\n";
   for (const auto &[label, loss] : report.before.quality.labels)
     row(label, label);
   row("all", "");
+}
+
+// What is left of each layer: experts, or their neurons when all experts stay.
+static void layersLine(llvm::raw_ostream &os, const CompressReport &report) {
+  std::vector<LayerShape> left = layersAfter(report, report.recipe, report.after);
+  const bool narrow = isNarrow(report, left);
+  os << (narrow ? "neurons  " : "experts  ");
+  for (auto [before, after] : llvm::zip(report.layers, left))
+    os << llvm::formatv(" {0}/{1}", narrow ? after.neurons : after.experts,
+                        narrow ? before.neurons : before.experts);
+  os << (narrow ? " a layer; all experts stay\n" : " a layer\n");
+}
+
+std::string moec::reportText(const CompressReport &report) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  os << "method " << report.recipe.method << ", repair " << nameOf(report.recipe.repair) << "\n";
+  for (const Measure *measure : measuresOf(report))
+    qualityTable(os, report, *measure);
   double mib = 1048576;
   os << llvm::formatv("\nweights   {0:f1} -> {1:f1} MiB ({2:f1} %), experts {3:f1} -> {4:f1} MiB\n",
                       double(report.before.sizes.weights) / mib,
@@ -123,16 +198,9 @@ std::string moec::reportText(const CompressReport &report) {
                           double(report.before.sizes.weights),
                       double(report.before.sizes.experts) / mib,
                       double(report.after.sizes.experts) / mib);
-  const CompressMethod *method = findMethod(report.recipe.method);
-  const bool narrow = method && method->family == CompressMethod::Family::narrow;
-  os << (narrow ? "worth of " : "experts  ");
-  for (auto [i, layer] : llvm::enumerate(report.layers))
-    os << llvm::formatv(" {0}/{1}",
-                        i < report.recipe.keep.size() ? report.recipe.keep[i] : layer.experts,
-                        layer.experts);
-  os << llvm::formatv("{0}\nKL        {1:f4} nats a token to the original\n",
-                      narrow ? " experts a layer: all stay, with fewer neurons" : " a layer",
-                      report.after.quality.overall().meanKl());
+  layersLine(os, report);
+  if (auto extra = report.measure().extra(report.after.quality.overall()))
+    os << llvm::formatv("{0}: {1:f4}\n", extra->title, extra->value);
   if (!report.output.empty())
     os << llvm::formatv("written   {0} ({1:f1} MiB)\n", report.output,
                         double(report.outputBytes) / mib);

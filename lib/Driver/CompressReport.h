@@ -11,22 +11,31 @@ namespace moec {
 struct Baseline {
   std::string name; // "random", "frequency"
   std::vector<Compressor::Result> runs; // one for each seed
-  /// Over the runs: of one label, or of all ("").
-  double perplexity(llvm::StringRef label = "") const;
+  /// Mean over the runs: of one label, or of all ("").
+  double value(llvm::StringRef label = "") const;
 };
 
 struct CompressReport {
   std::string model, output;
+  std::string unit = "tokens";           // of speeds; "sequences" of arrays
   uint64_t outputBytes = 0;              // of all files that were written
   Recipe recipe;
-  Compressor::Result before, after;      // on the evaluation texts
+  Compressor::Result before, after;      // on the held-out data
   std::vector<Baseline> baselines;
   std::vector<LayerRoom> layers;
   std::optional<SearchResult> search;
+  std::string searchNote = "after that of the profile"; // where its data lies
   std::vector<std::pair<Recipe, Compressor::Result>> sweep; // other sizes, for the picture
   Profile profileBefore;
   std::optional<Profile> profileAfter;
+  const Measure &measure() const { return *before.quality.measure; }
 };
+
+/// What is left of each layer: as it was measured, or as the recipe's budgets say.
+std::vector<LayerShape> layersAfter(const CompressReport &report, const Recipe &recipe,
+                                    const Compressor::Result &result);
+/// Whether a result keeps all experts, with fewer neurons.
+bool isNarrow(const CompressReport &report, const std::vector<LayerShape> &layers);
 
 nlohmann::json reportToJson(const CompressReport &report);
 std::string reportText(const CompressReport &report);

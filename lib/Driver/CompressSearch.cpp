@@ -83,7 +83,9 @@ llvm::Error Search::chooseMethod(llvm::ArrayRef<int64_t> keep) {
   for (const CompressMethod &method : compressMethods()) {
     if (!options.methods.empty() && !llvm::is_contained(options.methods, method.name))
       continue;
-    if (method.tier > compressor.setup().tier)
+    progress.step(&method - compressMethods().begin() + 1, int64_t(compressMethods().size()),
+                  method.name);
+    if (method.tier > compressor.tier() || (method.tokens && !compressor.keepsTokens()))
       continue;
     Recipe recipe{method.name.str(), keep.vec(), Repair::none, options.seed, options.labels};
     if (llvm::Error error = tryMethod(recipe))
@@ -108,6 +110,7 @@ Recipe Search::bestWithBudgets() const {
 llvm::Error Search::measureLayers() {
   const Recipe base = bestWithBudgets();
   for (auto [i, room] : llvm::enumerate(compressor.layers())) {
+    progress.step(int64_t(i) + 1, int64_t(compressor.layers().size()), room.name);
     Sensitivity sensitivity{room.name, {}};
     int64_t drop = room.experts - base.keep[i];
     for (int64_t part : {(drop + 1) / 2, drop}) {
@@ -208,7 +211,7 @@ llvm::Error Search::shift() {
           });
           if (seen)
             continue;
-          ++tries;
+          progress.step(++tries, options.moves, layers[from].name + " to " + layers[to].name);
           auto candidate = measure(recipe, "moves");
           if (!candidate)
             return candidate.takeError();
@@ -242,14 +245,18 @@ std::vector<Recipe> Search::worthRepairing() const {
 llvm::Error Search::repair() {
   if (options.repairs.empty())
     return llvm::Error::success();
-  for (Recipe recipe : worthRepairing()) {
+  std::vector<Recipe> worth = worthRepairing();
+  int64_t done = 0, all = int64_t(worth.size() + options.repairs.size()) - 1;
+  for (Recipe recipe : worth) {
     recipe.repair = options.repairs.front();
+    progress.step(++done, all, recipe.method);
     if (llvm::Error error = consider(recipe, "repair"))
       return error;
   }
   for (Repair kind : llvm::ArrayRef(options.repairs).drop_front()) {
     Recipe recipe = found.best.recipe;
     recipe.repair = kind;
+    progress.step(++done, all, recipe.method + ", layer by layer");
     if (llvm::Error error = consider(recipe, "repair"))
       return error;
   }
@@ -306,21 +313,24 @@ llvm::Expected<SearchResult> moec::searchRecipe(Compressor &compressor, const Se
     return original.takeError();
   search.found.original = original->quality.weighted(options.labels);
   if (!std::isfinite(search.found.original))
-    return fail(Exit::input, "--labels " + options.labels + ": none of the calibration texts");
+    return fail(Exit::input, "--labels " + options.labels + ": none of the calibration data");
+  const Measure &measure = compressor.measure();
+  auto said = [&](double loss) {
+    return (measure.title() + " " + measure.text(measure.shown(loss))).str();
+  };
   auto stage = [&](llvm::StringRef name, llvm::Error (Search::*run)()) -> llvm::Error {
     progress.begin(name);
     if (llvm::Error error = (search.*run)())
       return error;
-    progress.end(llvm::formatv("{0}: perplexity {1:f3} (original {2:f3})",
-                               search.found.best.recipe.method, std::exp(search.found.best.loss()),
-                               std::exp(search.found.original)));
+    progress.end(llvm::formatv("{0}: {1} (original {2})", search.found.best.recipe.method,
+                               said(search.found.best.loss()), said(search.found.original)));
     return llvm::Error::success();
   };
   progress.begin("try methods");
   if (llvm::Error error = search.chooseMethod(*keep))
     return error;
-  progress.end(llvm::formatv("{0}: perplexity {1:f3}", search.found.best.recipe.method,
-                             std::exp(search.found.best.loss())));
+  progress.end(llvm::formatv("{0}: {1}", search.found.best.recipe.method,
+                             said(search.found.best.loss())));
   if (llvm::Error error = stage("measure layers", &Search::measureLayers))
     return error;
   if (llvm::Error error = stage("set budgets", &Search::chooseBudgets))

@@ -21,14 +21,14 @@ struct Candidate {
   Compressor::Result result;
   std::string step;  // "method", "sensitivity", "budgets", "moves", "repair"
   std::string labels; // weights of labels, "c4:1,code:0.5"
-  /// Mean loss of a token, in nats.
+  /// The measure's mean loss: of perplexity, nats a token.
   double loss() const { return result.quality.weighted(labels); }
 };
 
 /// What dropping a share of one layer's experts costs, the others whole.
 struct Sensitivity {
   std::string layer;
-  std::vector<std::pair<int64_t, double>> rises; // slabs dropped, rise of the loss in nats a token
+  std::vector<std::pair<int64_t, double>> rises; // slabs dropped, rise of the loss
 };
 
 struct SearchResult {
@@ -45,6 +45,10 @@ llvm::Expected<std::vector<int64_t>> uniformBudget(const Compressor &compressor,
 /// The same for a share of the experts to drop: each layer drops floor(share * experts).
 llvm::Expected<std::vector<int64_t>> uniformDrop(const Compressor &compressor, double share);
 
+/// Stages that searchRecipe reports.
+inline constexpr int searchStages = 5;
+
+/// Needs a budget that all layers can meet alike (uniformBudget).
 llvm::Expected<SearchResult> searchRecipe(Compressor &compressor, const SearchOptions &options,
                                           Progress &progress);
 

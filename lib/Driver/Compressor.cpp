@@ -12,11 +12,11 @@
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
-#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/SHA256.h"
 #include "llvm/Support/raw_ostream.h"
 
+#include <cmath>
 #include <set>
 
 using namespace moec;
@@ -30,20 +30,6 @@ std::string moec::digest(StringRef text) {
 }
 
 namespace {
-
-std::string windowsKey(const TextWindows &windows) {
-  return llvm::formatv("{0}x{1}+{2}", windows.window, windows.windows, windows.first);
-}
-
-std::string textsKey(llvm::ArrayRef<LabelledText> texts) {
-  llvm::SHA256 hash;
-  for (const LabelledText &text : texts) {
-    hash.update(text.label);
-    hash.update(StringRef(reinterpret_cast<const char *>(text.ids.data()),
-                          text.ids.size() * sizeof(int64_t)));
-  }
-  return llvm::toHex(hash.final(), true).substr(0, 16);
-}
 
 // Tokens of each label that a profile can keep within 512 MiB.
 int64_t reservoirFor(mlir::ModuleOp module, int64_t labels) {
@@ -71,29 +57,34 @@ std::string keyOf(mlir::ModuleOp module, StringRef folder) {
   return digest(text);
 }
 
-json lossToJson(const Loss &loss) {
-  return {{"windows", loss.windows}, {"tokens", loss.tokens}, {"nll", loss.nll},
-          {"kl", loss.kl},           {"kl_tokens", loss.klTokens}, {"seconds", loss.seconds}};
+// Experts that share a slab are one; those without weights are none.
+LayerShape shapeOf(moe::BankOp bank) {
+  LayerShape shape;
+  std::set<std::tuple<int64_t, int64_t, int64_t>> seen;
+  for (int64_t e = 0; e < int64_t(bank.getExperts()); ++e) {
+    bool region = !bank.getBody();
+    auto own = std::tuple(region ? bank.getKind(e) : 0, bank.getSlab(e), bank.getWidth(e));
+    if (bank.getExpertStorage(e) != "dense" || !seen.insert(own).second)
+      continue;
+    ++shape.experts;
+    shape.neurons += bank.getWidth(e);
+  }
+  return shape;
 }
 
-Compressor::Result resultOf(const json &value) {
-  Compressor::Result result;
-  for (const auto &[label, loss] : value.at("labels").items())
-    result.quality.labels[label] = {loss.at("windows"), loss.at("tokens"), loss.at("nll"),
-                                    loss.at("kl"),      loss.at("kl_tokens"), loss.at("seconds")};
-  result.sizes = {value.at("weight_bytes"), value.at("expert_bytes")};
-  result.remarks = value.at("remarks");
-  return result;
+std::vector<LayerShape> shapesOf(const Model &model) {
+  std::vector<LayerShape> shapes;
+  for (const moe::RoutedLayer &layer : moe::collectRoutedLayers(model.module()))
+    shapes.push_back(shapeOf(layer.bank));
+  return shapes;
 }
 
-json toJson(const Compressor::Result &result) {
-  json labels;
-  for (const auto &[label, loss] : result.quality.labels)
-    labels[label] = lossToJson(loss);
-  return {{"labels", labels},
-          {"weight_bytes", result.sizes.weights},
-          {"expert_bytes", result.sizes.experts},
-          {"remarks", result.remarks}};
+// The tier that all layers of a profile have.
+int tierOf(const Profile &profile) {
+  int tier = 2;
+  for (const LayerProfile &layer : profile.layers)
+    tier = std::min(tier, layer.find(stat::sampled) ? 2 : layer.find(stat::normSum) ? 1 : 0);
+  return tier;
 }
 
 } // namespace
@@ -105,18 +96,21 @@ double Compressor::Result::tokensPerSecond() const {
 
 std::string Compressor::file(StringRef name) const { return given.work + "/" + name.str(); }
 
-std::string Compressor::dataKey(Data data) const {
-  const bool search = data == Data::search;
-  return textsKey(search ? given.calibration : given.evaluation) + " " +
-         windowsKey(search ? given.searchWindows : given.evaluationWindows);
+double Compressor::tokensOf(const DataRun &run) const {
+  if (run.tokens)
+    return double(run.tokens);
+  const LayerProfile &layer = stats.layers.front();
+  auto tokens = layer.total(stat::tokens), sequences = layer.total(stat::sequences);
+  double each = !tokens.empty() && !sequences.empty() && sequences[0] > 0
+                    ? tokens[0] / sequences[0] : 1;
+  return std::max(each, 1.0) * double(run.sequences);
 }
 
 llvm::Expected<Compressor> Compressor::create(CompressSetup setup, Progress &progress) {
   Compressor self(std::move(setup));
   if (llvm::Error error = self.prepareModel(progress))
     return error;
-  if (llvm::Error error = self.loadJournal())
-    return error;
+  self.journal.load(self.file("journal.jsonl"));
   if (llvm::Error error = self.prepareProfile(progress))
     return error;
   return self;
@@ -137,13 +131,16 @@ llvm::Error Compressor::prepareModel(Progress &progress) {
     moe::BankOp bank = layer.bank;
     uint64_t bytes = storedBytes(bank);
     rooms.push_back({layer.name, int64_t(bank.getExperts()), layer.k(),
-                     bytes / uint64_t(std::max<int64_t>(bank.getNumSlabs(), 1))});
+                     bytes / uint64_t(std::max<int64_t>(bank.getNumSlabs(), 1)),
+                     shapeOf(bank).neurons});
   }
   if (rooms.empty())
     return fail(Exit::input, given.model + ": has no routed MoE layer to compress (`moec inspect` "
                                            "says what was found)");
+  if (llvm::Error error = prepareData(**model))
+    return error;
   if (given.reservoir == 0)
-    given.reservoir = reservoirFor((*model)->module(), int64_t(given.calibration.size()));
+    given.reservoir = reservoirFor((*model)->module(), int64_t(profiled.labels().size()));
   sizes = sizesOf(**model);
   modelKey = keyOf((*model)->module(), given.folder) + " " MOEC_VERSION;
   std::string text;
@@ -155,47 +152,43 @@ llvm::Error Compressor::prepareModel(Progress &progress) {
   return llvm::Error::success();
 }
 
+// Whether the model takes the data is known before anything has been compiled.
+llvm::Error Compressor::prepareData(const Model &model) {
+  auto signature = model.signature();
+  if (!signature)
+    return signature.takeError();
+  auto prepare = [&](Dataset &to, const auto &files, const DataOptions &options,
+                     llvm::StringRef flag) -> llvm::Error {
+    auto made = Dataset::over(files, options);
+    if (!made)
+      return made.takeError();
+    to = std::move(*made);
+    return llvm::handleErrors(to.bind(*signature), [&](std::unique_ptr<CommandError> e) {
+      e->text = (flag + ": " + e->text).str();
+      return llvm::Error(std::move(e));
+    });
+  };
+  if (llvm::Error error = prepare(profiled, given.calibration, given.profileData, "--data"))
+    return error;
+  if (llvm::Error error = prepare(search, given.calibration, given.searchData, "--data"))
+    return error;
+  return prepare(evaluation, given.evaluation, given.evaluationData, "--eval");
+}
+
 Sizes Compressor::sizesOf(const Model &model) {
   return {storedBytes(model.module(), false), storedBytes(model.module(), true)};
 }
 
-// --- the journal: one JSON object a line ---------------------------------------------------------
-
-llvm::Error Compressor::loadJournal() {
-  auto buffer = llvm::MemoryBuffer::getFile(file("journal.jsonl"));
-  if (!buffer)
-    return llvm::Error::success(); // the first run
-  llvm::SmallVector<StringRef> lines;
-  (*buffer)->getBuffer().split(lines, '\n', -1, false);
-  for (StringRef line : lines) {
-    json entry = json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false);
-    if (entry.is_object() && entry.contains("key") && entry.contains("value"))
-      journal[entry["key"]] = entry["value"]; // the last line may have been cut
-  }
-  return llvm::Error::success();
-}
-
-llvm::Error Compressor::write(const std::string &key, const json &value) {
-  journal[key] = value;
-  std::error_code code;
-  llvm::raw_fd_ostream os(file("journal.jsonl"), code, llvm::sys::fs::OF_Append);
-  if (code)
-    return fail(Exit::resource, file("journal.jsonl") + ": cannot write: " + code.message());
-  os << json{{"key", key}, {"value", value}}.dump() << "\n";
-  return llvm::Error::success();
-}
-
 std::string Compressor::keyFor(const std::string &what) const {
-  return digest(what + "|" + dataKey(Data::search) + "|" + modelKey);
+  return digest(what + "|" + search.key() + "|" + modelKey + "|" + given.measure->name().str());
 }
 
 const json *Compressor::recall(const std::string &what) const {
-  auto it = journal.find(keyFor(what));
-  return it == journal.end() ? nullptr : &it->second;
+  return journal.find(keyFor(what));
 }
 
 llvm::Error Compressor::remember(const std::string &what, const json &value) {
-  return write(keyFor(what), value);
+  return journal.add(keyFor(what), value);
 }
 
 llvm::Expected<std::unique_ptr<CompiledModel>> Compressor::openWithHooks() {
@@ -229,37 +222,32 @@ llvm::Error Compressor::openOriginal() {
 
 llvm::Error Compressor::profileTo(Model &model, StringRef path, int tier, int64_t reservoir,
                                   Progress &progress) {
-  DataOptions data;
-  data.window = given.calibrationWindows.window;
-  data.windows = given.calibrationWindows.windows;
-  auto dataset = Dataset::open(given.calibrationPaths, data);
-  if (!dataset)
-    return dataset.takeError();
   ProfileOptions options;
   options.tier = tier;
   options.reservoir = reservoir;
   options.threads = given.threads;
-  auto made = profileModel(model, *dataset, options, progress);
+  auto made = profileModel(model, profiled, options, progress);
   if (!made)
     return made.takeError();
   return writeProfile(*made, path);
 }
 
 llvm::Error Compressor::prepareProfile(Progress &progress) {
+  progress.begin("profile");
   profilePath = given.profile;
   if (profilePath.empty()) {
-    profilePath = file("profile.moep");
-    std::string key = digest("profile|" + textsKey(given.calibration) + "|" +
-                             windowsKey(given.calibrationWindows) + "|" + modelKey + "|" +
+    std::string key = digest("profile|" + profiled.key() + "|" + modelKey + "|" +
                              std::to_string(given.tier) + "|" + std::to_string(given.reservoir));
-    if (!journal.count(key) || !llvm::sys::fs::exists(profilePath)) {
+    profilePath = file("profile-" + key.substr(0, 12) + ".moep");
+    if (!journal.find(key) || !llvm::sys::fs::exists(profilePath)) {
       auto model = build(Recipe());
       if (!model)
         return model.takeError();
+      Progress inner(progress, profileStages(profiled));
       if (llvm::Error error =
-              profileTo(**model, profilePath, given.tier, given.reservoir, progress))
+              profileTo(**model, profilePath, given.tier, given.reservoir, inner))
         return error;
-      if (llvm::Error error = write(key, "made"))
+      if (llvm::Error error = journal.add(key, "made"))
         return error;
     }
   }
@@ -267,6 +255,13 @@ llvm::Error Compressor::prepareProfile(Progress &progress) {
   if (!read)
     return fail(Exit::input, llvm::toString(read.takeError()));
   stats = std::move(*read);
+  if (llvm::Error error = checkProfile())
+    return error;
+  progress.end(llvm::formatv("tier {0}, {1} labels", profileTier, stats.labels.size()));
+  return llvm::Error::success();
+}
+
+llvm::Error Compressor::checkProfile() {
   for (const LayerRoom &room : rooms) {
     const LayerProfile *layer = stats.layer(room.name);
     if (!layer || layer->experts != room.experts)
@@ -274,8 +269,25 @@ llvm::Error Compressor::prepareProfile(Progress &progress) {
                                    (layer ? "layer " + room.name + " has other experts"
                                           : "no layer " + room.name));
   }
+  profileTier = tierOf(stats);
+  tokensKept = llvm::all_of(stats.layers, [](const LayerProfile &layer) {
+    return !layer.reservoir.key.empty();
+  });
   if (given.profile.empty())
     return llvm::Error::success();
+  bool lower = profileTier < given.needsTier, bare = given.needsTokens && !tokensKept;
+  if (lower || bare)
+    return fail(Exit::input,
+                llvm::formatv("{0}: {1}, but the method and its repair need {2}: make one with "
+                              "`moec profile {3} --data ... --tier={4}{5} --out {0}`",
+                              profilePath,
+                              lower ? llvm::formatv("a profile of tier {0}", profileTier).str()
+                                    : std::string("a profile that keeps no tokens"),
+                              lower ? llvm::formatv("tier {0}", given.needsTier).str()
+                                    : std::string("some"),
+                              given.model, std::max(given.needsTier, given.needsTokens ? 1 : 0),
+                              given.needsTokens ? " --reservoir=4096" : "")
+                    .str());
   auto model = build(Recipe());
   if (!model)
     return model.takeError();
@@ -285,9 +297,8 @@ llvm::Error Compressor::prepareProfile(Progress &progress) {
 }
 
 llvm::Expected<Profile> Compressor::routing(const Recipe &recipe) {
-  std::string path = file("routing-" + digest(recipe.key() + "|" + textsKey(given.calibration) +
-                                              windowsKey(given.calibrationWindows) + "|" +
-                                              modelKey) + ".moep");
+  std::string path = file("routing-" + digest(recipe.key() + "|" + profiled.key() + "|" + modelKey) +
+                          ".moep");
   if (!llvm::sys::fs::exists(path)) {
     auto model = build(recipe);
     if (!model)
@@ -347,43 +358,47 @@ llvm::Expected<std::unique_ptr<Executor>> Compressor::open(Model &model) {
   return compileAndOpen(model, options, silent);
 }
 
-llvm::Expected<Compressor::Result> Compressor::measure(const Recipe &recipe, Data data, bool kl) {
-  std::string key = digest(recipe.key() + "|" + dataKey(data) + "|" + modelKey + "|" +
-                           (kl ? "kl" : ""));
-  if (auto it = journal.find(key); it != journal.end())
-    return resultOf(it->second);
+llvm::Expected<Compressor::Result> Compressor::measure(const Recipe &recipe, Data which,
+                                                       bool compare) {
+  compare |= given.measure->needsOriginal();
+  std::string key = digest(recipe.key() + "|" + data(which).key() + "|" + modelKey + "|" +
+                           (compare ? given.measure->name().str() : ""));
+  if (const json *value = journal.find(key)) {
+    Result known = resultOf(*value);
+    known.quality.measure = given.measure;
+    return known;
+  }
+  if (compare || recipe.method.empty())
+    if (llvm::Error error = openOriginal())
+      return error;
+  Original *reference = nullptr;
+  if (compare)
+    reference = &originals.try_emplace(which, *original, *given.measure).first->second;
   auto model = build(recipe);
   if (!model)
     return model.takeError();
   Result result;
   result.sizes = sizesOf(**model);
+  result.layers = shapesOf(**model);
   for (const Message &message : (*model)->remarks())
     result.remarks.push_back(message.line(""));
-  auto executor = open(**model);
-  if (!executor)
-    return executor.takeError();
-  auto text = TextModel::create(**executor);
-  if (!text)
-    return text.takeError();
-  std::optional<TextModel> reference;
-  if (kl) {
-    if (llvm::Error error = openOriginal())
-      return error;
-    auto created = TextModel::create(*original);
-    if (!created)
-      return created.takeError();
-    reference.emplace(std::move(*created));
+  std::unique_ptr<Executor> executor;
+  if (!recipe.method.empty()) {
+    auto opened = open(**model);
+    if (!opened)
+      return opened.takeError();
+    executor = std::move(*opened);
   }
-  const bool search = data == Data::search;
-  for (const LabelledText &given : search ? this->given.calibration : this->given.evaluation) {
-    auto loss = scoreText(*text, given.ids,
-                          search ? this->given.searchWindows : this->given.evaluationWindows,
-                          given.label, reference ? &*reference : nullptr);
-    if (!loss)
-      return loss.takeError();
-    result.quality.labels[given.label] = *loss;
-  }
-  if (llvm::Error error = write(key, toJson(result)))
+  auto quality = scoreModel(executor ? *executor : *original, data(which), *given.measure, reference);
+  if (!quality)
+    return quality.takeError();
+  result.quality = std::move(*quality);
+  if (recipe.method.empty())
+    for (const auto &[label, loss] : result.quality.labels)
+      if (!std::isfinite(given.measure->loss(loss).value()))
+        return fail(Exit::input, given.model + ": the outputs of \"" + label +
+                                     "\" are not finite: nothing can be compared with them");
+  if (llvm::Error error = journal.add(key, toJson(result)))
     return error;
   return result;
 }

@@ -1,17 +1,14 @@
 // Builds and measures compressed forms of one model. Internal to Driver.
 #pragma once
 
+#include "CompressJournal.h"
 #include "CompressMethods.h"
-#include "Evaluation.h"
 #include "Executors.h"
+#include "Measure.h"
 
 #include "moec/Analysis/Profile.h"
 #include "moec/Driver/Model.h"
 #include "moec/Driver/Progress.h"
-
-#include <nlohmann/json.hpp>
-
-#include <functional>
 
 namespace moec {
 
@@ -20,12 +17,14 @@ struct CompressSetup {
   std::string moeSemantics = "schema";
   std::string work;            // folder of what is kept between runs; must exist
   std::string profile;         // a profile that is there already; empty: made from `calibration`
-  std::vector<std::string> calibrationPaths; // as `moec profile --data` takes them
-  /// Texts: the search scores recipes on windows of the calibration data that were not profiled.
-  std::vector<LabelledText> calibration, evaluation;
-  TextWindows calibrationWindows, evaluationWindows, searchWindows;
+  /// The profile, and the search's scores, are of parts of the calibration data.
+  std::shared_ptr<const DataFiles> calibration, evaluation;
+  DataOptions profileData, searchData, evaluationData;
+  const Measure *measure = &perplexityMeasure();
   int64_t reservoir = 0;       // tokens of each label for repairs; 0: as many as 512 MiB hold
-  int tier = 2;                // of the profile
+  int tier = 2;                // of the profile that is made
+  int needsTier = 0;           // of a given profile, at least
+  bool needsTokens = false;    // whether it has to keep tokens
   int threads = 0;
 };
 
@@ -40,6 +39,13 @@ struct LayerRoom {
   std::string name;
   int64_t experts = 0, k = 0;
   uint64_t slabBytes = 0; // of one expert
+  int64_t neurons = 0;    // of all experts together; 0: they are no FFNs
+};
+
+/// What is left of a layer.
+struct LayerShape {
+  int64_t experts = 0; // with weights of their own
+  int64_t neurons = 0; // of them together; 0: they are no FFNs
 };
 
 /// Everything that is measured or profiled is remembered in the work folder, keyed by the recipe, the
@@ -51,6 +57,10 @@ public:
   const CompressSetup &setup() const { return given; }
   const Profile &profile() const { return stats; }
   const std::vector<LayerRoom> &layers() const { return rooms; }
+  const Measure &measure() const { return *given.measure; }
+  /// What the profile has: its tier, and whether it keeps tokens.
+  int tier() const { return profileTier; }
+  bool keepsTokens() const { return tokensKept; }
   Sizes originalSizes() const { return sizes; }
 
   /// The model after a recipe's passes, before Model::finish.
@@ -62,11 +72,18 @@ public:
   struct Result {
     Quality quality;
     Sizes sizes;
-    double tokensPerSecond() const; // of the compiled model
+    std::vector<LayerShape> layers; // in the order of Compressor::layers
+    double tokensPerSecond() const; // of the compiled model; sequences of arrays
     std::vector<std::string> remarks; // what the passes said, layer by layer
   };
-  /// Builds, compiles and scores. `kl`: also against the original. Remembered.
-  llvm::Expected<Result> measure(const Recipe &recipe, Data data, bool kl = false);
+  /// Builds, compiles and scores. `compare`: against the original also where the measure does not
+  /// need it. Remembered. An original whose outputs are not finite is an error.
+  llvm::Expected<Result> measure(const Recipe &recipe, Data data, bool compare = false);
+
+  const Dataset &data(Data which) const { return which == Data::search ? search : evaluation; }
+  /// Tokens that go through the model in a run, about: as many as the profile counted in one of the
+  /// same number of sequences.
+  double tokensOf(const DataRun &run) const;
 
   /// What the routers of a recipe's model do on the calibration windows: a profile of tier 0.
   /// Remembered.
@@ -81,26 +98,33 @@ public:
 private:
   explicit Compressor(CompressSetup setup) : given(std::move(setup)) {}
   llvm::Error prepareModel(Progress &progress);
+  llvm::Error prepareData(const Model &model);
+  llvm::Error checkProfile();
   llvm::Error prepareProfile(Progress &progress);
   llvm::Error openOriginal();
-  llvm::Error loadJournal();
-  llvm::Error write(const std::string &key, const nlohmann::json &value);
   std::string keyFor(const std::string &what) const;
   llvm::Error profileTo(Model &model, llvm::StringRef path, int tier, int64_t reservoir,
                         Progress &progress);
   llvm::Error repairLayers(Model &model, const Recipe &recipe);
   llvm::Expected<std::unique_ptr<Executor>> open(Model &model);
   std::string file(llvm::StringRef name) const;
-  std::string dataKey(Data data) const;
 
   CompressSetup given;
   Profile stats;
+  int profileTier = 0;
+  bool tokensKept = false;
   std::string profilePath, modelKey;
   std::vector<LayerRoom> rooms;
   Sizes sizes;
-  std::map<std::string, nlohmann::json> journal;
-  std::unique_ptr<Executor> original; // for KL; opened when it is first needed
+  Journal journal;
+  Dataset profiled, search, evaluation;
+  std::unique_ptr<Executor> original; // opened when it is first needed
+  std::map<Data, Original> originals; // what it gives
 };
+
+/// How results are remembered; their measure is not.
+nlohmann::json toJson(const Compressor::Result &result);
+Compressor::Result resultOf(const nlohmann::json &value);
 
 /// A short text that tells texts apart.
 std::string digest(llvm::StringRef text);

@@ -1,5 +1,4 @@
-// How well a language model predicts texts: the measure that compression is judged by. Internal to
-// Driver.
+// What a run of a model over data is judged by: sums that add up. Internal to Driver.
 #pragma once
 
 #include "moec/Driver/Executor.h"
@@ -10,55 +9,53 @@
 
 namespace moec {
 
-/// Sums over tokens; they add up.
+class Measure;
+
+/// Sums over what was run; they add up. Those against an original are 0 when there is none.
 struct Loss {
-  int64_t windows = 0, tokens = 0;
-  double nll = 0;       // sum of negative log likelihoods, in nats
-  double kl = 0;        // sum of KL(reference || model), when there is a reference
-  int64_t klTokens = 0; // tokens that `kl` sums over
-  double seconds = 0;   // that the model ran
+  int64_t windows = 0, tokens = 0; // sequences; tokens of texts, sequences of arrays
+  double nll = 0;                  // sum of negative log likelihoods of texts, in nats
+  double kl = 0;                   // sum of KL(original || model) of rows
+  int64_t klTokens = 0;            // rows that `kl` sums over
+  double seconds = 0;              // that the model ran
+  double difference = 0;           // sum of squares of the outputs' difference from the original's
+  double original = 0, squares = 0, product = 0; // sums of o^2, y^2, o y
   double perplexity() const;
   double meanKl() const { return klTokens ? kl / double(klTokens) : 0; }
   Loss &operator+=(const Loss &other);
 };
 
-/// By label, and over all of them.
+const Measure &perplexityMeasure();
+
+/// By label, and over all of them; `measure` says how it is read.
 struct Quality {
   std::map<std::string, Loss> labels;
+  const Measure *measure = &perplexityMeasure();
   Loss overall() const;
-  /// Mean loss of a token in nats, each label's weighed by "c4:1,code:0.5" (labels that are not
-  /// named count nothing; empty: all tokens alike).
+  /// The measure's number as people read it, of one label, or of all (""); NaN of a label that is
+  /// not there.
+  double value(llvm::StringRef label = "") const;
+  /// Its mean loss, each label's weighed by "c4:1,code:0.5" (labels that are not named count
+  /// nothing; empty: all alike). Infinite when nothing counts, or what counts is not finite.
   double weighted(llvm::StringRef weights) const;
 };
 
 /// The weight of a label in such a text; 1 when the text is empty.
 double labelWeight(llvm::StringRef weights, llvm::StringRef label);
 
+/// The logarithm of the sum of exponentials.
+double logSum(llvm::ArrayRef<float> row);
+
 struct TextWindows {
   int64_t window = 256; // tokens of a window
   int64_t windows = 0;  // at most; 0: all
-  int64_t first = 0;    // windows to skip
 };
 
 /// Window j reads ids [w j, w j + w) and predicts ids [w j + 1, w j + w + 1); every position counts
-/// and nothing is carried over. `name` is the text's, for errors. With a reference, a second model
-/// that reads the same windows, KL is measured too. `each`, when given, is told each window's ids
-/// and their logits' losses are counted before it.
+/// and nothing is carried over. `name` is the text's, for errors. `each`, when given, is told each
+/// window's ids and their logits' losses are counted before it.
 llvm::Expected<Loss> scoreText(TextModel &model, llvm::ArrayRef<int64_t> ids,
                                const TextWindows &windows, llvm::StringRef name,
-                               TextModel *reference = nullptr,
                                const std::function<void(llvm::ArrayRef<int64_t>)> &each = {});
-
-/// A text of one label: token ids.
-struct LabelledText {
-  std::string label;
-  std::vector<int64_t> ids;
-};
-
-/// Token ids of a .npy file: one dimension, integers.
-llvm::Expected<std::vector<int64_t>> readTokens(llvm::StringRef path);
-
-/// The texts of folders of <label>.npy files, and of such files, sorted by label.
-llvm::Expected<std::vector<LabelledText>> readTexts(llvm::ArrayRef<std::string> paths);
 
 } // namespace moec

@@ -1,5 +1,6 @@
 // moec perplexity
 #include "Commands.h"
+#include "Datasets.h"
 #include "Evaluation.h"
 
 #include "moec/Driver/Tokenizer.h"
@@ -42,7 +43,7 @@ llvm::Expected<Score> score(const PerplexityFlags &flags, const std::string &fil
     for (int64_t token : window.drop_front())
       result.bytes += tokenizer ? int64_t(tokenizer->bytes(token).size()) : 0;
   };
-  auto loss = scoreText(model, *ids, {flags.window, flags.windows}, file, nullptr, count);
+  auto loss = scoreText(model, *ids, {flags.window, flags.windows}, file, count);
   if (!loss)
     return loss.takeError();
   result.loss = *loss;

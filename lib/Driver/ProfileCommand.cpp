@@ -19,6 +19,7 @@ struct ProfileFlags {
   std::string model, out, show, html;
   std::vector<std::string> data, merge;
   DataOptions read;
+  std::string label;
   ProfileOptions profile;
   OpenOptions open;
   ProgressMode progress = ProgressMode::automatic;
@@ -28,7 +29,7 @@ struct ProfileFlags {
 llvm::Expected<Profile> profile(ProfileFlags &flags) {
   if (flags.profile.reservoir && flags.profile.tier < 1)
     return fail(Exit::usage, "--reservoir needs --tier 1 or 2");
-  auto data = Dataset::open(flags.data, flags.read);
+  auto data = Dataset::open(flags.data, flags.read, flags.label);
   if (!data)
     return data.takeError();
   Progress progress(flags.progress, 2 + profileStages(*data));
@@ -139,7 +140,7 @@ void moec::addProfileCommand(CLI::App &app, Action &action) {
                    "tokens to keep of each label and layer, for repairs")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--label", flags->read.label, "label of all data; default: each file's name");
+  command->add_option("--label", flags->label, "label of all data; default: each file's name");
   addExecutionFlags(*command, flags->open);
   addProgressFlag(*command, flags->progress);
   addFormatFlag(*command, flags->json);

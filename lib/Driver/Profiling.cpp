@@ -184,7 +184,7 @@ llvm::Expected<Profile> moec::profileModel(Model &model, Dataset &data,
   auto executor = compileAndOpen(model, open, progress);
   if (!executor)
     return executor.takeError();
-  if (llvm::Error error = data.bind(**executor))
+  if (llvm::Error error = data.bind((*executor)->signature()))
     return error;
   moert_profile_options collect{};
   collect.reservoir = options.reservoir;

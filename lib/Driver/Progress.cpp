@@ -22,6 +22,9 @@ Progress::Progress(ProgressMode mode, int stages) : mode(mode), total(stages) {
                                                               : ProgressMode::none;
 }
 
+Progress::Progress(Progress &parent, int stages)
+    : mode(ProgressMode::none), total(stages), parent(&parent) {}
+
 Progress::~Progress() {
   if (open && mode == ProgressMode::plain)
     llvm::errs() << "  failed\n";
@@ -32,8 +35,26 @@ void Progress::begin(const llvm::Twine &name) {
   current = {name.str(), "", 0, 0};
   start = std::chrono::steady_clock::now();
   open = true;
+  stepped = false;
   if (mode == ProgressMode::plain)
-    llvm::errs() << llvm::formatv("[{0}/{1}] {2,-16}", done.size() + 1, total, current.name);
+    llvm::errs() << heading();
+  if (parent)
+    parent->step(int64_t(done.size()) + 1, total, current.name);
+}
+
+std::string Progress::heading() const {
+  return llvm::formatv("[{0}/{1}] {2,-16}", done.size() + 1, total, current.name);
+}
+
+void Progress::step(int64_t n, int64_t of, const llvm::Twine &what) {
+  if (!open || mode != ProgressMode::plain || !llvm::sys::Process::StandardErrIsDisplayed())
+    return;
+  std::string text = what.str();
+  text = llvm::formatv("{0}  {1} of {2}{3}{4}", heading(), n, of, text.empty() ? "" : ": ", text);
+  if (unsigned columns = llvm::sys::Process::StandardErrColumns(); columns && text.size() >= columns)
+    text.resize(columns - 1); // a longer line could not be written over
+  llvm::errs() << "\r" << text << "\033[K";
+  stepped = true;
 }
 
 void Progress::end(const llvm::Twine &note) {
@@ -44,6 +65,8 @@ void Progress::end(const llvm::Twine &note) {
   current.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   current.peakBytes = peakMemory();
+  if (stepped)
+    llvm::errs() << "\r\033[K" << heading();
   done.push_back(current);
   if (mode == ProgressMode::plain)
     llvm::errs() << llvm::formatv("{0,8:f2} s  peak {1,6} MiB  {2}\n", current.seconds,

@@ -32,12 +32,48 @@ std::optional<int64_t> number(StringRef dim) {
   return value;
 }
 
-// An empty cache: every size that the graph leaves open is zero, but for the batch.
-Tensor emptyCache(const ValueInfo &info, int64_t batch = 1) {
+// An empty cache: every size that the graph leaves open is zero, but for the batch, which is the
+// first one unless another has the name that the tokens' has.
+Tensor emptyCache(const ValueInfo &info, const ValueInfo &ids, int64_t batch = 1) {
+  StringRef symbol = ids.dims[0];
+  bool named = !symbol.empty() && symbol != "?" && llvm::is_contained(info.dims, symbol);
   std::vector<int64_t> shape;
-  for (auto [i, dim] : llvm::enumerate(info.dims))
-    shape.push_back(number(dim).value_or(i == 0 ? batch : 0));
+  for (auto [i, dim] : llvm::enumerate(info.dims)) {
+    bool texts = named ? dim == symbol : i == 0;
+    shape.push_back(number(dim).value_or(texts ? batch : 0));
+  }
   return Tensor(info.type, std::move(shape));
+}
+
+llvm::Error unsupportedInput(const ValueInfo &input, const llvm::Twine &why) {
+  return fail(Exit::unsupported,
+              "unsupported input \"" + input.name + "\" for texts: " + why + " (" +
+                  describe(input) + ")");
+}
+
+// What an input beside the tokens and the caches is filled with, by its name; empty when the name
+// says nothing.
+std::optional<TextInput> inputOf(StringRef name) {
+  if (name.contains("position"))
+    return TextInput::positions;
+  if (name.contains("attention_mask") || name.ends_with("input_mask"))
+    return TextInput::ones;
+  if (name.contains("token_type") || name.contains("segment_ids"))
+    return TextInput::zeros;
+  return std::nullopt;
+}
+
+// Whether an input has a shape that can be filled: [batch, sequence], and positions also [sequence]
+// and [axes, batch, sequence], which are alike in a text.
+llvm::Error checkFilled(const ValueInfo &info, TextInput input) {
+  size_t rank = info.dims.size();
+  if (input != TextInput::ones && !isInteger(info.type))
+    return unsupportedInput(info, "wants integers");
+  if (rank == 2)
+    return llvm::Error::success();
+  if (input == TextInput::positions && (rank == 1 || (rank == 3 && number(info.dims[0]))))
+    return llvm::Error::success();
+  return unsupportedInput(info, "wants [batch, sequence]");
 }
 
 } // namespace
@@ -52,20 +88,25 @@ llvm::Expected<TextModel> TextModel::create(Executor &executor) {
     if (!logits && (out.name == "logits" || (isFloat(out.type) && out.dims.size() == 3)))
       logits = i;
   }
-  for (auto [i, in] : llvm::enumerate(signature.inputs)) {
-    StringRef name = in.name;
-    auto match = outputs.find(cacheKey(name));
-    if (name.contains("attention_mask"))
-      model.mask = i;
-    else if (name.contains("position"))
-      model.positions = i;
-    else if (match != outputs.end() && match->second != logits)
-      model.caches[i] = match->second;
-    else if (!ids && isInteger(in.type) && in.dims.size() == 2)
+  auto isIds = [](const ValueInfo &in) { return isInteger(in.type) && in.dims.size() == 2; };
+  for (auto [i, in] : llvm::enumerate(signature.inputs))
+    if (in.name == "input_ids" && isIds(in))
       ids = i;
-    else
-      return fail(Exit::unsupported, "unsupported input \"" + name +
-                                         "\" for text generation: neither tokens nor a cache");
+  for (auto [i, in] : llvm::enumerate(signature.inputs)) {
+    auto match = outputs.find(cacheKey(in.name));
+    if (i == ids)
+      continue;
+    if (auto filled = inputOf(in.name)) {
+      if (llvm::Error error = checkFilled(in, *filled))
+        return error;
+      model.filled[i] = *filled;
+    } else if (match != outputs.end() && match->second != logits) {
+      model.caches[i] = match->second;
+    } else if (!ids && isIds(in)) {
+      ids = i;
+    } else {
+      return unsupportedInput(in, "neither tokens, mask, positions, token types nor a cache");
+    }
   }
   if (!ids || !logits)
     return fail(Exit::unsupported, "unsupported graph for text generation: it needs token ids "
@@ -84,28 +125,40 @@ void TextModel::reset() {
   text.clear();
   extra.clear();
   for (auto [in, out] : caches)
-    cacheData[in] = emptyCache(executor->signature().inputs[in]);
+    cacheData[in] =
+        emptyCache(executor->signature().inputs[in], executor->signature().inputs[ids]);
 }
 
-llvm::Expected<std::vector<Tensor>> TextModel::inputsFor(llvm::ArrayRef<int64_t> tokens,
-                                                         int64_t past) const {
-  const Signature &signature = executor->signature();
-  int64_t n = int64_t(tokens.size());
-  std::vector<Tensor> inputs(signature.inputs.size());
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    DType type = signature.inputs[i].type;
-    if (auto cache = cacheData.find(i); cache != cacheData.end()) {
-      inputs[i] = cache->second;
-    } else if (i == mask) {
-      inputs[i] = Tensor(type, {1, past + n});
-      for (int64_t k = 0; k < past + n; ++k)
-        inputs[i].set(k, 1);
-    } else {
-      inputs[i] = Tensor(type, {1, n});
-      for (int64_t k = 0; k < n; ++k)
-        inputs[i].set(k, double(i == positions ? past + k : tokens[k]));
-    }
-    inputs[i].name = signature.inputs[i].name;
+// Input `i`, no cache, of `count` texts of equal length behind `past` tokens.
+Tensor TextModel::fill(size_t i, llvm::ArrayRef<int64_t> tokens, int64_t count,
+                       int64_t past) const {
+  const ValueInfo &info = executor->signature().inputs[i];
+  auto role = filled.find(i);
+  int64_t length = int64_t(tokens.size()) / count;
+  std::vector<int64_t> shape{count, length};
+  if (role != filled.end() && role->second == TextInput::ones)
+    shape = {count, past + length};
+  else if (role != filled.end() && info.dims.size() == 1)
+    shape = {length};
+  else if (role != filled.end() && info.dims.size() == 3)
+    shape = {*number(info.dims[0]), count, length};
+  Tensor t(info.type, std::move(shape));
+  t.name = info.name;
+  for (int64_t k = 0, n = t.count(); k < n; ++k) {
+    if (role == filled.end())
+      t.set(k, double(tokens[size_t(k)]));
+    else if (role->second != TextInput::zeros)
+      t.set(k, role->second == TextInput::ones ? 1 : double(past + k % length));
+  }
+  return t;
+}
+
+std::vector<Tensor> TextModel::inputsFor(llvm::ArrayRef<int64_t> tokens, int64_t past) const {
+  std::vector<Tensor> inputs;
+  for (size_t i = 0; i < executor->signature().inputs.size(); ++i) {
+    auto cache = cacheData.find(i);
+    inputs.push_back(cache != cacheData.end() ? cache->second : fill(i, tokens, 1, past));
+    inputs.back().name = executor->signature().inputs[i].name;
   }
   return inputs;
 }
@@ -115,16 +168,12 @@ std::optional<int64_t> TextModel::fixedBatch() const {
 }
 
 std::vector<Tensor> TextModel::batch(llvm::ArrayRef<int64_t> tokens, int64_t count) const {
-  const Signature &signature = executor->signature();
-  int64_t length = int64_t(tokens.size()) / count;
+  const std::vector<ValueInfo> &infos = executor->signature().inputs;
   std::vector<Tensor> inputs;
-  for (auto [i, info] : llvm::enumerate(signature.inputs)) {
-    bool cache = caches.contains(i);
-    Tensor &t = inputs.emplace_back(cache ? emptyCache(info, count)
-                                          : Tensor(info.type, {count, length}));
-    t.name = info.name;
-    for (int64_t k = 0; k < count * length && !cache; ++k)
-      t.set(k, i == mask ? 1 : i == positions ? double(k % length) : double(tokens[k]));
+  for (size_t i = 0; i < infos.size(); ++i) {
+    inputs.push_back(caches.contains(i) ? emptyCache(infos[i], infos[ids], count)
+                                        : fill(i, tokens, count, 0));
+    inputs.back().name = infos[i].name;
   }
   return inputs;
 }
@@ -132,10 +181,7 @@ std::vector<Tensor> TextModel::batch(llvm::ArrayRef<int64_t> tokens, int64_t cou
 // All outputs; the logits' shape has been checked.
 llvm::Expected<std::vector<Tensor>> TextModel::runOnce(llvm::ArrayRef<int64_t> tokens,
                                                        int64_t past) {
-  auto inputs = inputsFor(tokens, past);
-  if (!inputs)
-    return inputs.takeError();
-  auto outputs = executor->run(*inputs);
+  auto outputs = executor->run(inputsFor(tokens, past));
   if (!outputs)
     return outputs;
   const Tensor &all = (*outputs)[logits];

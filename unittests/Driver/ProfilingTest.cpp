@@ -281,12 +281,12 @@ TEST_F(Profiled, WindowsOfTexts) {
   write("a.npy", 57, 0);
   write("b.npy", 21, 100);
   DataOptions options;
-  options.window = 10, options.tokens = 30, options.label = "both";
-  auto data = Dataset::open({folder.string()}, options);
+  options.window = 10, options.tokens = 30;
+  auto data = Dataset::open({folder.string()}, options, "both");
   ASSERT_TRUE(bool(data));
   EXPECT_EQ(data->labels(), std::vector<std::string>{"both"});
   Reader open("batch");
-  ASSERT_FALSE(bool(data->bind(open)));
+  ASSERT_FALSE(bool(data->bind(open.signature())));
   ASSERT_EQ(data->runs(), 3);                             // windows 0-2 and 3-4 of a, 0-1 of b
   std::vector<std::tuple<int64_t, int64_t, double>> seen; // sequences, the first's number, an id
   for (int64_t i = 0; i < 3; ++i) {
@@ -298,14 +298,14 @@ TEST_F(Profiled, WindowsOfTexts) {
   }
   EXPECT_EQ(seen, (decltype(seen){{3, 0, 0}, {2, 3, 30}, {2, 5, 100}}));
 
-  options.label = "", options.windows = 3;
+  options.windows = 3;
   auto fixed = Dataset::open({(folder / "a.npy").string()}, options);
   ASSERT_TRUE(bool(fixed));
   Reader pairs("2");
-  ASSERT_FALSE(bool(fixed->bind(pairs)));
+  ASSERT_FALSE(bool(fixed->bind(pairs.signature())));
   EXPECT_EQ(fixed->runs(), 1) << "a window without a partner is left out";
   EXPECT_EQ(fixed->labels(), std::vector<std::string>{"a"});
   Reader many("4");
-  EXPECT_NE(message(fixed->bind(many)).find("too few windows for the model's batch of 4"),
+  EXPECT_NE(message(fixed->bind(many.signature())).find("too few windows for the model's batch of 4"),
             std::string::npos);
 }

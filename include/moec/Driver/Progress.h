@@ -21,6 +21,8 @@ public:
 
   /// `automatic` is plain when stderr is a terminal and silent otherwise.
   Progress(ProgressMode mode, int stages);
+  /// Of a part of `parent`'s current stage: its stages are shown as steps of that one.
+  Progress(Progress &parent, int stages);
   /// A stage that is still open has failed: its line is ended.
   ~Progress();
 
@@ -29,11 +31,17 @@ public:
   /// Ends the current stage; `note` says what it found or made.
   void end(const llvm::Twine &note = "");
 
+  /// Shows, on a terminal only, that step `n` of `of` of the current stage has begun.
+  void step(int64_t n, int64_t of, const llvm::Twine &what = "");
+
   const std::vector<Stage> &stages() const { return done; }
 
 private:
+  std::string heading() const;
   ProgressMode mode;
   int total;
+  Progress *parent = nullptr;
+  bool stepped = false; // the line shows a step
   bool open = false;
   std::chrono::steady_clock::time_point start;
   Stage current;

@@ -7,12 +7,17 @@
 
 namespace moec {
 
+/// What an input beside the tokens and the caches is filled with.
+enum class TextInput { ones, positions, zeros };
+
 /// Feeds token ids to a graph and keeps its cache between calls.
 ///
-/// The graph's inputs are recognised by name: the only integer input, or the one called
-/// `input_ids`, takes the tokens; `attention_mask`, `position_ids` are filled in; every other input
-/// is a cache and is fed from the output whose name is the same but for `past`/`present`,
-/// `input`/`output`. A graph without caches gets the whole text at every step.
+/// The graph's inputs are recognised by name: `input_ids`, or else the first integer input [batch,
+/// sequence] of no other role, takes the tokens; masks (`attention_mask`), positions
+/// (`position_ids`, also [sequence] and [axes, batch, sequence]) and token types
+/// (`token_type_ids`, zeros) are filled in; every other input is a cache and is fed from the output
+/// whose name is the same but for `past`/`present`, `input`/`output`. A graph without caches gets
+/// the whole text at every step.
 class TextModel {
 public:
   /// Errors name the input that is not understood. `executor` must outlive this.
@@ -31,6 +36,9 @@ public:
   /// The number of texts that every run takes, if it is fixed.
   std::optional<int64_t> fixedBatch() const;
 
+  /// The output that holds the logits.
+  size_t logitsOutput() const { return logits; }
+
   /// Forgets all text.
   void reset();
 
@@ -43,13 +51,14 @@ public:
 
 private:
   explicit TextModel(Executor &executor) : executor(&executor) {}
-  llvm::Expected<std::vector<Tensor>> inputsFor(llvm::ArrayRef<int64_t> ids, int64_t past) const;
+  Tensor fill(size_t input, llvm::ArrayRef<int64_t> ids, int64_t count, int64_t past) const;
+  std::vector<Tensor> inputsFor(llvm::ArrayRef<int64_t> ids, int64_t past) const;
   llvm::Expected<std::vector<Tensor>> runOnce(llvm::ArrayRef<int64_t> ids, int64_t past);
   llvm::Expected<std::vector<float>> step(llvm::ArrayRef<int64_t> ids, int64_t past);
 
   Executor *executor;
   size_t ids = 0, logits = 0;
-  std::optional<size_t> mask, positions;
+  std::map<size_t, TextInput> filled; // inputs beside tokens and caches
   std::map<size_t, size_t> caches;    // input -> output
   std::map<size_t, Tensor> cacheData; // input -> value
   std::vector<int64_t> text;

@@ -1,0 +1,302 @@
+// What `moec compress` does, step by step.
+#include "CompressRun.h"
+
+#include "Compile.h"
+#include "CompressElimination.h"
+
+#include "moec/Export/Export.h"
+
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <cmath>
+
+using namespace moec;
+namespace path = llvm::sys::path;
+
+namespace {
+
+// Whether the search finds the recipe, and whether what goes is measured expert by expert.
+bool isSearched(const CompressFlags &flags) {
+  return flags.method == "auto" && flags.budgets.empty();
+}
+bool isGiven(const CompressFlags &flags) {
+  const CompressMethod *method = findMethod(flags.method);
+  return method && method->family == CompressMethod::Family::given;
+}
+
+// "60%" of the weights, or a number of bytes, K, M or G.
+llvm::Expected<uint64_t> budgetOf(llvm::StringRef text, uint64_t all) {
+  llvm::StringRef number = text;
+  double factor = 1;
+  if (number.consume_back("%"))
+    factor = double(all) / 100;
+  else if (number.consume_back("K"))
+    factor = 1024;
+  else if (number.consume_back("M"))
+    factor = 1048576;
+  else if (number.consume_back("G"))
+    factor = 1073741824.0;
+  double value;
+  if (number.trim().getAsDouble(value) || value <= 0)
+    return fail(Exit::usage, "--memory " + text + ": wants a share such as 60%, or bytes such as 12M");
+  return uint64_t(value * factor);
+}
+
+llvm::Expected<std::vector<int64_t>> listOf(llvm::StringRef text, size_t layers) {
+  std::vector<int64_t> numbers;
+  llvm::SmallVector<llvm::StringRef> parts;
+  text.split(parts, ',');
+  for (llvm::StringRef part : parts)
+    if (part.trim().getAsInteger(10, numbers.emplace_back()))
+      return fail(Exit::usage, "--keep " + text + ": wants numbers, one for each layer or one for all");
+  if (numbers.size() == 1)
+    numbers.resize(layers, numbers[0]);
+  if (numbers.size() != layers)
+    return fail(Exit::usage, llvm::formatv("--keep {0}: the model has {1} routed layers", text, layers));
+  return numbers;
+}
+
+// Files that a written model consists of.
+uint64_t bytesOnDisk(const std::string &output) {
+  uint64_t sum = 0;
+  llvm::SmallString<128> weights(output);
+  path::replace_extension(weights, ".moew");
+  for (const std::string &name : {output, output + ".data", weights.str().str()}) {
+    uint64_t size;
+    if (!llvm::sys::fs::file_size(name, size))
+      sum += size;
+  }
+  return sum;
+}
+
+llvm::Error write(Model &model, const std::string &output) {
+  if (path::extension(output) == ".so") {
+    if (llvm::Error error = model.finish(2))
+      return error;
+    Progress silent(ProgressMode::none, compileStages);
+    auto report = buildLibrary(model, output, CompileOptions(), silent);
+    return report ? llvm::Error::success() : report.takeError();
+  }
+  if (llvm::Error error = model.finish(1, /*decomposeQuantised=*/false))
+    return error;
+  ExportOptions options;
+  options.producerVersion = MOEC_VERSION;
+  auto report = exportOnnx(model.module(), model.folder(), output, options);
+  if (report)
+    return llvm::Error::success();
+  return llvm::handleErrors(report.takeError(), [&](const llvm::StringError &e) -> llvm::Error {
+    if (e.convertToErrorCode() == std::errc::not_supported)
+      return model.takeErrors(e.getMessage());
+    return fail(Exit::resource, e.getMessage());
+  });
+}
+
+// The recipe that the flags say, or the one that the search finds.
+llvm::Expected<Recipe> chooseRecipe(const CompressFlags &flags, Compressor &compressor,
+                                    CompressReport &report, Progress &progress) {
+  Sizes sizes = compressor.originalSizes();
+  uint64_t budget = 0;
+  llvm::Expected<std::vector<int64_t>> keep = std::vector<int64_t>();
+  if (!flags.budgets.empty()) {
+    keep = listOf(flags.budgets, compressor.layers().size());
+  } else if (!flags.memory.empty()) {
+    auto bytes = budgetOf(flags.memory, sizes.weights);
+    if (!bytes)
+      return bytes.takeError();
+    budget = *bytes;
+    keep = uniformBudget(compressor, budget);
+  } else {
+    keep = uniformDrop(compressor, flags.prune);
+  }
+  if (!keep)
+    return keep.takeError();
+  if (isSearched(flags)) {
+    SearchOptions options;
+    options.budget = budget;
+    if (budget == 0) {
+      options.budget = sizes.weights - sizes.experts;
+      for (auto [layer, n] : llvm::zip(compressor.layers(), *keep))
+        options.budget += layer.slabBytes * uint64_t(n);
+    }
+    options.moves = flags.moves;
+    options.seed = flags.seed;
+    options.labels = flags.labels;
+    if (flags.repair == "none" || !compressor.keepsTokens())
+      options.repairs.clear();
+    else if (flags.repair == "down")
+      options.repairs = {Repair::down};
+    auto found = searchRecipe(compressor, options, progress);
+    if (!found)
+      return found.takeError();
+    report.search = std::move(*found);
+    return report.search->best.recipe;
+  }
+  Repair repair = flags.repair == "down"         ? Repair::down
+                  : flags.repair == "sequential" ? Repair::sequential
+                                                 : Repair::none;
+  Recipe recipe{flags.method == "auto" ? "soft" : flags.method, *keep, repair, flags.seed,
+                flags.labels};
+  if (isGiven(flags))
+    progress.begin("measure experts");
+  auto possible = completeRecipe(compressor, recipe, !flags.budgets.empty(), progress);
+  if (!possible)
+    return possible.takeError();
+  if (!*possible)
+    return fail(Exit::usage, "--method " + flags.method + ": too many experts to measure each; give "
+                                                          "fewer --search-windows or another method");
+  if (isGiven(flags))
+    progress.end();
+  return recipe;
+}
+
+llvm::Error addBaselines(const CompressFlags &flags, Compressor &compressor, const Recipe &chosen,
+                         CompressReport &report, Progress &progress) {
+  int64_t all = 1 + flags.randomSeeds;
+  progress.step(1, all, "frequency");
+  Recipe recipe{"frequency", chosen.keep, Repair::none, 0, chosen.labels};
+  auto frequency = compressor.measure(recipe, Compressor::Data::evaluation);
+  if (!frequency)
+    return frequency.takeError();
+  report.baselines.push_back({"frequency", {std::move(*frequency)}});
+  Baseline random{"random", {}};
+  for (int seed = 0; seed < flags.randomSeeds; ++seed) {
+    progress.step(2 + seed, all, "random, seed " + llvm::Twine(seed));
+    Recipe recipe{"random", chosen.keep, Repair::none, uint64_t(seed), chosen.labels};
+    auto result = compressor.measure(recipe, Compressor::Data::evaluation);
+    if (!result)
+      return result.takeError();
+    random.runs.push_back(std::move(*result));
+  }
+  if (!random.runs.empty())
+    report.baselines.push_back(std::move(random));
+  return llvm::Error::success();
+}
+
+llvm::Error measureAll(const CompressFlags &flags, Compressor &compressor, CompressReport &report,
+                       Progress &progress) {
+  const Measure &measure = compressor.measure();
+  progress.begin("evaluate");
+  progress.step(1, 2, "original");
+  auto before = compressor.measure(Recipe(), Compressor::Data::evaluation);
+  if (!before)
+    return before.takeError();
+  report.before = std::move(*before);
+  progress.step(2, 2, "result");
+  auto after = compressor.measure(report.recipe, Compressor::Data::evaluation, /*compare=*/true);
+  if (!after)
+    return after.takeError();
+  report.after = std::move(*after);
+  double value = report.after.quality.value();
+  if (!std::isfinite(value))
+    return fail(Exit::input, "--method " + report.recipe.method + ": the smaller model's outputs on "
+                             "--eval are not finite");
+  std::string note = measure.title().str() + " ";
+  if (!measure.needsOriginal())
+    note += measure.text(report.before.quality.value()) + " -> ";
+  progress.end(note + measure.text(value));
+  progress.begin("baselines of the same size");
+  if (llvm::Error error = addBaselines(flags, compressor, report.recipe, report, progress))
+    return error;
+  note.clear();
+  for (const Baseline &baseline : report.baselines)
+    note += (note.empty() ? "" : ", ") + baseline.name + " " + measure.text(baseline.value());
+  progress.end(note);
+  return llvm::Error::success();
+}
+
+// The same method at other sizes.
+llvm::Error addSweep(Compressor &compressor, CompressReport &report, Progress &progress) {
+  progress.begin("other sizes");
+  constexpr double shares[] = {0.125, 0.25, 0.375, 0.5, 0.625};
+  int64_t done = 0;
+  for (double share : shares) {
+    auto keep = uniformDrop(compressor, share);
+    if (!keep) {
+      llvm::consumeError(keep.takeError()); // fewer than k: the picture ends here
+      break;
+    }
+    Recipe recipe = report.recipe;
+    recipe.keep = *keep;
+    if (recipe.repair == Repair::sequential)
+      recipe.repair = Repair::down;
+    for (llvm::StringRef method : {llvm::StringRef(recipe.method), llvm::StringRef("random")}) {
+      Recipe one = recipe;
+      one.method = method.str();
+      if (method == "random")
+        one.repair = Repair::none;
+      progress.step(++done, 2 * std::size(shares), method);
+      auto result = compressor.measure(one, Compressor::Data::evaluation);
+      if (!result)
+        return result.takeError();
+      report.sweep.push_back({one, std::move(*result)});
+    }
+  }
+  progress.end();
+  return llvm::Error::success();
+}
+
+int stagesOf(const CompressFlags &flags) {
+  int found = isSearched(flags) ? searchStages : isGiven(flags) ? 1 : 0;
+  return 4 + found + (flags.page.empty() ? 0 : 2) + (flags.output.empty() ? 0 : 1);
+}
+
+// The smaller model, and the page.
+llvm::Error writeAll(const CompressFlags &flags, Compressor &compressor, CompressReport &report,
+                     Progress &progress) {
+  if (!flags.output.empty()) {
+    progress.begin("write");
+    auto model = compressor.build(report.recipe);
+    if (!model)
+      return model.takeError();
+    if (llvm::Error error = write(**model, flags.output))
+      return error;
+    report.output = flags.output;
+    report.outputBytes = bytesOnDisk(flags.output);
+    progress.end(flags.output);
+  }
+  if (flags.page.empty())
+    return llvm::Error::success();
+  progress.begin("routing of the result");
+  auto routing = compressor.routing(report.recipe);
+  if (!routing)
+    return routing.takeError();
+  report.profileAfter = std::move(*routing);
+  progress.end();
+  return writeFile(flags.page, reportPage(report));
+}
+
+} // namespace
+
+llvm::Error moec::runCompress(CompressFlags &flags) {
+  std::optional<TemporaryFolder> temporary;
+  if (llvm::Error error = prepareCompress(flags, temporary))
+    return error;
+  const CompressSetup &setup = flags.setup;
+  Progress progress(flags.progress, stagesOf(flags));
+  auto compressor = Compressor::create(setup, progress);
+  if (!compressor)
+    return compressor.takeError();
+  CompressReport report;
+  report.model = setup.model;
+  report.unit = compressor->data(Compressor::Data::evaluation).unit().str();
+  if (setup.calibration->sets.size() == 1)
+    report.searchNote = "arrays of the profile included, as there is one run of them only";
+  report.layers = compressor->layers();
+  report.profileBefore = compressor->profile();
+  auto recipe = chooseRecipe(flags, *compressor, report, progress);
+  if (!recipe)
+    return recipe.takeError();
+  report.recipe = *recipe;
+  if (llvm::Error error = measureAll(flags, *compressor, report, progress))
+    return error;
+  if (!flags.page.empty())
+    if (llvm::Error error = addSweep(*compressor, report, progress))
+      return error;
+  if (llvm::Error error = writeAll(flags, *compressor, report, progress))
+    return error;
+  llvm::outs() << (flags.json ? reportToJson(report).dump(2) + "\n" : reportText(report));
+  return llvm::Error::success();
+}
