@@ -1,5 +1,7 @@
 #include "moec/Transforms/Compress/Budgets.h"
 
+#include "Problem.h"
+
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringExtras.h"
@@ -8,13 +10,10 @@
 #include <numeric>
 
 using namespace moec;
+using compress::problem;
 using llvm::StringRef;
 
 using Counts = std::vector<int64_t>;
-
-static llvm::Error problem(const llvm::Twine &text) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-}
 
 int64_t Share::of(int64_t experts) const {
   return fraction ? int64_t(std::floor(value * double(experts) + 1e-9)) : int64_t(value);

@@ -1,6 +1,7 @@
 // recombine-neurons: see Merge.td.
 #include "Alignment.h"
 #include "MergeWeights.h"
+#include "Problem.h"
 #include "RewriteBank.h"
 #include "moec/Dialect/Onnx/Onnx.h"
 #include "moec/Transforms/Compress/Passes.h"
@@ -21,10 +22,6 @@ namespace moec {
 namespace {
 
 using namespace compress;
-
-llvm::Error problem(const llvm::Twine &text) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-}
 
 Rows unitRows(Rows rows) {
   for (int64_t i = 0; i < rows.rows(); ++i)
@@ -314,16 +311,10 @@ struct RecombineNeurons : impl::RecombineNeuronsBase<RecombineNeurons> {
     auto measured = readProfileOf(module, profile, folder);
     if (!measured)
       return fail(measured.takeError());
-    PruneOptions options;
-    options.saliency.criterion = criterion;
-    options.drop = drop;
-    options.keep = keep;
-    options.budget = budget;
-    auto weights = parseLabelWeights(*measured, labels);
-    if (!weights)
-      return fail(weights.takeError());
-    options.saliency.labelWeights = std::move(*weights);
-    auto plan = planDrops(module, *measured, options);
+    auto options = pruneOptions(*measured, criterion, drop, keep, budget, labels);
+    if (!options)
+      return fail(options.takeError());
+    auto plan = planDrops(module, *measured, *options);
     if (!plan)
       return fail(plan.takeError());
     SmallVector<moe::RoutedLayer> layers = moe::collectRoutedLayers(module);
@@ -332,7 +323,7 @@ struct RecombineNeurons : impl::RecombineNeuronsBase<RecombineNeurons> {
         continue;
       layer.bank = moe::findBank(layer.experts, layer.experts.getBank());
       std::string why = whyNoNewSlabs(layer.bank);
-      llvm::Error error = why.empty() ? recombineLayer(layer, drops, *measured, options)
+      llvm::Error error = why.empty() ? recombineLayer(layer, drops, *measured, *options)
                                       : problem(why);
       if (!error)
         continue;

@@ -1,6 +1,7 @@
 // How a layer routes tokens, by the formula of its router.
 #include "ExpertMath.h"
 
+#include "Problem.h"
 #include "RewriteBank.h"
 #include "moec/Dialect/MoE/RouterFormula.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
@@ -11,10 +12,6 @@ using namespace moec;
 using namespace moec::compress;
 using llvm::ArrayRef;
 using llvm::StringRef;
-
-static llvm::Error fault(const llvm::Twine &text) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-}
 
 static void routeRow(moe::RouterAttr router, ArrayRef<float> logits, ArrayRef<float> bias,
                      llvm::MutableArrayRef<int32_t> ids, llvm::MutableArrayRef<float> weights) {
@@ -38,9 +35,9 @@ llvm::Expected<Picks> compress::routeTokens(moe::RouterAttr router, const Rows &
   int64_t experts = logits.cols(), k = router.getK(), groups = router.getGroups();
   if (k < 1 || groups < 1 || experts % groups != 0 || router.getGroupK() > groups ||
       k > experts / groups * std::max<int64_t>(router.getGroupK(), groups == 1))
-    return fault("its router's k or groups do not fit " + llvm::Twine(experts) + " experts");
+    return problem("its router's k or groups do not fit " + llvm::Twine(experts) + " experts");
   if (!bias.empty() && static_cast<int64_t>(bias.size()) != experts)
-    return fault("its router's bias does not fit " + llvm::Twine(experts) + " experts");
+    return problem("its router's bias does not fit " + llvm::Twine(experts) + " experts");
   Picks picks;
   picks.k = k;
   size_t slots = static_cast<size_t>(logits.rows() * k);
@@ -127,12 +124,12 @@ llvm::Expected<Picks> compress::routeAgain(const moe::RoutedLayer &layer, const 
                                            WeightEvaluator &weights) {
   auto route = llvm::dyn_cast_or_null<moe::RouteOp>(layer.router);
   if (!route)
-    return fault("unsupported: its router is no moe.route, so that its choice cannot be computed "
+    return problem("unsupported: its router is no moe.route, so that its choice cannot be computed "
                  "again; give a profile of the compressed model (current-profile)");
   llvm::SmallVector<int64_t> origin = originOf(layer.bank, logits.cols());
   int64_t experts = static_cast<int64_t>(origin.size());
   if (experts == 0 || rankedType(route.getLogits()).getDimSize(1) != experts)
-    return fault("unsupported: which of the original " + llvm::Twine(logits.cols()) +
+    return problem("unsupported: which of the original " + llvm::Twine(logits.cols()) +
                  " experts it has is not known (moe.origin); give a profile of the compressed "
                  "model (current-profile)");
   Rows now(logits.rows(), experts);
@@ -146,7 +143,7 @@ llvm::Expected<Picks> compress::routeAgain(const moe::RoutedLayer &layer, const 
   if (route.getBias()) {
     bias = knownFloats(route.getBias(), weights);
     if (bias.empty())
-      return fault("unsupported: its router's bias is not known before the model runs; give a "
+      return problem("unsupported: its router's bias is not known before the model runs; give a "
                    "profile of the compressed model (current-profile)");
   }
   return routeTokens(route.getRouter(), now, bias);

@@ -1,4 +1,5 @@
 // keep-experts: see Keep.td.
+#include "Problem.h"
 #include "moec/Dialect/Onnx/Onnx.h"
 #include "moec/Transforms/Compress/Passes.h"
 #include "moec/Transforms/Compress/Rewrite.h"
@@ -14,9 +15,7 @@ namespace moec {
 
 namespace {
 
-llvm::Error problem(const llvm::Twine &text) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-}
+using compress::problem;
 
 // The ids of one layer: {"keep": [ids]}, rising and unique.
 llvm::Expected<SmallVector<int64_t>> idsOf(const llvm::json::Value &entry, int64_t experts) {

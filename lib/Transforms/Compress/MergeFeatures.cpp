@@ -1,15 +1,12 @@
 #include "MergeFeatures.h"
 
 #include "ExpertMath.h"
+#include "Problem.h"
 #include "moec/Analysis/Derived.h"
 
 using namespace moec;
 using namespace moec::compress;
 using Matrix = Eigen::MatrixXd;
-
-static llvm::Error problem(const llvm::Twine &text) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-}
 
 static llvm::Error missing(llvm::StringRef what, llvm::StringRef tier) {
   return problem("the profile has no " + what + "; profile with --tier " + tier);

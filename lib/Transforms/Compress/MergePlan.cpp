@@ -2,6 +2,7 @@
 
 #include "Clustering.h"
 #include "MergeFeatures.h"
+#include "Problem.h"
 #include "Refit.h"
 #include "RewriteBank.h"
 #include "moec/Transforms/Compress/Prune.h"
@@ -12,10 +13,6 @@ using namespace moec;
 using namespace moec::compress;
 using llvm::ArrayRef;
 using llvm::StringRef;
-
-static llvm::Error problem(const llvm::Twine &text) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-}
 
 static llvm::Error inLayer(StringRef layer, const llvm::Twine &text) {
   return problem("layer '" + layer + "': " + text);

@@ -1,4 +1,5 @@
 // protect-experts: see Prune.td.
+#include "Problem.h"
 #include "RewriteBank.h"
 #include "moec/Analysis/Derived.h"
 #include "moec/Transforms/Compress/Passes.h"
@@ -13,9 +14,7 @@ namespace moec {
 
 namespace {
 
-llvm::Error problem(const llvm::Twine &text) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-}
+using compress::problem;
 
 struct ProtectExperts : impl::ProtectExpertsBase<ProtectExperts> {
   using ProtectExpertsBase::ProtectExpertsBase;

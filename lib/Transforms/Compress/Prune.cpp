@@ -1,5 +1,6 @@
 #include "moec/Transforms/Compress/Prune.h"
 
+#include "Problem.h"
 #include "Reconstruction.h"
 #include "RewriteBank.h"
 #include "moec/Transforms/Compress/Budgets.h"
@@ -14,15 +15,26 @@ using namespace mlir;
 using namespace moec;
 using namespace moec::compress;
 
-static llvm::Error problem(const llvm::Twine &text) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-}
-
 std::string moec::idList(ArrayRef<int64_t> ids) {
   std::string text;
   for (int64_t id : ids)
     text += (text.empty() ? "" : ", ") + std::to_string(id);
   return text;
+}
+
+llvm::Expected<PruneOptions> moec::pruneOptions(const Profile &profile, StringRef criterion,
+                                                StringRef drop, StringRef keep, StringRef budget,
+                                                StringRef labels) {
+  auto weights = parseLabelWeights(profile, labels);
+  if (!weights)
+    return weights.takeError();
+  PruneOptions options;
+  options.saliency.criterion = criterion.str();
+  options.saliency.labelWeights = std::move(*weights);
+  options.drop = drop.str();
+  options.keep = keep.str();
+  options.budget = budget.str();
+  return options;
 }
 
 static bool keepsRouter(const PruneOptions &options) {

@@ -33,27 +33,21 @@ private:
     auto measured = readProfileOf(module, profile, folder);
     if (!measured)
       return fail(measured.takeError());
-    PruneOptions options;
-    options.saliency.criterion = criterion;
-    options.saliency.perLabel = perLabel;
-    options.saliency.seed = seed;
-    options.drop = drop;
-    options.keep = keep;
-    options.budget = budget;
-    options.replace = replace;
-    options.minExperts = minExperts;
-    options.folder = folder;
-    options.tokens = tokens;
-    options.tokensFrom = profile; // only reconstruction looks at single tokens
-    auto weights = parseLabelWeights(*measured, labels);
-    if (!weights)
-      return fail(weights.takeError());
-    options.saliency.labelWeights = std::move(*weights);
-    auto plan = planDrops(module, *measured, options);
+    auto options = pruneOptions(*measured, criterion, drop, keep, budget, labels);
+    if (!options)
+      return fail(options.takeError());
+    options->saliency.perLabel = perLabel;
+    options->saliency.seed = seed;
+    options->replace = replace;
+    options->minExperts = minExperts;
+    options->folder = folder;
+    options->tokens = tokens;
+    options->tokensFrom = profile; // only reconstruction looks at single tokens
+    auto plan = planDrops(module, *measured, *options);
     if (!plan)
       return fail(plan.takeError());
     report(*plan);
-    if (failed(applyDrops(module, *plan, *measured, options)))
+    if (failed(applyDrops(module, *plan, *measured, *options)))
       return failure();
     cleanUp(module);
     return success();

@@ -1,5 +1,6 @@
 #include "RepairSamples.h"
 
+#include "Problem.h"
 #include "RepairPass.h"
 #include "RewriteBank.h"
 #include "RouterMap.h"
@@ -12,20 +13,16 @@ using namespace moec;
 using namespace moec::compress;
 using llvm::StringRef;
 
-static llvm::Error fault(const llvm::Twine &text) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-}
-
 static llvm::Expected<const LayerProfile *> layerOf(const Profile &profile,
                                                     const moe::RoutedLayer &layer) {
   const LayerProfile *found = profile.layer(layer.name);
   if (!found)
-    return fault("the profile has no such layer; profile this model");
+    return problem("the profile has no such layer; profile this model");
   if (found->reservoir.tokens() == 0)
-    return fault("the profile keeps no tokens of it; profile with tokens kept");
+    return problem("the profile keeps no tokens of it; profile with tokens kept");
   moe::BankOp bank = layer.bank;
   if (found->hidden != static_cast<int64_t>(bank.getHidden()))
-    return fault("the profile's tokens have " + llvm::Twine(found->hidden) +
+    return problem("the profile's tokens have " + llvm::Twine(found->hidden) +
                  " numbers, the bank's " + llvm::Twine(bank.getHidden()));
   return found;
 }
@@ -118,7 +115,7 @@ llvm::Expected<LayerSamples> compress::collectSamples(const moe::RoutedLayer &la
       return found.takeError();
     now = *found;
     if (now->experts != static_cast<int64_t>(moe::BankOp(layer.bank).getExperts()))
-      return fault("current-profile has " + llvm::Twine(now->experts) + " experts, the bank " +
+      return problem("current-profile has " + llvm::Twine(now->experts) + " experts, the bank " +
                    llvm::Twine(moe::BankOp(layer.bank).getExperts()));
   }
   const Reservoir &kept = (*original)->reservoir;
@@ -130,7 +127,7 @@ llvm::Expected<LayerSamples> compress::collectSamples(const moe::RoutedLayer &la
   LayerSamples samples;
   samples.fitted = holdOut(pairs, source.holdOut);
   if (samples.fitted == 0)
-    return fault(current ? "the two profiles share no token; take them over the same data"
+    return problem(current ? "the two profiles share no token; take them over the same data"
                          : "the profile keeps no token of these labels");
   std::vector<int32_t> first, second;
   for (Pair pair : pairs) {

@@ -1,5 +1,7 @@
 #include "moec/Transforms/Compress/Saliency.h"
 
+#include "Problem.h"
+
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/xxhash.h"
@@ -9,6 +11,7 @@
 #include <random>
 
 using namespace moec;
+using compress::problem;
 using llvm::StringRef;
 
 using Numbers = std::vector<double>;
@@ -32,10 +35,6 @@ llvm::ArrayRef<Criterion> moec::criteria() {
 }
 
 namespace {
-
-llvm::Error problem(const llvm::Twine &text) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-}
 
 /// Statistics of one layer under one weight for each label.
 struct Source {

@@ -1,4 +1,5 @@
 // subset-experts: see Prune.td.
+#include "Problem.h"
 #include "moec/Dialect/Onnx/Onnx.h"
 #include "moec/Transforms/Compress/Budgets.h"
 #include "moec/Transforms/Compress/Passes.h"
@@ -19,9 +20,7 @@ namespace moec {
 
 namespace {
 
-llvm::Error problem(const llvm::Twine &text) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-}
+using compress::problem;
 
 // {"layers": {"<name>": {"keep": [ids]}}}
 llvm::json::Value masksOf(ArrayRef<LayerDrops> plan) {
@@ -71,15 +70,9 @@ private:
   }
 
   llvm::Expected<PruneOptions> optionsFor(const Profile &measured, StringRef which) {
-    PruneOptions options;
-    options.saliency.criterion = criterion;
-    options.saliency.perLabel = true;
-    options.keep = keep;
-    options.budget = budget;
-    auto weights = parseLabelWeights(measured, which);
-    if (!weights)
-      return weights.takeError();
-    options.saliency.labelWeights = std::move(*weights);
+    auto options = pruneOptions(measured, criterion, /*drop=*/"", keep, budget, which);
+    if (options)
+      options->saliency.perLabel = true;
     return options;
   }
 

@@ -24,6 +24,12 @@ struct PruneOptions {
   int64_t minExperts = 1; ///< experts that stay in each layer, at least; never fewer than slots
 };
 
+/// What passes take as texts of these options; `labels` as parseLabelWeights() takes them.
+/// Errors: labels that the profile does not have.
+llvm::Expected<PruneOptions> pruneOptions(const Profile &profile, llvm::StringRef criterion,
+                                          llvm::StringRef drop, llvm::StringRef keep,
+                                          llvm::StringRef budget, llvm::StringRef labels);
+
 /// What to drop of one layer.
 struct LayerDrops {
   std::string name;

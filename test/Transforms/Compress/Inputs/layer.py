@@ -3,11 +3,11 @@
 Four experts of relu, two a token, hidden 4, inter 3, f16. The profile's outputs are those of the
 layer with other down weights than w.bin has, plus a constant.
 """
-import json
-import struct
 import sys
 
 import numpy as np
+
+from profile_file import write_profile
 
 folder = sys.argv[1]
 rng = np.random.default_rng(0)
@@ -37,19 +37,6 @@ y += np.float32(0.5)
 
 tensors = {"key": np.arange(N, dtype=np.uint64), "label": np.zeros(N, np.int32), "x": x,
            "logits": logits, "ids": ids, "weights": weights, "y": y}
-names = {"uint64": "U64", "int32": "I32", "float32": "F32"}
-header, data = {}, b""
-for name, tensor in tensors.items():
-    raw = tensor.tobytes()
-    header[f"bank/reservoir.{name}"] = {"dtype": names[str(tensor.dtype)],
-                                        "shape": list(tensor.shape),
-                                        "data_offsets": [len(data), len(data) + len(raw)]}
-    data += raw
-layer = {"name": "bank", "experts": E, "k": K, "hidden": H, "router": "", "weight_hash": "",
-         "statistics": {}, "reservoir": N}
-header["__metadata__"] = {"format": "moec-profile", "version": "1", "profile": json.dumps(
-    {"model": "layer.mlir", "labels": ["text"], "layers": [layer]})}
-text = json.dumps(header).encode()
-text += b" " * (-len(text) % 8)
-with open(f"{folder}/p.moep", "wb") as f:
-    f.write(struct.pack("<Q", len(text)) + text + data)
+write_profile(f"{folder}/p.moep",
+              [{"name": "bank", "experts": E, "k": K, "hidden": H, "reservoir": N}],
+              {f"bank/reservoir.{name}": tensor for name, tensor in tensors.items()})

@@ -3,11 +3,11 @@
 Four experts of relu, two a token, hidden 4, inter 3, f16. Expert 0 is expert 3 with its neurons in
 another order, and has its column of the router.
 """
-import json
-import struct
 import sys
 
 import numpy as np
+
+from profile_file import statistics, write_profile
 
 folder = sys.argv[1]
 rng = np.random.default_rng(1)
@@ -31,19 +31,9 @@ ids = np.argsort(-z, axis=1, kind="stable")[:, :K]
 p = np.exp(np.take_along_axis(z, ids, 1))
 g = p / p.sum(1, keepdims=True)
 chosen = (ids[:, :, None] == np.arange(E)).astype(np.float64)
-tensors = {"tokens": np.float64(N), "count": chosen.sum((0, 1)),
+tensors = {"tokens": N, "count": chosen.sum((0, 1)),
            "gate_sum": (chosen * g[:, :, None]).sum((0, 1)), "logit_gram": z.T @ z}
-header, data = {}, b""
-for name, tensor in tensors.items():
-    raw = np.asarray(tensor, "<f8").tobytes()
-    header[f"bank/{name}"] = {"dtype": "F64", "shape": [1, *np.shape(tensor)],
-                              "data_offsets": [len(data), len(data) + len(raw)]}
-    data += raw
-layer = {"name": "bank", "experts": E, "k": K, "hidden": H, "router": "", "weight_hash": "",
-         "statistics": {name: "sum" for name in tensors}}
-header["__metadata__"] = {"format": "moec-profile", "version": "1", "profile": json.dumps(
-    {"model": "merge.mlir", "labels": ["text"], "layers": [layer]})}
-text = json.dumps(header).encode()
-text += b" " * (-len(text) % 8)
-with open(f"{folder}/p.moep", "wb") as f:
-    f.write(struct.pack("<Q", len(text)) + text + data)
+write_profile(f"{folder}/p.moep",
+              [{"name": "bank", "experts": E, "k": K, "hidden": H,
+                "statistics": {name: "sum" for name in tensors}}],
+              statistics("bank", tensors))
