@@ -203,7 +203,7 @@ llvm::Expected<Profile> moec::profileModel(Model &model, Dataset &data,
   visitor.token = [](void *arg, const moert_profile_token *token) {
     static_cast<Collector *>(arg)->add(*token);
   };
-  if (moert_session_profile_read((*executor)->handle(), &visitor, &error))
+  if (moert_session_profile_take((*executor)->handle(), &visitor, &error))
     return toError(error);
   collector.finish();
   if (llvm::Error failed = checkFinite(model, profile))

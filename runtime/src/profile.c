@@ -209,30 +209,54 @@ moert_status moert_session_profile_data(moert_session *session, const char *labe
   return MOERT_OK;
 }
 
-moert_status moert_session_profile_read(moert_session *session,
-                                        const moert_profile_visitor *visitor, moert_error *error) {
+static bool visit_layer(const struct moert_profile *profile, const moert_layer_profile *layer,
+                        const moert_profile_visitor *visitor) {
+  for (int64_t l = 0; l < profile->label_count; ++l) {
+    const moert_sums *sums = layer->sums[l];
+    for (size_t k = 0; k < MOERT_STATISTIC_COUNT && sums && visitor->statistic; ++k) {
+      const statistic *s = &statistics[k];
+      if (!(sums->groups & s->group))
+        continue;
+      moert_profile_statistic value = {.layer = layer->name, .label = profile->labels[l],
+                                       .name = s->name, .is_max = s->max, .rank = s->rank,
+                                       .data = *place_of(sums, s)};
+      for (int32_t d = 0; d < s->rank; ++d)
+        value.dims[d] = size_of(layer, s->size[d]);
+      visitor->statistic(visitor->arg, &value);
+    }
+    if (sums && sums->reservoir.count && visitor->token &&
+        !moert_reservoir_visit(layer, profile->labels[l], &sums->reservoir, visitor))
+      return false;
+  }
+  return true;
+}
+
+static moert_status visit_profile(moert_session *session, const moert_profile_visitor *visitor,
+                                  bool take, moert_error *error) {
   struct moert_profile *profile = session ? moert_session_context(session)->profile : NULL;
   if (!profile || !visitor)
-    return moert_error_set(error, MOERT_ERROR_USAGE,
-                           "moert_session_profile_read: no profile or no visitor");
-  for (int64_t i = 0; i < profile->layer_count; ++i)
-    for (int64_t l = 0; l < profile->label_count; ++l) {
-      const moert_layer_profile *layer = &profile->layers[i];
-      const moert_sums *sums = layer->sums[l];
-      for (size_t k = 0; k < MOERT_STATISTIC_COUNT && sums && visitor->statistic; ++k) {
-        const statistic *s = &statistics[k];
-        if (!(sums->groups & s->group))
-          continue;
-        moert_profile_statistic value = {.layer = layer->name, .label = profile->labels[l],
-                                         .name = s->name, .is_max = s->max, .rank = s->rank,
-                                         .data = *place_of(sums, s)};
-        for (int32_t d = 0; d < s->rank; ++d)
-          value.dims[d] = size_of(layer, s->size[d]);
-        visitor->statistic(visitor->arg, &value);
-      }
-      if (sums && sums->reservoir.count && visitor->token &&
-          !moert_reservoir_visit(layer, profile->labels[l], &sums->reservoir, visitor))
-        return moert_error_set(error, MOERT_ERROR_RESOURCE, "out of memory");
+    return moert_error_set(error, MOERT_ERROR_USAGE, "moert_session_profile_%s: no profile or no "
+                           "visitor", take ? "take" : "read");
+  bool done = true;
+  for (int64_t i = 0; i < profile->layer_count && done; ++i) {
+    moert_layer_profile *layer = &profile->layers[i];
+    done = visit_layer(profile, layer, visitor);
+    for (int64_t l = 0; l < profile->label_count && take; ++l) {
+      free_sums(layer->sums[l]);
+      layer->sums[l] = NULL;
     }
-  return MOERT_OK;
+  }
+  if (take)
+    moert_session_profile_stop(session);
+  return done ? MOERT_OK : moert_error_set(error, MOERT_ERROR_RESOURCE, "out of memory");
+}
+
+moert_status moert_session_profile_read(moert_session *session,
+                                        const moert_profile_visitor *visitor, moert_error *error) {
+  return visit_profile(session, visitor, false, error);
+}
+
+moert_status moert_session_profile_take(moert_session *session,
+                                        const moert_profile_visitor *visitor, moert_error *error) {
+  return visit_profile(session, visitor, true, error);
 }

@@ -19,7 +19,7 @@ struct Seen {
   std::map<std::string, std::vector<Kept>> tokens;
 };
 
-Seen readProfile(moert_ctx *ctx) {
+Seen readProfile(moert_ctx *ctx, bool take = false) {
   Seen seen;
   moert_profile_visitor visitor{};
   visitor.arg = &seen;
@@ -34,7 +34,8 @@ Seen readProfile(moert_ctx *ctx) {
         {t->key, {t->x, t->x + t->hidden}, {t->y, t->y + t->hidden}, {t->ids, t->ids + t->k}});
   };
   moert_error error{};
-  EXPECT_EQ(moert_session_profile_read(test_context_session(ctx), &visitor, &error), MOERT_OK);
+  auto read = take ? moert_session_profile_take : moert_session_profile_read;
+  EXPECT_EQ(read(test_context_session(ctx), &visitor, &error), MOERT_OK);
   return seen;
 }
 
@@ -232,6 +233,27 @@ TEST(Profile, ReservoirKeepsTheSameTokensInAnyOrder) {
     EXPECT_EQ(token.y[3], all.y[i * 4 + 3]);
   }
   EXPECT_EQ(halves.size(), 8u) << "tokens of all of the text";
+}
+
+TEST(Profile, IsTakenOnce) {
+  TestContext context;
+  moert_session *session = test_context_session(context.ctx);
+  Tokens d = randomTokens(9, 4, 4, 2, 3);
+  moert_profile_options options{3};
+  moert_error error{};
+  ASSERT_EQ(moert_session_profile_start(session, &options, &error), MOERT_OK);
+  for (const char *label : {"a", "b"}) {
+    ASSERT_EQ(moert_session_profile_data(session, label, 1, 0, &error), MOERT_OK);
+    probe(context, d, true);
+  }
+  Seen read = readProfile(context.ctx), taken = readProfile(context.ctx, true);
+  EXPECT_EQ(taken.labels.size(), 2u);
+  EXPECT_EQ(taken.tokens["b"].size(), 3u);
+  EXPECT_EQ(taken.labels, read.labels);
+  EXPECT_EQ(taken.tokens, read.tokens);
+  moert_profile_visitor visitor{};
+  EXPECT_EQ(moert_session_profile_take(session, &visitor, &error), MOERT_ERROR_USAGE);
+  probe(context, d, true); // nobody listens
 }
 
 TEST(Profile, StartsStopsAndRefuses) {

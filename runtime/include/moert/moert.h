@@ -241,6 +241,10 @@ typedef struct moert_profile_visitor {
 MOERT_EXPORT moert_status moert_session_profile_read(moert_session *session,
                                                      const moert_profile_visitor *visitor,
                                                      moert_error *error);
+/* The same, and the profile ends: a layer's memory is given back before the next layer comes. */
+MOERT_EXPORT moert_status moert_session_profile_take(moert_session *session,
+                                                     const moert_profile_visitor *visitor,
+                                                     moert_error *error);
 
 #ifdef __cplusplus
 }
