@@ -79,13 +79,13 @@ def layer(b, x, number, args):
     return b.node("Add", [x, b.node("ReduceSum", [y, first], keepdims=0)])
 
 
-def embedded(b, ids, args):
-    table = b.weight("embedding", [args.vocabulary, args.hidden], 1)
+def embedded(b, table, ids, args):
     return b.node("Reshape", [b.node("Gather", [table, ids]), b.constant("vectors", [-1, args.hidden])])
 
 
-def logits(b, x, ids, args):
-    head = b.weight("head", [args.hidden, args.vocabulary], args.hidden ** -0.5)
+def logits(b, x, table, ids, args):
+    head = b.node("Transpose", [table], perm=[1, 0]) if args.tied else b.weight(
+        "head", [args.hidden, args.vocabulary], args.hidden ** -0.5)
     shape = b.node("Concat", [b.node("Shape", [ids]), b.constant("vocabulary", [args.vocabulary])], axis=0)
     return b.node("Reshape", [b.node("MatMul", [x, head]), shape])
 
@@ -97,15 +97,17 @@ def main():
     for name, default in (("layers", 2), ("experts", 8), ("hidden", 64), ("inter", 32),
                           ("top-k", 2), ("vocabulary", 0), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--tied", action="store_true", help="the embedding gives the logits, too")
     parser.add_argument("--dtype", choices=TYPES, default="f32", help="of the stored weights")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     b = Builder(args.folder, args.dtype, args.seed)
     text = args.vocabulary > 0
-    x = embedded(b, "ids", args) if text else "x"
+    table = b.weight("embedding", [args.vocabulary, args.hidden], 1) if text else None
+    x = embedded(b, table, "ids", args) if text else "x"
     for number in range(args.layers):
         x = layer(b, x, number, args)
-    b.node("Identity", [logits(b, x, "ids", args) if text else x])
+    b.node("Identity", [logits(b, x, table, "ids", args) if text else x])
     b.nodes[-1].output[0] = "logits" if text else "y"
     if text:
         ends = [("ids", TensorProto.INT64, ["batch", "sequence"]),

@@ -44,10 +44,21 @@ static void addBank(moe::BankOp bank, llvm::DenseSet<llvm::StringRef> &used) {
     attr.getValue().walk([&](mlir::FlatSymbolRefAttr ref) { used.insert(ref.getValue()); });
 }
 
+// What is stored for a value, in whatever order and type it is read.
+static mlir::Value sourceOf(mlir::Value weight) {
+  mlir::Operation *op = weight.getDefiningOp();
+  while (llvm::isa_and_nonnull<moe::WeightCastOp, moe::WeightTransposeOp, moe::WeightReshapeOp>(op)) {
+    weight = op->getOperand(0);
+    op = weight.getDefiningOp();
+  }
+  return weight;
+}
+
 static uint64_t bytesOf(mlir::ModuleOp module, const llvm::DenseSet<llvm::StringRef> &used) {
   double bits = 0;
+  llvm::DenseSet<mlir::Value> seen; // an embedding may be the head's matrix, too
   module.walk([&](moe::WeightBindOp bind) {
-    if (used.contains(bind.getSymName()))
+    if (used.contains(bind.getSymName()) && seen.insert(sourceOf(bind.getValue())).second)
       bits += storedBits(bind.getValue()) * elements(bind.getValue());
   });
   return uint64_t(bits / 8);

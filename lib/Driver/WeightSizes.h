@@ -9,7 +9,7 @@ namespace moec {
 /// scales of quantised weights spread over the elements.
 double storedBits(mlir::Value weight);
 
-/// Bytes of the binds that functions and banks of the module read; `experts`: of banks of routed
+/// Bytes of the binds that functions and banks of the module read, each once; `experts`: of banks of routed
 /// layers only.
 uint64_t storedBytes(mlir::ModuleOp module, bool experts);
 /// Bytes of a bank's parameters.
