@@ -222,7 +222,13 @@ TEST(Narrow, WidthsByBudget) {
   ASSERT_TRUE(given.narrow("budget=0"));
   EXPECT_EQ(given.bank().getInter(), 12u);
   ASSERT_TRUE(given.narrow("budget=1 multiple=4"));
-  EXPECT_EQ(given.bank().getInter(), 8u) << "12 * 5 / 6, rounded down";
+  EXPECT_EQ(given.bank().getInter(), 10u) << "12 * 5 / 6; 8 would be a fifth less";
+
+  options.inter = 40;
+  Case wide(kSeed, options, 200);
+  wide.profile();
+  ASSERT_TRUE(wide.narrow("budget=1 multiple=16"));
+  EXPECT_EQ(wide.bank().getInter(), 32u) << "40 * 5 / 6 is 33";
 }
 
 } // namespace

@@ -1,5 +1,6 @@
 // narrow-experts: see Narrow.td.
 #include "NeuronScores.h"
+#include "Problem.h"
 #include "RepairSamples.h"
 #include "RewriteBank.h"
 #include "RewriteGather.h"
@@ -19,10 +20,6 @@ namespace {
 
 using namespace compress;
 using Numbers = std::vector<int64_t>;
-
-llvm::Error problem(const llvm::Twine &text) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-}
 
 bool isQuantised(Value value) {
   Operation *op = value.getDefiningOp();
@@ -86,6 +83,13 @@ void keepNeurons(moe::RoutedLayer &layer, ArrayRef<Numbers> kept) {
   bank.setInter(static_cast<uint64_t>(width));
   setExperts(bank, entries);
   layer.bank = moe::findBank(layer.experts, layer.experts.getBank());
+}
+
+// The multiple below; that of a part of it where more than a sixteenth of the width would be lost.
+int64_t roundedWidth(int64_t width, int64_t multiple) {
+  while (multiple > 1 && width % multiple > width / 16)
+    multiple /= 2;
+  return width - width % multiple;
 }
 
 struct NarrowExperts : impl::NarrowExpertsBase<NarrowExperts> {
@@ -161,9 +165,7 @@ llvm::Expected<std::map<std::string, int64_t>> NarrowExperts::planWidths() {
     if (inter > 0 && gone > 0 && width <= 0) // without a width the experts are regions
       return problem("layer '" + layer.name + "': cannot drop " + llvm::Twine(gone) + " of " +
                      llvm::Twine(inter) + " neurons; one has to stay");
-    if (gone > 0 && width > multiple)
-      width -= width % multiple;
-    widths[layer.name] = width;
+    widths[layer.name] = gone > 0 ? roundedWidth(width, multiple) : width;
   }
   return widths;
 }
