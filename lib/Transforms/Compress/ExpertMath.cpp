@@ -1,6 +1,8 @@
 #include "ExpertMath.h"
 
+#include "DenseKernels.h"
 #include "llvm/ADT/StringSwitch.h"
+#include "llvm/Support/Parallel.h"
 #include <cmath>
 #include <numbers>
 
@@ -112,12 +114,23 @@ llvm::Expected<Eigen::RowVectorXf> FfnBank::constant(int64_t expert) {
   return Eigen::RowVectorXf(vector->row(0));
 }
 
+// The first `count` columns of `to` = x matrix^T.
+static void multiplyRows(const Rows &x, const Rows &matrix, int64_t count, Rows &to) {
+  constexpr int64_t part = 512;
+  llvm::parallelFor(0, static_cast<size_t>((x.rows() + part - 1) / part), [&](size_t i) {
+    int64_t first = static_cast<int64_t>(i) * part;
+    denseKernels().multiply(x.data() + first * x.cols(), x.cols(), matrix.data(), matrix.cols(),
+                            std::min(part, x.rows() - first), x.cols(), count,
+                            to.data() + first * to.cols(), to.cols());
+  });
+}
+
 Rows FfnBank::intermediate(const FfnSlab &slab, const Rows &x, int64_t width) const {
   moe::FfnAttr body = *op().getBody();
   float alpha = body.getActivation() == "swish" ? static_cast<float>(body.getAlpha()) : 1.0f;
   auto projected = [&](const Rows &matrix, const Eigen::RowVectorXf &bias) {
     Rows z = Rows::Zero(x.rows(), matrix.rows());
-    z.leftCols(width).noalias() = x * matrix.topRows(width).transpose();
+    multiplyRows(x, matrix, width, z);
     if (bias.size() > 0)
       z.rowwise() += bias;
     return z;
@@ -165,7 +178,8 @@ llvm::Expected<Rows> FfnBank::apply(int64_t expert, const Rows &x) {
   auto bias = downBias(of);
   if (!bias)
     return bias.takeError();
-  Rows y = h * matrix->transpose();
+  Rows y(h.rows(), matrix->rows());
+  multiplyRows(h, *matrix, matrix->rows(), y);
   y.rowwise() += *bias;
   return y;
 }
