@@ -165,7 +165,7 @@ llvm::Error addBaselines(const CompressFlags &flags, Compressor &compressor, con
   for (int seed = 0; seed < flags.randomSeeds; ++seed) {
     progress.step(2 + seed, all, "random, seed " + llvm::Twine(seed));
     Recipe recipe{"random", chosen.keep, Repair::none, uint64_t(seed), chosen.labels};
-    auto result = compressor.measure(recipe, Compressor::Data::evaluation);
+    auto result = compressor.measure(recipe, Compressor::Data::evaluation, /*compare=*/seed == 0);
     if (!result)
       return result.takeError();
     random.runs.push_back(std::move(*result));
@@ -207,7 +207,7 @@ llvm::Error measureAll(const CompressFlags &flags, Compressor &compressor, Compr
   return llvm::Error::success();
 }
 
-// The same method at other sizes.
+// The same method at other sizes, and random choices.
 llvm::Error addSweep(Compressor &compressor, CompressReport &report, Progress &progress) {
   progress.begin("other sizes");
   constexpr double shares[] = {0.125, 0.25, 0.375, 0.5, 0.625};
@@ -218,20 +218,22 @@ llvm::Error addSweep(Compressor &compressor, CompressReport &report, Progress &p
       llvm::consumeError(keep.takeError()); // fewer than k: the picture ends here
       break;
     }
-    Recipe recipe = report.recipe;
-    recipe.keep = *keep;
-    if (recipe.repair == Repair::sequential)
-      recipe.repair = Repair::down;
-    for (llvm::StringRef method : {llvm::StringRef(recipe.method), llvm::StringRef("random")}) {
-      Recipe one = recipe;
-      one.method = method.str();
-      if (method == "random")
-        one.repair = Repair::none;
-      progress.step(++done, 2 * std::size(shares), method);
-      auto result = compressor.measure(one, Compressor::Data::evaluation);
+    Recipe method = report.recipe, random{"random", *keep, Repair::none, method.seed, method.labels};
+    method.keep = *keep;
+    method.more.clear(); // of the result's own size
+    if (method.repair == Repair::sequential)
+      method.repair = Repair::down;
+    for (Recipe recipe : {method, random}) {
+      progress.step(++done, 2 * std::size(shares), recipe.method);
+      auto possible = completeRecipe(compressor, recipe, /*uniform=*/false, progress);
+      if (!possible)
+        return possible.takeError();
+      if (!*possible)
+        continue; // too expensive
+      auto result = compressor.measure(recipe, Compressor::Data::evaluation);
       if (!result)
         return result.takeError();
-      report.sweep.push_back({one, std::move(*result)});
+      report.sweep.push_back({recipe, std::move(*result)});
     }
   }
   progress.end();

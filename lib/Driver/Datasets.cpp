@@ -223,11 +223,10 @@ llvm::Error Dataset::chooseOutputs() {
     auto found = llvm::find_if(outputs, [&](const ValueInfo &out) { return out.name == name; });
     if (found == outputs.end()) {
       auto names = llvm::map_range(outputs, [](const ValueInfo &out) { return out.name; });
-      return fail(Exit::usage, "the model has no output \"" + name + "\", but " +
-                                   llvm::join(names, ", "));
+      return fail(Exit::usage, "--outputs " + name + ": the model has " + llvm::join(names, ", "));
     }
     if (!isFloat(found->type))
-      return fail(Exit::usage, "the output \"" + name + "\" holds no floats: " + describe(*found));
+      return fail(Exit::usage, "--outputs " + name + ": holds no floats (" + describe(*found) + ")");
     setOutputs.push_back(size_t(found - outputs.begin()));
   }
   if (options.outputs.empty())

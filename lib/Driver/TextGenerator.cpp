@@ -32,17 +32,29 @@ std::optional<int64_t> number(StringRef dim) {
   return value;
 }
 
-// An empty cache: every size that the graph leaves open is zero, but for the batch, which is the
-// first one unless another has the name that the tokens' has.
-Tensor emptyCache(const ValueInfo &info, const ValueInfo &ids, int64_t batch = 1) {
+// The axis of a cache that counts texts: the one with the name that the tokens' has, or the first.
+size_t batchAxis(const ValueInfo &cache, const ValueInfo &ids) {
   StringRef symbol = ids.dims[0];
-  bool named = !symbol.empty() && symbol != "?" && llvm::is_contained(info.dims, symbol);
+  auto it = llvm::find(cache.dims, symbol);
+  bool named = !symbol.empty() && symbol != "?" && it != cache.dims.end();
+  return named ? size_t(it - cache.dims.begin()) : 0;
+}
+
+// An empty cache: every size that the graph leaves open is zero, but for the batch.
+Tensor emptyCache(const ValueInfo &info, const ValueInfo &ids, int64_t batch = 1) {
   std::vector<int64_t> shape;
-  for (auto [i, dim] : llvm::enumerate(info.dims)) {
-    bool texts = named ? dim == symbol : i == 0;
-    shape.push_back(number(dim).value_or(texts ? batch : 0));
-  }
+  for (auto [i, dim] : llvm::enumerate(info.dims))
+    shape.push_back(number(dim).value_or(i == batchAxis(info, ids) ? batch : 0));
   return Tensor(info.type, std::move(shape));
+}
+
+// A size of a cache that the model leaves open although it does not grow: the cache's output has the
+// same symbol there. Nothing says how large an empty cache is then.
+StringRef openSize(const ValueInfo &in, const ValueInfo &out, const ValueInfo &ids) {
+  for (auto [i, a, b] : llvm::enumerate(in.dims, out.dims))
+    if (a == b && !a.empty() && a != "?" && !number(a) && i != batchAxis(in, ids))
+      return a;
+  return "";
 }
 
 llvm::Error unsupportedInput(const ValueInfo &input, const llvm::Twine &why) {
@@ -111,6 +123,11 @@ llvm::Expected<TextModel> TextModel::create(Executor &executor) {
   if (!ids || !logits)
     return fail(Exit::unsupported, "unsupported graph for text generation: it needs token ids "
                                    "[batch, sequence] and logits [batch, sequence, vocabulary]");
+  for (auto [in, out] : model.caches)
+    if (StringRef size = openSize(signature.inputs[in], signature.outputs[out],
+                                  signature.inputs[*ids]); !size.empty())
+      return unsupportedInput(signature.inputs[in], "the model does not say how large the cache's \"" +
+                                                        size + "\" is");
   model.ids = *ids;
   model.logits = *logits;
   model.fixedLength = number(signature.inputs[*ids].dims[1]);
