@@ -251,10 +251,14 @@ llvm::Error Compressor::prepareProfile(Progress &progress) {
         return error;
     }
   }
-  auto read = readProfile(profilePath, "");
+  auto read = readProfile(profilePath, rooms.front().name); // whether it keeps tokens: of one layer
   if (!read)
     return fail(Exit::input, llvm::toString(read.takeError()));
   stats = std::move(*read);
+  for (LayerProfile &layer : stats.layers) {
+    tokensKept |= layer.reservoir.tokens() > 0;
+    layer.reservoir = {};
+  }
   if (llvm::Error error = checkProfile())
     return error;
   progress.end(llvm::formatv("tier {0}, {1} labels", profileTier, stats.labels.size()));
@@ -270,9 +274,6 @@ llvm::Error Compressor::checkProfile() {
                                           : "no layer " + room.name));
   }
   profileTier = tierOf(stats);
-  tokensKept = llvm::all_of(stats.layers, [](const LayerProfile &layer) {
-    return !layer.reservoir.key.empty();
-  });
   if (given.profile.empty())
     return llvm::Error::success();
   bool lower = profileTier < given.needsTier, bare = given.needsTokens && !tokensKept;
