@@ -95,6 +95,57 @@ TEST(TextModel, NamesTheInputThatIsNotUnderstood) {
   EXPECT_NE(llvm::toString(model.takeError()).find("unsupported input \"pixels\""), std::string::npos);
 }
 
+TEST(TextModel, TokensBesideMaskPositionsAndTypes) {
+  SumModel model(true);
+  auto &inputs = model.values.inputs;
+  ValueInfo cache = inputs[1];
+  inputs = {{"token_type_ids", DType::i64, {"batch", "sequence"}},
+            {"input_ids", DType::i64, {"batch", "sequence"}},
+            {"position_ids", DType::i64, {"3", "batch", "sequence"}},
+            {"attention_mask", DType::i64, {"batch", "total"}},
+            {"cache_position", DType::i64, {"sequence"}},
+            cache};
+  auto text = TextModel::create(model);
+  ASSERT_TRUE(bool(text));
+  std::vector<Tensor> run = text->batch({5, 6, 7, 8}, 2);
+  auto numbers = [](const Tensor &t) {
+    std::vector<double> all;
+    for (int64_t i = 0; i < t.count(); ++i)
+      all.push_back(t.at(i));
+    return all;
+  };
+  using List = std::vector<double>;
+  EXPECT_EQ(numbers(run[0]), List(4, 0));
+  EXPECT_EQ(numbers(run[1]), (List{5, 6, 7, 8}));
+  EXPECT_EQ(run[2].shape, (std::vector<int64_t>{3, 2, 2}));
+  EXPECT_EQ(numbers(run[2]), (List{0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1}));
+  EXPECT_EQ(numbers(run[3]), List(4, 1));
+  EXPECT_EQ(numbers(run[4]), (List{0, 1}));
+  EXPECT_EQ(run[5].shape, (std::vector<int64_t>{2, 1, 0, 1}));
+}
+
+TEST(TextModel, NamesWhatCannotBeFilled) {
+  auto refusal = [](ValueInfo input, bool cached = false, const char *size = "1") {
+    SumModel model(cached);
+    if (cached)
+      model.values.inputs[1].dims[3] = model.values.outputs[1].dims[3] = size;
+    else
+      model.values.inputs.push_back(std::move(input));
+    auto text = TextModel::create(model);
+    return text ? "" : llvm::toString(text.takeError());
+  };
+  EXPECT_EQ(refusal({"attention_mask", DType::f32, {"batch", "1", "s", "t"}}),
+            "unsupported input \"attention_mask\" for texts: wants [batch, sequence] "
+            "(attention_mask: f32[batch, 1, s, t])");
+  EXPECT_EQ(refusal({"position_embeddings", DType::f32, {"sequence", "8"}}),
+            "unsupported input \"position_embeddings\" for texts: wants integers "
+            "(position_embeddings: f32[sequence, 8])");
+  EXPECT_EQ(refusal({}, true), "");
+  EXPECT_EQ(refusal({}, true, "head_size"),
+            "unsupported input \"past.0.key\" for texts: the model does not say how large the "
+            "cache's \"head_size\" is (past.0.key: f32[batch, 1, past, head_size])");
+}
+
 TEST(Sampler, GreedyTiesTopKAndSeeds) {
   EXPECT_EQ(Sampler(0, 0, 0)({1, 3, 3}), 1);
   Sampler top(1, 2, 7);
