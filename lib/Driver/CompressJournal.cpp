@@ -49,9 +49,10 @@ namespace {
 constexpr std::pair<const char *, double Loss::*> kSums[] = {
     {"nll", &Loss::nll},           {"kl", &Loss::kl},           {"seconds", &Loss::seconds},
     {"difference", &Loss::difference}, {"original", &Loss::original},
-    {"squares", &Loss::squares},   {"product", &Loss::product}};
+    {"squares", &Loss::squares},   {"product", &Loss::product},   {"overlap", &Loss::overlap}};
 constexpr std::pair<const char *, int64_t Loss::*> kCounts[] = {
-    {"windows", &Loss::windows}, {"tokens", &Loss::tokens}, {"kl_tokens", &Loss::klTokens}};
+    {"windows", &Loss::windows}, {"tokens", &Loss::tokens}, {"kl_tokens", &Loss::klTokens},
+    {"agreed", &Loss::agreed}};
 
 } // namespace
 
@@ -64,11 +65,12 @@ json moec::toJson(const Compressor::Result &result) {
       labels[label][name] = loss.*count;
   }
   for (const LayerShape &layer : result.layers)
-    layers.push_back({layer.experts, layer.neurons});
+    layers.push_back({layer.experts, layer.neurons, layer.origin});
   return {{"labels", labels},
           {"weight_bytes", result.sizes.weights},
           {"expert_bytes", result.sizes.experts},
           {"layers", layers},
+          {"cosines", result.cosines}, // null where it is not known
           {"remarks", result.remarks}};
 }
 
@@ -83,7 +85,9 @@ Compressor::Result moec::resultOf(const json &value) {
   }
   result.sizes = {value.at("weight_bytes"), value.at("expert_bytes")};
   for (const json &layer : value.at("layers"))
-    result.layers.push_back({layer.at(0), layer.at(1)});
+    result.layers.push_back({layer.at(0), layer.at(1), layer.at(2)});
+  for (const json &cosine : value.at("cosines"))
+    result.cosines.push_back(cosine.is_number() ? cosine.get<double>() : NAN);
   result.remarks = value.at("remarks");
   return result;
 }

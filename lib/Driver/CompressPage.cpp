@@ -106,8 +106,12 @@ void tiles(llvm::raw_ostream &os, const CompressReport &report) {
   tile(os, llvm::formatv("{0} / {1}", kept.experts, all.experts).str(), "experts kept",
        all.neurons && kept.neurons
            ? llvm::formatv("{0} of {1} neurons", kept.neurons, all.neurons).str() : "");
-  if (auto extra = measure.extra(report.after.quality.overall()))
-    tile(os, number(extra->value, 3), extra->title);
+  std::vector<Agreement> random = agreementsOf(report, "random");
+  for (auto [i, agreement] : llvm::enumerate(agreementsOf(report, "")))
+    if (!std::isnan(agreement.value))
+      tile(os, number(agreement.value, 3), agreement.title,
+           i < random.size() && !std::isnan(random[i].value)
+               ? "random: " + number(random[i].value, 3) : "");
   const double slow = report.before.tokensPerSecond(), fast = report.after.tokensPerSecond();
   tile(os, slow > 0 ? number(slow, 0) : "–", report.unit + "/s before");
   tile(os, fast > 0 ? number(fast, 0) : "–", report.unit + "/s after",
@@ -115,19 +119,18 @@ void tiles(llvm::raw_ostream &os, const CompressReport &report) {
   os << "</div>\n";
 }
 
-// Before and after with the rise, where before is not 0 by itself; the baselines; the extra number.
+// Before and after with the rise, where before is not 0 by itself; the baselines; the agreement.
 void labels(llvm::raw_ostream &os, const CompressReport &report) {
   const Measure &measure = report.measure();
   const bool own = !measure.needsOriginal();
-  const auto extraOf = [&](const Loss &loss) { return measure.extra(loss); };
   os << "<section><h2>Quality by label</h2>\n<p>" << measure.summary()
      << " On the held-out data: the result, and what removing as many experts by other rules "
         "gives.</p>\n<div class=\"scroll\"><table class=\"sortable\"><thead><tr><th>label</th><th>"
      << report.unit << "</th>" << (own ? "<th>before</th><th>after</th><th>rise</th>" : "<th>after</th>");
   for (const Baseline &baseline : report.baselines)
     os << "<th>" << escapeMarkup(baseline.name) << "</th>" << (own ? "<th>rise</th>" : "");
-  if (auto extra = extraOf(Loss()))
-    os << "<th>" << extra->title << "</th>";
+  for (const Agreement &agreement : measure.agreements(Loss()))
+    os << "<th>" << agreement.title << "</th>";
   os << "</tr></thead><tbody>\n";
   auto row = [&](llvm::StringRef name, llvm::StringRef label, const Loss &sums, const Loss &after,
                  const char *style) {
@@ -143,8 +146,8 @@ void labels(llvm::raw_ostream &os, const CompressReport &report) {
     cell(measure.value(after));
     for (const Baseline &baseline : report.baselines)
       cell(baseline.value(label));
-    if (auto extra = extraOf(after))
-      os << "<td>" << number(extra->value, 4) << "</td>";
+    for (const Agreement &agreement : measure.agreements(after))
+      os << "<td>" << number(agreement.value, 4) << "</td>";
     os << "</tr>\n";
   };
   size_t rows = 0;
@@ -189,7 +192,9 @@ void measured(llvm::raw_ostream &os, const CompressReport &report) {
      << report.measure().summary() << " Of " << windowsText(report, report.before.quality)
      << " of held-out data, " << report.before.quality.labels.size()
      << " labels; nothing is carried over from one window or array to the next. “All” adds up the "
-        "labels' sums.</li>\n";
+        "labels' sums.</li>\n<li>Overlap of predictions: 1 minus the total variation between the "
+        "original's and the result's. Cosine of layers' outputs: each layer by itself, on tokens of "
+        "the profile that no repair was fitted to.</li>\n";
   if (report.search && !report.search->tried.empty())
     os << "<li>Search: " << report.search->tried.size() << " recipes on "
        << windowsText(report, report.search->tried.front().result.quality)

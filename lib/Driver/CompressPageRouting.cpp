@@ -18,27 +18,6 @@ namespace {
 constexpr size_t kMostCells = 600000; // of both maps: 3 MB of the page, base64 included
 constexpr int64_t kNarrow = 64;       // experts a layer: two maps fit beside each other
 
-/// The experts that a layer lost, as its passes say ("8 of 32 experts go (3, 4, ...)"): the ones
-/// that stay keep their order. Empty when no pass says so, or not all of them.
-std::vector<int64_t> originOf(llvm::ArrayRef<std::string> remarks, int64_t before, int64_t after) {
-  std::vector<bool> gone(size_t(before), false);
-  for (llvm::StringRef remark : remarks) {
-    auto [head, tail] = remark.split(" experts go (");
-    llvm::SmallVector<llvm::StringRef> ids;
-    tail.take_until([](char c) { return c == ')'; }).split(ids, ',');
-    for (llvm::StringRef id : ids)
-      if (int64_t number; !id.trim().getAsInteger(10, number) && number >= 0 && number < before)
-        gone[size_t(number)] = true;
-  }
-  std::vector<int64_t> origin;
-  for (int64_t e = 0; e < before; ++e)
-    if (!gone[size_t(e)])
-      origin.push_back(e);
-  if (int64_t(origin.size()) != after)
-    origin.clear();
-  return origin;
-}
-
 /// 1 for an even load, as 16-bit parts of the largest one; 0 is kept for what was never chosen.
 json packed(const std::vector<double> &values, double scale) {
   std::string bytes;
@@ -91,13 +70,13 @@ json page::routingData(const CompressReport &report) {
   }
   const double scale = largest / 65535;
   out["scale"] = scale;
-  std::vector<std::vector<std::string>> remarks = remarksByLayer(report);
+  std::vector<LayerShape> left = layersAfter(report, report.recipe, report.after);
   for (auto [i, layer] : llvm::enumerate(report.layers)) {
     json entry = {{"name", layer.name}, {"before", packed(before[i], scale)}};
     if (!after[i].empty()) {
       entry["after"] = packed(after[i], scale);
-      const int64_t n = int64_t(before[i].size()), m = int64_t(after[i].size());
-      if (std::vector<int64_t> origin = originOf(remarks[i], n, m); m < n && !origin.empty())
+      const std::vector<int64_t> &origin = left[i].origin;
+      if (after[i].size() < before[i].size() && origin.size() == after[i].size())
         entry["origin"] = origin;
     }
     out["layers"].push_back(std::move(entry));

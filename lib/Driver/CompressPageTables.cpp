@@ -122,10 +122,12 @@ void page::layers(llvm::raw_ostream &os, const CompressReport &report) {
     return;
   std::vector<std::vector<std::string>> remarks = remarksByLayer(report);
   std::vector<LayerShape> left = layersAfter(report, report.recipe, report.after);
+  const bool cosines = report.after.cosines.size() == report.layers.size();
   os << "<section><h2>What was done to each layer</h2>\n<div class=\"scroll tall\"><table "
         "class=\"layers\">\n<thead><tr><th>layer</th><th>experts</th><th>neurons</th><th></th><th>k</th>"
-        "<th>MiB before</th><th>MiB after</th><th class=\"left\">what the passes say</th></tr>"
-        "</thead><tbody>\n";
+        "<th>MiB before</th><th>MiB after</th>"
+     << (cosines ? "<th>cosine of outputs</th>" : "")
+     << "<th class=\"left\">what the passes say</th></tr></thead><tbody>\n";
   for (size_t i = 0; i < std::min(report.layers.size(), kMostRows); ++i) {
     const LayerRoom &layer = report.layers[i];
     const int64_t kept = left[i].experts, neurons = left[i].neurons;
@@ -137,7 +139,10 @@ void page::layers(llvm::raw_ostream &os, const CompressReport &report) {
        << (known ? share(neurons, layer.neurons) : "–") << "</td><td>";
     meter(os, part);
     os << "</td><td>" << layer.k << "</td><td>" << mib(layer.slabBytes * uint64_t(layer.experts))
-       << "</td><td>" << mib(uint64_t(double(layer.slabBytes * uint64_t(layer.experts)) * part)) << "</td><td class=\"left wrap\">";
+       << "</td><td>" << mib(uint64_t(double(layer.slabBytes * uint64_t(layer.experts)) * part)) << "</td>";
+    if (cosines)
+      os << "<td>" << number(report.after.cosines[i], 4) << "</td>";
+    os << "<td class=\"left wrap\">";
     for (const std::string &remark : llvm::ArrayRef(remarks[i]).take_front(kMostRemarks))
       os << "<div>" << escapeMarkup(remark) << "</div>";
     if (remarks[i].size() > kMostRemarks)

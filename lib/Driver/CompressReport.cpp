@@ -34,7 +34,7 @@ std::vector<LayerShape> moec::layersAfter(const CompressReport &report, const Re
     return result.layers;
   std::vector<LayerShape> layers;
   for (auto [i, layer] : llvm::enumerate(report.layers))
-    layers.push_back({i < recipe.keep.size() ? recipe.keep[i] : layer.experts, 0});
+    layers.push_back({i < recipe.keep.size() ? recipe.keep[i] : layer.experts, 0, {}});
   return layers;
 }
 
@@ -46,6 +46,30 @@ bool moec::isNarrow(const CompressReport &report, const std::vector<LayerShape> 
     fewer |= after.neurons < before.neurons;
   }
   return fewer;
+}
+
+static std::vector<Agreement> agreementsOf(const Compressor::Result &result,
+                                           llvm::StringRef label) {
+  const Measure &measure = *result.quality.measure;
+  if (!label.empty()) {
+    auto it = result.quality.labels.find(label.str());
+    return measure.agreements(it == result.quality.labels.end() ? Loss() : it->second);
+  }
+  std::vector<Agreement> all = measure.agreements(result.quality.overall());
+  all.push_back(layerAgreement(result.cosines));
+  return all;
+}
+
+std::vector<Agreement> moec::agreementsOf(const CompressReport &report, llvm::StringRef name,
+                                          llvm::StringRef label) {
+  if (name.empty())
+    return ::agreementsOf(report.after, label);
+  std::vector<std::vector<Agreement>> runs;
+  for (const Baseline &baseline : report.baselines)
+    for (const Compressor::Result &run : baseline.runs)
+      if (baseline.name == name)
+        runs.push_back(::agreementsOf(run, label));
+  return meanAgreements(runs);
 }
 
 static json recipeToJson(const Recipe &recipe) {
@@ -92,17 +116,19 @@ static void addValues(json &to, const CompressReport &report, llvm::StringRef la
     for (const Baseline &baseline : report.baselines)
       to[name + "_" + baseline.name] = valueOf(*measure, baseline, label);
   }
-  auto it = report.after.quality.labels.find(label.str());
-  Loss after = label.empty() ? report.after.quality.overall()
-               : it == report.after.quality.labels.end() ? Loss() : it->second;
-  if (auto extra = report.measure().extra(after))
-    to[extra->key.str()] = extra->value;
+  for (const Agreement &agreement : agreementsOf(report, "", label))
+    to[agreement.key.str()] = agreement.value;
+  for (const Baseline &baseline : report.baselines)
+    for (const Agreement &agreement : agreementsOf(report, baseline.name, label))
+      if (!std::isnan(agreement.value)) // else it was not compared
+        to[agreement.key.str() + "_" + baseline.name] = agreement.value;
 }
 
 static json layersToJson(const CompressReport &report) {
   json layers = json::array();
   std::vector<LayerShape> left = layersAfter(report, report.recipe, report.after);
-  for (auto [before, after] : llvm::zip(report.layers, left)) {
+  for (auto [i, before] : llvm::enumerate(report.layers)) {
+    const LayerShape &after = left[i];
     json entry{{"layer", before.name},           {"experts_before", before.experts},
                {"experts_after", after.experts}, {"k", before.k},
                {"expert_bytes", before.slabBytes}};
@@ -110,6 +136,10 @@ static json layersToJson(const CompressReport &report) {
       entry["neurons_before"] = before.neurons;
       entry["neurons_after"] = after.neurons;
     }
+    if (!after.origin.empty())
+      entry["origin"] = after.origin;
+    if (i < report.after.cosines.size())
+      entry["output_cosine"] = report.after.cosines[i];
     layers.push_back(std::move(entry));
   }
   return layers;
@@ -184,6 +214,19 @@ static void layersLine(llvm::raw_ostream &os, const CompressReport &report) {
   os << (narrow ? " a layer; all experts stay\n" : " a layer\n");
 }
 
+// What is known of the result, and of a random choice.
+static void agreementLines(llvm::raw_ostream &os, const CompressReport &report) {
+  std::vector<Agreement> random = agreementsOf(report, "random");
+  for (auto [i, agreement] : llvm::enumerate(agreementsOf(report, ""))) {
+    if (std::isnan(agreement.value))
+      continue;
+    os << llvm::formatv("{0}: {1:f4}", agreement.title, agreement.value);
+    if (i < random.size() && !std::isnan(random[i].value))
+      os << llvm::formatv(" (random {0:f4})", random[i].value);
+    os << "\n";
+  }
+}
+
 std::string moec::reportText(const CompressReport &report) {
   std::string text;
   llvm::raw_string_ostream os(text);
@@ -199,8 +242,7 @@ std::string moec::reportText(const CompressReport &report) {
                       double(report.before.sizes.experts) / mib,
                       double(report.after.sizes.experts) / mib);
   layersLine(os, report);
-  if (auto extra = report.measure().extra(report.after.quality.overall()))
-    os << llvm::formatv("{0}: {1:f4}\n", extra->title, extra->value);
+  agreementLines(os, report);
   if (!report.output.empty())
     os << llvm::formatv("written   {0} ({1:f1} MiB)\n", report.output,
                         double(report.outputBytes) / mib);

@@ -37,6 +37,11 @@ std::vector<LayerShape> layersAfter(const CompressReport &report, const Recipe &
 /// Whether a result keeps all experts, with fewer neurons.
 bool isNarrow(const CompressReport &report, const std::vector<LayerShape> &layers);
 
+/// How near the result ("") or a baseline, in the mean of the runs that were compared, stays to the
+/// original, of one label or, with what is known of the layers' outputs, of all ("").
+std::vector<Agreement> agreementsOf(const CompressReport &report, llvm::StringRef baseline,
+                                    llvm::StringRef label = "");
+
 nlohmann::json reportToJson(const CompressReport &report);
 std::string reportText(const CompressReport &report);
 /// One self-contained HTML page.

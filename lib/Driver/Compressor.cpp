@@ -7,6 +7,8 @@
 #include "WeightSizes.h"
 
 #include "moec/Dialect/MoE/RoutedLayers.h"
+#include "moec/Transforms/Compress/LayerCosine.h"
+#include "moec/Transforms/Compress/Rewrite.h"
 #include "moec/Transforms/Compress/WeightHash.h"
 
 #include "llvm/ADT/StringExtras.h"
@@ -69,6 +71,8 @@ LayerShape shapeOf(moe::BankOp bank) {
     ++shape.experts;
     shape.neurons += bank.getWidth(e);
   }
+  if (auto origin = bank->getAttrOfType<mlir::DenseI64ArrayAttr>(kOrigin))
+    shape.origin = origin.asArrayRef();
   return shape;
 }
 
@@ -142,7 +146,7 @@ llvm::Error Compressor::prepareModel(Progress &progress) {
   if (given.reservoir == 0)
     given.reservoir = reservoirFor((*model)->module(), int64_t(profiled.labels().size()));
   sizes = sizesOf(**model);
-  modelKey = keyOf((*model)->module(), given.folder) + " " MOEC_VERSION;
+  modelKey = keyOf((*model)->module(), given.folder) + " " MOEC_VERSION " 2"; // and of the journal
   std::string text;
   llvm::raw_string_ostream os(text);
   (*model)->module()->print(os, mlir::OpPrintingFlags().enableDebugInfo());
@@ -383,6 +387,12 @@ llvm::Expected<Compressor::Result> Compressor::measure(const Recipe &recipe, Dat
   result.layers = shapesOf(**model);
   for (const Message &message : (*model)->remarks())
     result.remarks.push_back(message.line(""));
+  if (compare && which == Data::evaluation) {
+    auto cosines = layerCosines((*model)->module(), profilePath, given.folder);
+    if (!cosines)
+      return fail(Exit::input, profilePath + ": " + llvm::toString(cosines.takeError()));
+    result.cosines = std::move(*cosines);
+  }
   std::unique_ptr<Executor> executor;
   if (!recipe.method.empty()) {
     auto opened = open(**model);

@@ -46,6 +46,7 @@ struct LayerRoom {
 struct LayerShape {
   int64_t experts = 0; // with weights of their own
   int64_t neurons = 0; // of them together; 0: they are no FFNs
+  std::vector<int64_t> origin; // ids that its experts had in the original; empty: they have them
 };
 
 /// Everything that is measured or profiled is remembered in the work folder, keyed by the recipe, the
@@ -73,11 +74,14 @@ public:
     Quality quality;
     Sizes sizes;
     std::vector<LayerShape> layers; // in the order of Compressor::layers
+    /// Of the layers' outputs with the original's (LayerCosine.h); NaN: not known; empty: not asked
+    /// for.
+    std::vector<double> cosines;
     double tokensPerSecond() const; // of the compiled model; sequences of arrays
     std::vector<std::string> remarks; // what the passes said, layer by layer
   };
   /// Builds, compiles and scores. `compare`: against the original also where the measure does not
-  /// need it. Remembered. An original whose outputs are not finite is an error.
+  /// need it, and layer by layer where held-out data is scored. Remembered. An original whose outputs are not finite is an error.
   llvm::Expected<Result> measure(const Recipe &recipe, Data data, bool compare = false);
 
   const Dataset &data(Data which) const { return which == Data::search ? search : evaluation; }

@@ -16,6 +16,7 @@ Loss &Loss::operator+=(const Loss &other) {
   kl += other.kl, klTokens += other.klTokens, seconds += other.seconds;
   difference += other.difference, original += other.original;
   squares += other.squares, product += other.product;
+  overlap += other.overlap, agreed += other.agreed;
   return *this;
 }
 

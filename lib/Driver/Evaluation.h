@@ -20,6 +20,8 @@ struct Loss {
   double seconds = 0;              // that the model ran
   double difference = 0;           // sum of squares of the outputs' difference from the original's
   double original = 0, squares = 0, product = 0; // sums of o^2, y^2, o y
+  double overlap = 0;              // sum over rows of sum_v min(p, q) of both softmaxes
+  int64_t agreed = 0;              // rows whose likeliest entries are the same
   double perplexity() const;
   double meanKl() const { return klTokens ? kl / double(klTokens) : 0; }
   Loss &operator+=(const Loss &other);

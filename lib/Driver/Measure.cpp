@@ -49,12 +49,10 @@ public:
     return std::isfinite(sum);
   }
   void compare(Loss &sums, ArrayRef<float> row, ArrayRef<float> prepared) const override {
-    double all = logSum(row), kl = 0;
-    for (size_t v = 0; v < row.size(); ++v)
-      if (prepared[v] > -30) // less than 1e-13
-        kl += std::exp(double(prepared[v])) * (prepared[v] - (row[v] - all));
-    sums.kl += orInfinite(std::max(kl, std::isnan(kl) ? kl : 0.0));
-    ++sums.klTokens;
+    addPredictions(sums, row, prepared);
+  }
+  std::vector<Agreement> agreements(const Loss &sums) const override {
+    return predictionAgreements(sums, /*kl=*/false);
   }
 };
 
@@ -79,8 +77,8 @@ public:
     llvm::raw_string_ostream(text) << llvm::format("%.*f", digits, value);
     return text;
   }
-  std::optional<Extra> extra(const Loss &sums) const override {
-    return Extra{"kl", "KL, nats a token", distance(sums).value()};
+  std::vector<Agreement> agreements(const Loss &sums) const override {
+    return predictionAgreements(sums, /*kl=*/true);
   }
 };
 
@@ -108,9 +106,8 @@ public:
       sums.original += o * o, sums.squares += y * y, sums.product += o * y;
     }
   }
-  std::optional<Extra> extra(const Loss &sums) const override {
-    return Extra{"cosine", "cosine to the original",
-                 sums.product / std::sqrt(sums.original * sums.squares)};
+  std::vector<Agreement> agreements(const Loss &sums) const override {
+    return outputAgreements(sums);
   }
 };
 

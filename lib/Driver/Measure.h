@@ -1,8 +1,8 @@
 // How well a smaller model does, and how far it is from its original. Internal to Driver.
 #pragma once
 
+#include "Agreement.h"
 #include "Datasets.h"
-#include "Evaluation.h"
 
 namespace moec {
 
@@ -43,12 +43,8 @@ public:
   virtual void compare(Loss &sums, llvm::ArrayRef<float> row,
                        llvm::ArrayRef<float> prepared) const = 0;
 
-  /// A second number on a result, of the same sums: its key, name and value; no value: NaN.
-  struct Extra {
-    llvm::StringLiteral key, title;
-    double value;
-  };
-  virtual std::optional<Extra> extra(const Loss &sums) const { return std::nullopt; }
+  /// Further numbers on a result, of the same sums.
+  virtual std::vector<Agreement> agreements(const Loss &sums) const = 0;
 };
 
 /// Null when there is none of that name.

@@ -2,7 +2,6 @@
 #include "RepairLayer.h"
 
 #include "../../lib/Transforms/Compress/RepairSamples.h"
-#include "../../lib/Transforms/Compress/RewriteBank.h"
 #include "RouterGraph.h"
 #include "moec/Transforms/Compress/Passes.h"
 #include "moec/Transforms/Compress/Rewrite.h"

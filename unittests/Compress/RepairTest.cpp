@@ -1,7 +1,6 @@
 // Repairs: what experts compute equals the interpreter, and planted faults are found and mended.
 #include "RepairLayer.h"
 #include "../../lib/Transforms/Compress/RepairSamples.h"
-#include "../../lib/Transforms/Compress/RewriteBank.h"
 
 #include "moec/Dialect/MoE/MoE.h"
 #include "moec/Transforms/Compress/Rewrite.h"

@@ -2,8 +2,8 @@
 #include "ExpertMath.h"
 
 #include "Problem.h"
-#include "RewriteBank.h"
 #include "moec/Dialect/MoE/RouterFormula.h"
+#include "moec/Transforms/Compress/Rewrite.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include <cmath>
 #include <numeric>

@@ -4,6 +4,7 @@
 #include "RepairPass.h"
 #include "RewriteBank.h"
 #include "RouterMap.h"
+#include "moec/Transforms/Compress/Rewrite.h"
 #include "moec/Transforms/Compress/Saliency.h"
 #include "moec/Transforms/Compress/WeightHash.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"

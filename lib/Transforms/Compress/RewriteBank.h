@@ -9,10 +9,6 @@ namespace moec::compress {
 /// Protected experts of a bank: a discardable attribute, array<i64: ids>.
 inline constexpr llvm::StringLiteral kProtected = "moe.protected";
 
-/// The ids that a bank's experts had in the model that was profiled: array<i64: ids>. Without it they
-/// are those that they have.
-inline constexpr llvm::StringLiteral kOrigin = "moe.origin";
-
 /// One expert as a bank describes it.
 struct ExpertEntry {
   int64_t slab = -1; ///< row of its region's parameters; -1 for none

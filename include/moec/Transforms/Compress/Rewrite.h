@@ -7,6 +7,10 @@
 
 namespace moec {
 
+/// The ids that a bank's experts had in the model that was profiled, a discardable attribute
+/// (array<i64: ids>). Without it they are those that they have.
+inline constexpr llvm::StringLiteral kOrigin = "moe.origin";
+
 /// Drops the experts of `layer` that are not in `keep` (rising ids). The router no longer scores
 /// them, so that a softmax over the experts is one over the kept ones: columns of its linear maps,
 /// biases and tables are gathered, and of scores of unknown origin the columns of the result. With
