@@ -85,10 +85,14 @@ struct moec::WeightEvaluator::Data {
 
   /// Counts mapped bytes that were read and drops the pages now and then.
   void touched(llvm::ArrayRef<char> mapped);
+  /// The same for bytes that the IR refers to.
+  void copied(llvm::ArrayRef<char> literal);
 
   WeightReader reader;
   int64_t resident = 0;   // bytes that may be, at most
   uintptr_t lastPage = 0; // that was touched; 0: none
+  llvm::SmallVector<llvm::ArrayRef<char>> literals; // ranges that were read
+  int64_t literalBytes = 0;
   llvm::StringMap<mlir::Value> binds;
   unsigned depth = 0;
 };

@@ -287,14 +287,26 @@ llvm::Error WeightEvaluator::Data::resource(const Step &step, char *out) {
   ArrayRef<char> bytes = blob->getData().slice(static_cast<size_t>(step.first * step.bytes),
                                                static_cast<size_t>(step.count * step.bytes));
   std::memcpy(out, bytes.data(), bytes.size());
-  if (bytes.size() >= 1 << 20) {
-    auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-    auto begin = llvm::alignTo(reinterpret_cast<uintptr_t>(bytes.begin()), page);
-    auto end = llvm::alignDown(reinterpret_cast<uintptr_t>(bytes.end()), page);
-    if (begin < end)
-      madvise(reinterpret_cast<void *>(begin), end - begin, MADV_PAGEOUT);
-  }
+  copied(bytes);
   return llvm::Error::success();
+}
+
+void WeightEvaluator::Data::copied(ArrayRef<char> literal) {
+  if (!literals.empty() && literals.back().end() == literal.begin())
+    literals.back() = {literals.back().begin(), literal.end()};
+  else
+    literals.push_back(literal);
+  literalBytes += static_cast<int64_t>(literal.size());
+  if (literalBytes < 4 * kChunkBytes)
+    return;
+  auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  for (ArrayRef<char> range : literals) {
+    auto begin = llvm::alignDown(reinterpret_cast<uintptr_t>(range.begin()), page);
+    auto end = llvm::alignTo(reinterpret_cast<uintptr_t>(range.end()), page);
+    madvise(reinterpret_cast<void *>(begin), end - begin, MADV_PAGEOUT);
+  }
+  literals.clear();
+  literalBytes = 0;
 }
 
 llvm::Error WeightEvaluator::Data::literal(const Step &step, char *out) {
