@@ -25,20 +25,33 @@ std::unique_ptr<llvm::MemoryBuffer> moec::importAsText(llvm::StringRef path,
   return llvm::MemoryBuffer::getMemBufferCopy(text, path);
 }
 
-llvm::LogicalResult moec::emitOnnx(llvm::StringRef text, llvm::StringRef input,
-                                   llvm::StringRef output, const mlir::DialectRegistry &registry) {
-  mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
-  auto module = mlir::parseSourceString<mlir::ModuleOp>(text, &context);
-  if (!module)
-    return llvm::failure();
-  if (output == "-" || output == input) {
-    llvm::errs() << "moe-opt: --emit=onnx needs -o with the name of a file of its own\n";
-    return llvm::failure();
+namespace {
+
+struct EmitOnnx : mlir::PassWrapper<EmitOnnx, mlir::OperationPass<mlir::ModuleOp>> {
+  EmitOnnx(llvm::StringRef input, llvm::StringRef output) : input(input), output(output) {}
+
+  llvm::StringRef getArgument() const override { return "emit-onnx"; }
+
+  void runOnOperation() override {
+    mlir::ModuleOp module = getOperation();
+    llvm::StringRef folder = llvm::sys::path::parent_path(input);
+    auto report = moec::exportOnnx(module, folder.empty() ? "." : folder, output);
+    if (!report) {
+      llvm::errs() << "moe-opt: " << llvm::toString(report.takeError()) << "\n";
+      return signalPassFailure();
+    }
+    // What is left is printed, to nowhere, and new weights would be as text.
+    while (!module.getBody()->empty()) {
+      module.getBody()->back().dropAllReferences();
+      module.getBody()->back().erase();
+    }
   }
-  llvm::StringRef folder = llvm::sys::path::parent_path(input);
-  auto report = exportOnnx(*module, folder.empty() ? "." : folder, output);
-  if (report)
-    return llvm::success();
-  llvm::errs() << "moe-opt: " << llvm::toString(report.takeError()) << "\n";
-  return llvm::failure();
+
+  std::string input, output;
+};
+
+} // namespace
+
+std::unique_ptr<mlir::Pass> moec::createEmitOnnx(llvm::StringRef input, llvm::StringRef output) {
+  return std::make_unique<EmitOnnx>(input, output);
 }

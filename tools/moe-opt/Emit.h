@@ -2,7 +2,7 @@
 #pragma once
 
 #include "mlir/IR/DialectRegistry.h"
-#include "llvm/Support/LogicalResult.h"
+#include "mlir/Pass/Pass.h"
 #include "llvm/Support/MemoryBuffer.h"
 
 #include <memory>
@@ -16,9 +16,9 @@ bool isOnnx(llvm::StringRef path, const llvm::MemoryBuffer &buffer);
 std::unique_ptr<llvm::MemoryBuffer> importAsText(llvm::StringRef path,
                                                  const mlir::DialectRegistry &registry);
 
-/// Writes the module in `text` to the ONNX file `output`; weights are looked for beside `input`.
-/// Errors have been printed.
-llvm::LogicalResult emitOnnx(llvm::StringRef text, llvm::StringRef input, llvm::StringRef output,
-                             const mlir::DialectRegistry &registry);
+/// A pass that ends a pipeline: it writes the module to the ONNX file `output`, weights are looked for
+/// beside `input`, and leaves an empty module. Nothing in between is text: new weights are in files
+/// that take no memory. Errors are printed and fail the pass.
+std::unique_ptr<mlir::Pass> createEmitOnnx(llvm::StringRef input, llvm::StringRef output);
 
 } // namespace moec

@@ -4,6 +4,7 @@
 
 #include "moec/Driver/Register.h"
 
+#include "mlir/Pass/PassManager.h"
 #include "mlir/Support/FileUtilities.h"
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "llvm/Support/CommandLine.h"
@@ -23,9 +24,13 @@ int main(int argc, char **argv) {
                        clEnumValN(Emit::onnx, "onnx", "an ONNX file, named by -o")));
   auto [input, output] = mlir::registerAndParseCLIOptions(argc, argv, "moec's pass driver", registry);
   auto config = mlir::MlirOptMainConfig::createFromCLOptions();
-  std::string error, text;
+  std::string error;
   auto file = mlir::openInputFile(input, &error);
   bool toOnnx = emit == Emit::onnx;
+  if (toOnnx && (output == "-" || output == input)) {
+    llvm::errs() << "moe-opt: --emit=onnx needs -o with the name of a file of its own\n";
+    return 1;
+  }
   auto out = file && !toOnnx ? mlir::openOutputFile(output, &error) : nullptr;
   if (!file || (!out && !toOnnx)) {
     llvm::errs() << "moe-opt: " << error << "\n";
@@ -33,12 +38,17 @@ int main(int argc, char **argv) {
   }
   if (moec::isOnnx(input, *file))
     file = moec::importAsText(input, registry);
-  llvm::raw_string_ostream buffer(text);
-  llvm::raw_ostream &os = toOnnx ? static_cast<llvm::raw_ostream &>(buffer) : out->os();
+  if (toOnnx)
+    config.setPassPipelineSetupFn([given = config, in = input, to = output](mlir::PassManager &pm) {
+      if (mlir::failed(given.setupPassPipeline(pm)))
+        return mlir::failure();
+      pm.addPass(moec::createEmitOnnx(in, to));
+      return mlir::success();
+    });
+  llvm::raw_ostream &os = toOnnx ? llvm::nulls() : out->os();
   if (!file || mlir::failed(mlir::MlirOptMain(os, std::move(file), registry, config)))
     return 1;
-  if (toOnnx)
-    return mlir::failed(moec::emitOnnx(text, input, output, registry));
-  out->keep();
+  if (out)
+    out->keep();
   return 0;
 }
