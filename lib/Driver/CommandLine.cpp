@@ -23,6 +23,22 @@ CLI::App *moec::addCommand(CLI::App &app, const std::string &name, const std::st
   return command;
 }
 
+llvm::Expected<std::map<std::string, int64_t>>
+moec::readDims(llvm::ArrayRef<std::string> dims) {
+  std::map<std::string, int64_t> sizes;
+  for (llvm::StringRef dim : dims) {
+    auto [name, size] = dim.split('=');
+    if (size.getAsInteger(10, sizes[name.str()]) || sizes[name.str()] < 0)
+      return fail(Exit::usage, "--dim wants NAME=SIZE, not '" + dim + "'");
+  }
+  return sizes;
+}
+
+void moec::addDimFlag(CLI::App &command, std::vector<std::string> &dims) {
+  command.add_option("--dim", dims, "size of a symbol of the caches that does not grow, as NAME=SIZE, "
+                                    "where the model does not say it");
+}
+
 void InputFlags::addTo(CLI::App &command) {
   command.add_option("--input", files, "an input from a .npy or .pb file, repeated in graph order; "
                                        "NAME=FILE in any order");
@@ -47,13 +63,10 @@ static llvm::Expected<Tensor> readInput(llvm::StringRef flag) {
 }
 
 llvm::Expected<std::vector<TestSet>> InputFlags::load(const Signature &signature) {
-  for (llvm::StringRef dim : dims) {
-    auto [name, size] = dim.split('=');
-    int64_t value;
-    if (size.getAsInteger(10, value) || value < 0)
-      return fail(Exit::usage, "--dim wants NAME=SIZE, not '" + dim + "'");
-    random.dims[name.str()] = value;
-  }
+  auto sizes = readDims(dims);
+  if (!sizes)
+    return sizes.takeError();
+  random.dims = std::move(*sizes);
   std::vector<TestSet> sets;
   if (!data.empty()) {
     std::vector<std::string> folders = findTestSets(data);

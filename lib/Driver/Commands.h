@@ -34,6 +34,11 @@ void addCompressCommand(CLI::App &app, Action &action);
 CLI::App *addCommand(CLI::App &app, const std::string &name, const std::string &description,
                      const std::string &example);
 
+/// What --dim says: sizes by the names of symbols.
+llvm::Expected<std::map<std::string, int64_t>> readDims(llvm::ArrayRef<std::string> dims);
+/// --dim of commands that run texts
+void addDimFlag(CLI::App &command, std::vector<std::string> &dims);
+
 /// Options that several commands share.
 struct InputFlags {
   std::vector<std::string> files, dims;

@@ -60,6 +60,9 @@ void moec::addCompressCommand(CLI::App &app, Action &action) {
   command->add_option("--search-windows", flags->searchWindows,
                       "windows of each calibration text that the search scores recipes on")
       ->check(CLI::PositiveNumber);
+  command->add_option("--rows", flags->rows, "cut arrays into runs of so many rows (0: do not)")
+      ->check(CLI::NonNegativeNumber);
+  addDimFlag(*command, flags->dims);
   command->add_option("--random-seeds", flags->randomSeeds,
                       "random choices that the result is compared with: seeds 0, 1, ... (3)")
       ->check(CLI::NonNegativeNumber);

@@ -233,18 +233,19 @@ std::string moec::reportText(const CompressReport &report) {
   os << "method " << report.recipe.method << ", repair " << nameOf(report.recipe.repair) << "\n";
   for (const Measure *measure : measuresOf(report))
     qualityTable(os, report, *measure);
-  double mib = 1048576;
-  os << llvm::formatv("\nweights   {0:f1} -> {1:f1} MiB ({2:f1} %), experts {3:f1} -> {4:f1} MiB\n",
-                      double(report.before.sizes.weights) / mib,
-                      double(report.after.sizes.weights) / mib,
-                      100.0 * double(report.after.sizes.weights) /
-                          double(report.before.sizes.weights),
-                      double(report.before.sizes.experts) / mib,
-                      double(report.after.sizes.experts) / mib);
+  const Sizes &before = report.before.sizes, &after = report.after.sizes;
+  const bool small = before.weights < 10 * 1048576; // in KiB
+  auto size = [&](uint64_t bytes) {
+    return llvm::formatv("{0:f1}", double(bytes) / (small ? 1024 : 1048576)).str();
+  };
+  const char *unit = small ? "KiB" : "MiB";
+  os << llvm::formatv("\nweights   {0} -> {1} {2} ({3:f1} %), experts {4} -> {5} {2}\n",
+                      size(before.weights), size(after.weights), unit,
+                      100.0 * double(after.weights) / double(before.weights), size(before.experts),
+                      size(after.experts));
   layersLine(os, report);
   agreementLines(os, report);
   if (!report.output.empty())
-    os << llvm::formatv("written   {0} ({1:f1} MiB)\n", report.output,
-                        double(report.outputBytes) / mib);
+    os << llvm::formatv("written   {0} ({1} {2})\n", report.output, size(report.outputBytes), unit);
   return text;
 }

@@ -9,10 +9,10 @@ namespace moec {
 struct CompressFlags {
   std::string model, output, method = "auto", memory, work, page, repair = "auto", labels, budgets;
   std::string measure = "auto";
-  std::vector<std::string> data, eval, outputs;
+  std::vector<std::string> data, eval, outputs, dims;
   double prune = 0;
   CompressSetup setup;
-  int64_t window = 256, windows = 64, evalWindows = 0, searchWindows = 8;
+  int64_t window = 256, windows = 64, evalWindows = 0, searchWindows = 8, rows = 0;
   int moves = 16, randomSeeds = 3;
   uint64_t seed = 0;
   bool json = false;

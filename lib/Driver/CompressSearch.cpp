@@ -35,6 +35,7 @@ struct Search {
   Progress &progress;
   SearchResult found;
   uint64_t room = 0; // bytes for expert slabs
+  std::string refusal = ""; // why the first method that does not fit the model does not
 
   llvm::Expected<Candidate> measure(const Recipe &recipe, llvm::StringRef step) {
     auto result = compressor.measure(recipe, Compressor::Data::search);
@@ -73,9 +74,14 @@ llvm::Error Search::tryMethod(Recipe recipe) {
     return possible.takeError();
   if (!*possible)
     return llvm::Error::success();
-  return llvm::handleErrors(consider(recipe, "method"), [](std::unique_ptr<CommandError> e) {
-    return e->code == Exit::unsupported ? llvm::Error::success() : llvm::Error(std::move(e));
-  });
+  return llvm::handleErrors(consider(recipe, "method"),
+                            [&](std::unique_ptr<CommandError> e) -> llvm::Error {
+                              if (e->code != Exit::unsupported)
+                                return llvm::Error(std::move(e));
+                              if (refusal.empty())
+                                refusal = llvm::StringRef(e->text).split('\n').first.str();
+                              return llvm::Error::success();
+                            });
 }
 
 // All methods with the same number of experts a layer, nothing repaired.
@@ -93,7 +99,8 @@ llvm::Error Search::chooseMethod(llvm::ArrayRef<int64_t> keep) {
   }
   if (found.best.recipe.method.empty())
     return fail(Exit::unsupported, compressor.setup().model +
-                                       ": unsupported: no method can compress its layers");
+                                       ": unsupported: no method can compress its layers; the first says: " +
+                                       refusal);
   return llvm::Error::success();
 }
 
@@ -322,8 +329,10 @@ llvm::Expected<SearchResult> moec::searchRecipe(Compressor &compressor, const Se
     progress.begin(name);
     if (llvm::Error error = (search.*run)())
       return error;
-    progress.end(llvm::formatv("{0}: {1} (original {2})", search.found.best.recipe.method,
-                               said(search.found.best.loss()), said(search.found.original)));
+    std::string note = search.found.best.recipe.method + ": " + said(search.found.best.loss());
+    if (!measure.needsOriginal())
+      note += " (original " + measure.text(measure.shown(search.found.original)) + ")";
+    progress.end(note);
     return llvm::Error::success();
   };
   progress.begin("try methods");

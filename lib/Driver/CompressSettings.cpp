@@ -1,4 +1,5 @@
 // What the options of `moec compress` mean: its data, measure and profile.
+#include "Commands.h"
 #include "CompressRun.h"
 
 #include "moec/Driver/Error.h"
@@ -30,8 +31,12 @@ llvm::Error checkFlags(const CompressFlags &flags) {
 // arrays. Where it is too short for what was asked, four fifths and the rest; one run is both.
 llvm::Error setRanges(CompressFlags &flags) {
   CompressSetup &setup = flags.setup;
+  auto sizes = readDims(flags.dims);
+  if (!sizes)
+    return sizes.takeError();
   for (DataOptions *options : {&setup.profileData, &setup.searchData, &setup.evaluationData}) {
     options->window = flags.window;
+    options->sizes = *sizes;
     options->outputs = flags.outputs;
   }
   for (DataOptions *options : {&setup.searchData, &setup.evaluationData}) {
@@ -96,10 +101,10 @@ llvm::Error moec::prepareCompress(CompressFlags &flags, std::optional<TemporaryF
     if (std::error_code code = llvm::sys::fs::create_directories(flags.work))
       return fail(Exit::resource, flags.work + ": cannot create: " + code.message());
   }
-  auto calibration = DataFiles::read(flags.data);
+  auto calibration = DataFiles::read(flags.data, "", flags.rows);
   if (!calibration)
     return calibration.takeError();
-  auto evaluation = DataFiles::read(flags.eval);
+  auto evaluation = DataFiles::read(flags.eval, "", flags.rows);
   if (!evaluation)
     return evaluation.takeError();
   setup.calibration = std::move(*calibration);

@@ -168,7 +168,8 @@ llvm::Error Compressor::prepareData(const Model &model) {
       return made.takeError();
     to = std::move(*made);
     return llvm::handleErrors(to.bind(*signature), [&](std::unique_ptr<CommandError> e) {
-      e->text = (flag + ": " + e->text).str();
+      if (e->code != Exit::usage) // else of another flag
+        e->text = (flag + ": " + e->text).str();
       return llvm::Error(std::move(e));
     });
   };

@@ -58,6 +58,33 @@ llvm::Error addFolder(DataFiles &data, StringRef path, StringRef label) {
   return llvm::Error::success();
 }
 
+// Runs of `rows` rows of arrays, all of which have as many.
+llvm::Expected<std::vector<TestSet>> cut(const TestSet &set, int64_t rows) {
+  std::vector<TestSet> parts;
+  const Tensor &first = set.inputs.front();
+  for (const Tensor &input : set.inputs)
+    if (input.shape.empty() || first.shape.empty() || input.shape[0] != first.shape[0])
+      return fail(Exit::input, (set.folder.empty() ? "" : set.folder + ": ") + "--rows: inputs of " +
+                                   describe(first) + " and " + describe(input) +
+                                   " do not have the same number of rows");
+  int64_t all = first.shape[0];
+  for (int64_t at = 0; at < all; at += rows) {
+    TestSet &part = parts.emplace_back();
+    part.folder = llvm::formatv("{0}, rows from {1}", set.folder.empty() ? "the arrays" : set.folder,
+                                at);
+    int64_t n = std::min(rows, all - at);
+    for (const Tensor &input : set.inputs) {
+      size_t bytes = input.data.size() / size_t(all);
+      Tensor &to = part.inputs.emplace_back();
+      to.type = input.type, to.name = input.name, to.shape = input.shape;
+      to.shape[0] = n;
+      auto begin = input.data.begin() + at * int64_t(bytes);
+      to.data.assign(begin, begin + n * int64_t(bytes));
+    }
+  }
+  return parts;
+}
+
 std::string keyOf(const DataFiles &data) {
   llvm::SHA256 hash;
   auto add = [&](const auto &numbers) {
@@ -101,7 +128,7 @@ llvm::Expected<std::vector<int64_t>> moec::readTokens(llvm::StringRef path) {
 }
 
 llvm::Expected<std::shared_ptr<const DataFiles>>
-DataFiles::read(llvm::ArrayRef<std::string> paths, StringRef label) {
+DataFiles::read(llvm::ArrayRef<std::string> paths, StringRef label, int64_t rows) {
   auto data = std::make_shared<DataFiles>();
   data->setLabel = label.empty() ? "data" : label.str();
   TestSet arrays;
@@ -124,6 +151,16 @@ DataFiles::read(llvm::ArrayRef<std::string> paths, StringRef label) {
     data->sets.push_back(std::move(arrays));
   if (data->texts.empty() && data->sets.empty())
     return fail(Exit::usage, "no data is given");
+  for (TestSet &set : std::exchange(data->sets, {})) {
+    if (rows <= 0 || set.inputs.empty() || set.inputs.front().count() == 0) {
+      data->sets.push_back(std::move(set));
+      continue;
+    }
+    auto parts = cut(set, rows);
+    if (!parts)
+      return parts.takeError();
+    std::move(parts->begin(), parts->end(), std::back_inserter(data->sets));
+  }
   data->key = keyOf(*data);
   return data;
 }
@@ -147,15 +184,15 @@ llvm::Expected<Dataset> Dataset::over(std::shared_ptr<const DataFiles> files, Da
 }
 
 llvm::Expected<Dataset> Dataset::open(llvm::ArrayRef<std::string> paths, const DataOptions &options,
-                                      StringRef label) {
-  auto files = DataFiles::read(paths, label);
+                                      StringRef label, int64_t rows) {
+  auto files = DataFiles::read(paths, label, rows);
   if (!files)
     return files.takeError();
   return over(std::move(*files), options);
 }
 
 llvm::Error Dataset::planTexts() {
-  auto created = TextModel::create(*shape);
+  auto created = TextModel::create(*shape, options.sizes);
   if (!created)
     return created.takeError();
   text.emplace(std::move(*created));
@@ -265,9 +302,12 @@ int64_t Dataset::longest() const {
 }
 
 std::string Dataset::key() const {
-  return llvm::formatv("{0} {1}x{2}+{3} {4}+{5} {6}", files->key, options.window, options.windows,
+  std::string sizes;
+  for (const auto &[name, size] : options.sizes)
+    sizes += name + "=" + std::to_string(size) + " ";
+  return llvm::formatv("{0} {1}x{2}+{3} {4}+{5} {6} {7}", files->key, options.window, options.windows,
                        options.first, options.sets, options.firstSet,
-                       llvm::join(options.outputs, ","));
+                       llvm::join(options.outputs, ","), sizes);
 }
 
 llvm::Expected<DataRun> Dataset::run(int64_t index) const {

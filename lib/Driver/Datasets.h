@@ -23,9 +23,11 @@ struct DataFiles {
   /// Each of `paths` is a folder of <label>.npy files of token ids (one dimension, integers), such
   /// a file, a folder in ONNX's test layout, or NAME=FILE.npy, an array for the input NAME; all
   /// arrays make one run. `label`: of all data; empty: the name of a text's file, "data" of arrays.
-  /// Errors: one line that names the file; no data is an error.
+  /// `rows`: arrays are cut into runs of so many of the first axis (0: they are not); what is left
+  /// over is a run too. Errors: one line that names the file; no data is an error.
   static llvm::Expected<std::shared_ptr<const DataFiles>> read(llvm::ArrayRef<std::string> paths,
-                                                               llvm::StringRef label = "");
+                                                               llvm::StringRef label = "",
+                                                               int64_t rows = 0);
 };
 
 /// Token ids of a .npy file: one dimension, integers.
@@ -39,6 +41,7 @@ struct DataOptions {
   bool targets = false;  // each window is followed by one more token: what it predicts last
   int64_t sets = 0, firstSet = 0;   // runs of arrays: at most (0: all), and how many to skip
   std::vector<std::string> outputs; // DataRun::outputs by name; empty: see there
+  std::map<std::string, int64_t> sizes; // of symbols of a text model's caches
 };
 
 /// The inputs of one run, in the signature's order.
@@ -62,7 +65,7 @@ public:
   static llvm::Expected<Dataset> over(std::shared_ptr<const DataFiles> files, DataOptions options);
   /// Of DataFiles::read.
   static llvm::Expected<Dataset> open(llvm::ArrayRef<std::string> paths, const DataOptions &options,
-                                      llvm::StringRef label = "");
+                                      llvm::StringRef label = "", int64_t rows = 0);
 
   /// Prepares runs of a model: texts need a graph with an input of token ids, arrays its inputs by
   /// name, type and shape. Called first; another model may follow.

@@ -17,6 +17,7 @@ namespace {
 struct GenerateFlags {
   std::string model, tokenizer, prompt = "The", html;
   std::vector<int64_t> promptIds;
+  std::vector<std::string> dims;
   OpenOptions open;
   int64_t tokens = 64, topK = 0;
   uint64_t seed = 0;
@@ -138,11 +139,14 @@ llvm::Error generate(GenerateFlags &flags) {
   auto tokenizer = loadTokenizer(flags);
   if (!tokenizer)
     return tokenizer.takeError();
+  auto sizes = readDims(flags.dims);
+  if (!sizes)
+    return sizes.takeError();
   flags.open.exposeRouting = flags.showRouting || !flags.html.empty();
   auto executor = openModel(flags.model, flags.open);
   if (!executor)
     return executor.takeError();
-  auto model = TextModel::create(**executor);
+  auto model = TextModel::create(**executor, *sizes);
   if (!model)
     return model.takeError();
   std::vector<int64_t> prompt =
@@ -182,6 +186,7 @@ void moec::addGenerateCommand(CLI::App &app, Action &action) {
   command->add_flag("--quiet", flags->quiet, "print the continuation only");
   command->add_flag("--show-routing", flags->showRouting, "show which experts the text used");
   command->add_option("--routing-html", flags->html, "write the routing of each token as a page");
+  addDimFlag(*command, flags->dims);
   command->add_flag("--reference", flags->open.reference, "use the reference interpreter");
   addExecutionFlags(*command, flags->open);
   command->callback([flags, &action] { action = [flags] { return generate(*flags); }; });

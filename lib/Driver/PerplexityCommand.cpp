@@ -21,7 +21,7 @@ namespace {
 
 struct PerplexityFlags {
   std::string model, tokenizer;
-  std::vector<std::string> tokens;
+  std::vector<std::string> tokens, dims;
   OpenOptions open;
   int64_t window = 256, windows = 0;
   bool json = false;
@@ -79,10 +79,13 @@ void printText(const std::vector<Score> &scores, double overall) {
 }
 
 llvm::Error perplexity(PerplexityFlags &flags) {
+  auto sizes = readDims(flags.dims);
+  if (!sizes)
+    return sizes.takeError();
   auto executor = openModel(flags.model, flags.open);
   if (!executor)
     return executor.takeError();
-  auto model = TextModel::create(**executor);
+  auto model = TextModel::create(**executor, *sizes);
   if (!model)
     return model.takeError();
   std::optional<Tokenizer> tokenizer;
@@ -127,6 +130,7 @@ void moec::addPerplexityCommand(CLI::App &app, Action &action) {
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   command->add_option("--tokenizer", flags->tokenizer, "tokenizer.json, for bits per byte");
+  addDimFlag(*command, flags->dims);
   command->add_flag("--reference", flags->open.reference, "use the reference interpreter");
   addExecutionFlags(*command, flags->open);
   addFormatFlag(*command, flags->json);

@@ -20,6 +20,8 @@ struct ProfileFlags {
   std::vector<std::string> data, merge;
   DataOptions read;
   std::string label;
+  std::vector<std::string> dims;
+  int64_t rows = 0;
   ProfileOptions profile;
   OpenOptions open;
   ProgressMode progress = ProgressMode::automatic;
@@ -29,7 +31,11 @@ struct ProfileFlags {
 llvm::Expected<Profile> profile(ProfileFlags &flags) {
   if (flags.profile.reservoir && flags.profile.tier < 1)
     return fail(Exit::usage, "--reservoir needs --tier 1 or 2");
-  auto data = Dataset::open(flags.data, flags.read, flags.label);
+  auto sizes = readDims(flags.dims);
+  if (!sizes)
+    return sizes.takeError();
+  flags.read.sizes = std::move(*sizes);
+  auto data = Dataset::open(flags.data, flags.read, flags.label, flags.rows);
   if (!data)
     return data.takeError();
   Progress progress(flags.progress, 2 + profileStages(*data));
@@ -140,6 +146,10 @@ void moec::addProfileCommand(CLI::App &app, Action &action) {
                    "tokens to keep of each label and layer, for repairs")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  command->add_option("--rows", flags->rows, "cut arrays into runs of so many rows (0: do not)")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  addDimFlag(*command, flags->dims);
   command->add_option("--label", flags->label, "label of all data; default: each file's name");
   addExecutionFlags(*command, flags->open);
   addProgressFlag(*command, flags->progress);

@@ -40,14 +40,6 @@ size_t batchAxis(const ValueInfo &cache, const ValueInfo &ids) {
   return named ? size_t(it - cache.dims.begin()) : 0;
 }
 
-// An empty cache: every size that the graph leaves open is zero, but for the batch.
-Tensor emptyCache(const ValueInfo &info, const ValueInfo &ids, int64_t batch = 1) {
-  std::vector<int64_t> shape;
-  for (auto [i, dim] : llvm::enumerate(info.dims))
-    shape.push_back(number(dim).value_or(i == batchAxis(info, ids) ? batch : 0));
-  return Tensor(info.type, std::move(shape));
-}
-
 // A size of a cache that the model leaves open although it does not grow: the cache's output has the
 // same symbol there. Nothing says how large an empty cache is then.
 StringRef openSize(const ValueInfo &in, const ValueInfo &out, const ValueInfo &ids) {
@@ -90,8 +82,25 @@ llvm::Error checkFilled(const ValueInfo &info, TextInput input) {
 
 } // namespace
 
-llvm::Expected<TextModel> TextModel::create(Executor &executor) {
+// Every size that the graph leaves open and nobody gave is zero, but for the batch.
+Tensor TextModel::emptyCache(size_t input, int64_t count) const {
+  const std::vector<ValueInfo> &inputs = executor->signature().inputs;
+  std::vector<int64_t> shape;
+  for (auto [i, dim] : llvm::enumerate(inputs[input].dims)) {
+    auto given = sizes.find(dim);
+    int64_t open = i == batchAxis(inputs[input], inputs[ids]) ? count
+                   : given != sizes.end() ? given->second : 0;
+    shape.push_back(number(dim).value_or(open));
+  }
+  Tensor t(inputs[input].type, std::move(shape));
+  t.name = inputs[input].name;
+  return t;
+}
+
+llvm::Expected<TextModel> TextModel::create(Executor &executor,
+                                            const std::map<std::string, int64_t> &sizes) {
   TextModel model(executor);
+  model.sizes = sizes;
   const Signature &signature = executor.signature();
   std::map<std::string, size_t> outputs;
   std::optional<size_t> logits, ids;
@@ -125,9 +134,11 @@ llvm::Expected<TextModel> TextModel::create(Executor &executor) {
                                    "[batch, sequence] and logits [batch, sequence, vocabulary]");
   for (auto [in, out] : model.caches)
     if (StringRef size = openSize(signature.inputs[in], signature.outputs[out],
-                                  signature.inputs[*ids]); !size.empty())
-      return unsupportedInput(signature.inputs[in], "the model does not say how large the cache's \"" +
-                                                        size + "\" is");
+                                  signature.inputs[*ids]);
+        !size.empty() && !sizes.count(size.str()))
+      return unsupportedInput(signature.inputs[in], "how large its \"" + size +
+                                                        "\" is, the model does not say: give --dim " +
+                                                        size + "=SIZE");
   model.ids = *ids;
   model.logits = *logits;
   model.fixedLength = number(signature.inputs[*ids].dims[1]);
@@ -142,8 +153,7 @@ void TextModel::reset() {
   text.clear();
   extra.clear();
   for (auto [in, out] : caches)
-    cacheData[in] =
-        emptyCache(executor->signature().inputs[in], executor->signature().inputs[ids]);
+    cacheData[in] = emptyCache(in, 1);
 }
 
 // Input `i`, no cache, of `count` texts of equal length behind `past` tokens.
@@ -185,13 +195,9 @@ std::optional<int64_t> TextModel::fixedBatch() const {
 }
 
 std::vector<Tensor> TextModel::batch(llvm::ArrayRef<int64_t> tokens, int64_t count) const {
-  const std::vector<ValueInfo> &infos = executor->signature().inputs;
   std::vector<Tensor> inputs;
-  for (size_t i = 0; i < infos.size(); ++i) {
-    inputs.push_back(caches.contains(i) ? emptyCache(infos[i], infos[ids], count)
-                                        : fill(i, tokens, count, 0));
-    inputs.back().name = infos[i].name;
-  }
+  for (size_t i = 0; i < executor->signature().inputs.size(); ++i)
+    inputs.push_back(caches.contains(i) ? emptyCache(i, count) : fill(i, tokens, count, 0));
   return inputs;
 }
 

@@ -142,8 +142,13 @@ TEST(TextModel, NamesWhatCannotBeFilled) {
             "(position_embeddings: f32[sequence, 8])");
   EXPECT_EQ(refusal({}, true), "");
   EXPECT_EQ(refusal({}, true, "head_size"),
-            "unsupported input \"past.0.key\" for texts: the model does not say how large the "
-            "cache's \"head_size\" is (past.0.key: f32[batch, 1, past, head_size])");
+            "unsupported input \"past.0.key\" for texts: how large its \"head_size\" is, the model "
+            "does not say: give --dim head_size=SIZE (past.0.key: f32[batch, 1, past, head_size])");
+  SumModel open(true);
+  open.values.inputs[1].dims[3] = open.values.outputs[1].dims[3] = "head_size";
+  auto text = TextModel::create(open, {{"head_size", 1}});
+  ASSERT_TRUE(bool(text));
+  EXPECT_EQ(text->batch({1, 2}, 1)[1].shape, (std::vector<int64_t>{1, 1, 0, 1}));
 }
 
 TEST(Sampler, GreedyTiesTopKAndSeeds) {

@@ -20,8 +20,10 @@ enum class TextInput { ones, positions, zeros };
 /// the whole text at every step.
 class TextModel {
 public:
-  /// Errors name the input that is not understood. `executor` must outlive this.
-  static llvm::Expected<TextModel> create(Executor &executor);
+  /// Errors name the input that is not understood. `executor` must outlive this. `sizes`: of symbols
+  /// that caches have and that do not grow, where the model does not say them.
+  static llvm::Expected<TextModel> create(Executor &executor,
+                                          const std::map<std::string, int64_t> &sizes = {});
 
   /// Appends `ids` (batch of one) and returns the logits of the last position.
   llvm::Expected<std::vector<float>> feed(llvm::ArrayRef<int64_t> ids);
@@ -51,6 +53,7 @@ public:
 
 private:
   explicit TextModel(Executor &executor) : executor(&executor) {}
+  Tensor emptyCache(size_t input, int64_t count) const;
   Tensor fill(size_t input, llvm::ArrayRef<int64_t> ids, int64_t count, int64_t past) const;
   std::vector<Tensor> inputsFor(llvm::ArrayRef<int64_t> ids, int64_t past) const;
   llvm::Expected<std::vector<Tensor>> runOnce(llvm::ArrayRef<int64_t> ids, int64_t past);
@@ -59,6 +62,7 @@ private:
   Executor *executor;
   size_t ids = 0, logits = 0;
   std::map<size_t, TextInput> filled; // inputs beside tokens and caches
+  std::map<std::string, int64_t> sizes; // of symbols
   std::map<size_t, size_t> caches;    // input -> output
   std::map<size_t, Tensor> cacheData; // input -> value
   std::vector<int64_t> text;
