@@ -65,6 +65,27 @@ void Lowering::narrowWeights(Region &region) {
   });
 }
 
+void Lowering::tiedWeights(Region &region) {
+  SmallVector<moe::WeightUseOp> turned;
+  llvm::DenseSet<Value> stored;
+  region.walk([&](moe::WeightUseOp use) {
+    Value bound = steps.of(use.getWeight());
+    if (bound && bound.getDefiningOp<moe::WeightTransposeOp>())
+      turned.push_back(use);
+    else
+      stored.insert(bound);
+  });
+  for (moe::WeightUseOp use : turned) {
+    auto step = steps.of(use.getWeight()).getDefiningOp<moe::WeightTransposeOp>();
+    if (!stored.contains(step.getInput()))
+      continue;
+    Build b(use, use.getWeight());
+    Value source = this->use(b, step.getInput(), use.getWeight());
+    use.replaceAllUsesWith(b.transpose(source, step.getPerm()));
+    use.erase();
+  }
+}
+
 bool Lowering::run(Region &region) {
   SmallVector<Operation *> layers, others;
   bool ok = true;
@@ -102,6 +123,7 @@ bool Lowering::run(Region &region) {
   eraseDead(region);
   quantisedWeights(region);
   narrowWeights(region);
+  tiedWeights(region);
   eraseDead(region);
   return true;
 }

@@ -95,6 +95,8 @@ private:
   mlir::Value use(Build &b, mlir::Value step, llvm::StringRef hint);
   /// Weights that were cast from a narrower type are stored in that and cast in the graph.
   void narrowWeights(mlir::Region &region);
+  /// Weights that are stored the other way round, too, are turned by an operator.
+  void tiedWeights(mlir::Region &region);
   /// Weights that were dequantised are stored as they were, and dequantised in the graph.
   void quantisedWeights(mlir::Region &region);
 
