@@ -5,6 +5,7 @@
 #include "RewriteBank.h"
 #include "moec/Transforms/Compress/Budgets.h"
 #include "moec/Transforms/Compress/Rewrite.h"
+#include "moec/Transforms/Compress/WeightHash.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include "moec/Weights/Literal.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -74,10 +75,10 @@ static llvm::Expected<int64_t> wantedDrops(const PruneOptions &options, int64_t 
   return std::max<int64_t>(0, experts - share->of(experts));
 }
 
-// Puts `choice.order`, droppable ids, in the order of rising loss. Scores: the rise of the relative
-// error as each goes; what is left to 1 belongs to those that stay.
+// Puts `choice.order`, droppable ids, in the order of rising loss, as far as `count`. Scores: the rise
+// of the relative error as each goes; what is left to 1 belongs to those that stay.
 static llvm::Error orderByLoss(moe::RoutedLayer &layer, const Profile &profile,
-                               const PruneOptions &options, LayerChoice &choice) {
+                               const PruneOptions &options, int64_t count, LayerChoice &choice) {
   RepairSource source;
   source.folder = options.folder;
   source.tokens = options.tokens;
@@ -90,9 +91,10 @@ static llvm::Error orderByLoss(moe::RoutedLayer &layer, const Profile &profile,
     if (!read)
       return read.takeError();
     own = std::move(*read);
+    selectKept(layer, *own);
   }
   auto drops = dropByReconstruction(layer, own ? *own : profile, source, choice.order,
-                                    choice.most());
+                                    std::min(count, choice.most()));
   if (!drops)
     return problem("layer '" + layer.name + "': " + llvm::toString(drops.takeError()));
   double left = 1;
@@ -102,12 +104,15 @@ static llvm::Error orderByLoss(moe::RoutedLayer &layer, const Profile &profile,
   choice.scores.assign(choice.experts, others > 0 ? std::max(0.0, left) / double(others) : 0);
   for (auto [e, rise] : llvm::zip(drops->order, drops->rise))
     choice.scores[e] = rise;
-  choice.order = std::move(drops->order);
+  llvm::stable_sort(choice.order, [&](int64_t a, int64_t b) {
+    return llvm::find(drops->order, a) < llvm::find(drops->order, b);
+  });
   return llvm::Error::success();
 }
 
+// `count`: how many may go at most.
 static llvm::Expected<LayerChoice> choiceOf(moe::RoutedLayer &layer, const Profile &profile,
-                                            const PruneOptions &options) {
+                                            const PruneOptions &options, int64_t count) {
   moe::BankOp bank = layer.bank;
   LayerChoice choice;
   choice.name = layer.name;
@@ -135,9 +140,20 @@ static llvm::Expected<LayerChoice> choiceOf(moe::RoutedLayer &layer, const Profi
   bool chosen = layer.experts.getIds() && layer.k() < choice.experts && !keepsRouter(options);
   choice.least = std::max<int64_t>(options.minExperts, chosen ? layer.k() : 1);
   if (reconstructs(options))
-    if (llvm::Error error = orderByLoss(layer, profile, options, choice))
+    if (llvm::Error error = orderByLoss(layer, profile, options, count, choice))
       return std::move(error);
   return choice;
+}
+
+// Most that layer i may lose: all where the budget is spread by scores.
+static int64_t mostOf(const PruneOptions &options, size_t i, int64_t wanted) {
+  SmallVector<StringRef> parts;
+  StringRef(options.budget).split(parts, ',');
+  int64_t listed = 0;
+  if (options.budget == "uniform")
+    return wanted;
+  return i < parts.size() && !parts[i].trim().getAsInteger(10, listed)
+             ? listed : std::numeric_limits<int64_t>::max();
 }
 
 // A list of what each layer loses says the total as well.
@@ -163,12 +179,12 @@ llvm::Expected<std::vector<LayerDrops>> moec::planDrops(ModuleOp module, const P
   std::vector<LayerChoice> choices;
   std::vector<int64_t> wanted;
   for (moe::RoutedLayer &layer : moe::collectRoutedLayers(module)) {
-    auto choice = choiceOf(layer, profile, options);
-    if (!choice)
-      return choice.takeError();
-    auto drop = wantedDrops(options, choice->experts);
+    auto drop = wantedDrops(options, int64_t(layer.bank.getExperts()));
     if (!drop)
       return drop.takeError();
+    auto choice = choiceOf(layer, profile, options, mostOf(options, choices.size(), *drop));
+    if (!choice)
+      return choice.takeError();
     choices.push_back(std::move(*choice));
     wanted.push_back(*drop);
   }
@@ -187,7 +203,9 @@ llvm::Expected<std::vector<LayerDrops>> moec::planDrops(ModuleOp module, const P
       all += std::max(0.0, score);
     for (int64_t e : ids)
       gone += std::max(0.0, choice.scores[e]);
-    layer.retained = all > 0 ? 1 - gone / all : 1;
+    if (reconstructs(options)) // the sum may be above 1
+      all = 1;
+    layer.retained = all > 0 ? std::max(0.0, 1 - gone / all) : 1;
     plan.push_back(layer);
   }
   return plan;
