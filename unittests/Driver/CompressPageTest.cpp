@@ -161,6 +161,63 @@ TEST(CompressPage, HasTheNumbers) {
   EXPECT_TRUE(has(page, "<tr class=\"best\"><td>soft</td><td>repair</td>"));
 }
 
+TEST(CompressPage, SaysThatExpertsAreNarrower) {
+  CompressReport report = reportOf(2, 8);
+  report.recipe.method = "narrow-magnitude"; // keeps 6 experts' worth
+  for (LayerRoom &layer : report.layers)
+    layer.neurons = 800;
+  report.after.layers = {{8, 600}, {8, 600}};
+  const std::string page = reportPage(report), text = reportText(report);
+  EXPECT_TRUE(has(page, "<b>16 / 16</b><span>experts kept</span><em>1200 of 1600 neurons</em>"));
+  EXPECT_TRUE(has(page, "8 → 8</td><td>75 %</td>"));
+  EXPECT_TRUE(has(page, "kept: 2 × 75 % of the neurons"));
+  EXPECT_TRUE(has(text, "neurons   600/800 600/800 a layer; all experts stay"));
+  json layer = reportToJson(report)["layers"][1];
+  EXPECT_EQ(layer["experts_after"], 8);
+  EXPECT_EQ(layer["neurons_before"], 800);
+  EXPECT_EQ(layer["neurons_after"], 600);
+}
+
+TEST(CompressPage, OfOtherMeasures) {
+  for (const char *name : {"error", "kl"}) {
+    CompressReport report = reportOf(2, 8);
+    addSearch(report);
+    report.unit = "sequences";
+    auto judge = [&](Compressor::Result &result, double value) {
+      result.quality.measure = findMeasure(name);
+      for (auto &[label, loss] : result.quality.labels)
+        loss = Loss(), loss.windows = loss.tokens = 10, loss.kl = 10 * value, loss.klTokens = 10,
+        loss.difference = 100 * value, loss.original = loss.squares = loss.product = 100;
+    };
+    judge(report.before, 0), judge(report.after, 0.125);
+    for (Baseline &baseline : report.baselines)
+      for (Compressor::Result &run : baseline.runs)
+        judge(run, 0.5);
+    for (Candidate &candidate : report.search->tried)
+      judge(candidate.result, 0.25);
+    judge(report.search->best.result, 0.25);
+    for (auto &[recipe, result] : report.sweep)
+      judge(result, 0.75);
+    report.search->original = 0;
+    const std::string page = reportPage(report);
+    EXPECT_EQ(faultOf(page), "");
+    EXPECT_FALSE(has(StringRef(page).split("<script>").first.str(), "erplexity"));
+    const std::string title = findMeasure(name)->title().str();
+    EXPECT_TRUE(has(page, "<b>0.125</b><span>" + title + " after</span>"));
+    EXPECT_FALSE(has(page, title + " before"));
+    EXPECT_TRUE(has(page, "<b>0.5</b><span>random, same size</span>"));
+    EXPECT_TRUE(has(page, "20 sequences of held-out data"));
+    json told = reportToJson(report);
+    EXPECT_EQ(told["measure"], name);
+    EXPECT_NEAR(told[std::string(name) + "_after"].get<double>(), 0.125, 1e-9);
+    EXPECT_NEAR(told["labels"]["web"][std::string(name) + "_random"].get<double>(), 0.5, 1e-9);
+    EXPECT_FALSE(told.contains(std::string(name) + "_before"));
+    EXPECT_FALSE(told.contains("perplexity_after"));
+    EXPECT_TRUE(told.contains("sequences_per_second_after"));
+    EXPECT_NEAR(told["search"]["tried"][0][name].get<double>(), 0.25, 1e-9);
+  }
+}
+
 TEST(CompressPage, PutsRemarksToTheirLayer) {
   CompressReport report = reportOf(12, 8); // layer1 is a part of layer10's name
   report.after.remarks.push_back("of no layer at all");
