@@ -77,6 +77,82 @@ TEST(Origin, ComposesOverPasses) {
   expectSamePicks(layer, x, logits);
 }
 
+// A layer of eight experts and its profile, by which those of lower ids matter less.
+struct Measured {
+  TestLayer layer{47, options()};
+  std::string path = layer.folder.file("p.moep"), folder = layer.folder.path.string();
+  Rows x;
+
+  static LayerOptions options() {
+    registerOnce();
+    LayerOptions options;
+    options.experts = 8;
+    return options;
+  }
+  Measured() {
+    std::mt19937 random(47);
+    x = randomRows(random, 300, 5);
+    Rows logits = layer.logits(x);
+    WeightEvaluator weights(*layer.module, folder);
+    auto picks = routeAgain(moe::collectRoutedLayers(*layer.module)[0], logits, weights);
+    EXPECT_TRUE(!!picks);
+    Profile profile = profileOf(x, logits, layer.run(x), *picks);
+    std::vector<double> counts, gram;
+    for (int64_t i = 0; i < 16; ++i)
+      counts.push_back(double(1 + i % 8));
+    for (int64_t i = 0; i < 128; ++i)
+      gram.push_back(i / 8 % 8 == i % 8 ? 9 : double((i / 8 % 8 + i % 8) % 5));
+    auto &statistics = profile.layers[0].statistics;
+    statistics["tokens"] = {MergeRule::sum, {}, {150, 150}};
+    statistics["count"] = {MergeRule::sum, {8}, counts};
+    statistics["gate_sum"] = {MergeRule::sum, {8}, counts};
+    statistics["logit_gram"] = {MergeRule::sum, {8, 8}, gram};
+    EXPECT_EQ(llvm::toString(writeProfile(profile, path)), "");
+  }
+  bool pass(const std::string &name, const std::string &options) {
+    return layer.passes(name + "{profile=" + path + " folder=" + folder + " " + options + "}");
+  }
+  std::string last() const { return layer.said.empty() ? "" : layer.said.back(); }
+};
+
+// The profile of the original serves passes after each other: they read what it says of the experts
+// that are left.
+TEST(Origin, OneProfileServesSeveralPasses) {
+  Measured twice, once;
+  ASSERT_TRUE(twice.pass("prune-experts", "criterion=frequency drop=2")) << twice.last();
+  ASSERT_TRUE(twice.pass("prune-experts", "criterion=frequency drop=1")) << twice.last();
+  ASSERT_TRUE(once.pass("prune-experts", "criterion=frequency drop=3")) << once.last();
+  EXPECT_EQ(originIn(*twice.layer.module), (Ids{3, 4, 5, 6, 7}));
+  EXPECT_EQ(originIn(*once.layer.module), (Ids{3, 4, 5, 6, 7}));
+  EXPECT_LT(errorOf(twice.layer.run(twice.x), once.layer.run(once.x)), 1e-6);
+  ASSERT_TRUE(twice.pass("merge-experts", "preset=m-smoe drop=2")) << twice.last();
+  EXPECT_EQ(moe::collectRoutedLayers(*twice.layer.module)[0].bank.getNumSlabs(), 3);
+}
+
+TEST(Origin, ReconstructionAfterPruning) {
+  Measured pruned;
+  ASSERT_TRUE(pruned.pass("prune-experts", "criterion=frequency drop=2")) << pruned.last();
+  ASSERT_TRUE(pruned.pass("prune-experts", "criterion=reconstruction drop=1")) << pruned.last();
+  Ids origin = originIn(*pruned.layer.module);
+  ASSERT_EQ(origin.size(), 5u);
+  EXPECT_GE(origin.front(), 2);
+  // No other choice of one expert does better on these tokens.
+  Measured original;
+  Rows target = original.layer.run(original.x);
+  double chosen = errorOf(pruned.layer.run(pruned.x), target);
+  for (int64_t gone = 2; gone < 8; ++gone) {
+    Measured other;
+    std::vector<int64_t> keep;
+    for (int64_t e = 2; e < 8; ++e)
+      if (e != gone)
+        keep.push_back(e);
+    auto layers = moe::collectRoutedLayers(*other.layer.module);
+    ASSERT_TRUE(mlir::succeeded(keepExperts(layers[0], keep)));
+    cleanUp(*other.layer.module);
+    EXPECT_LE(chosen, errorOf(other.layer.run(other.x), target) + 1e-5) << gone;
+  }
+}
+
 // Masked experts keep their ids, but a router whose choice cannot be computed again does not choose
 // as it did in the profile.
 TEST(Origin, MaskedRoutersChooseAnew) {

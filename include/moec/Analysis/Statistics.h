@@ -29,6 +29,11 @@ const StatisticInfo *statisticInfo(llvm::StringRef name);
 /// layer does not know.
 std::optional<std::vector<int64_t>> shapeOf(const StatisticInfo &info, const LayerProfile &layer);
 
+/// What was measured of these experts, distinct ids: expert i of the result is experts[i]. Numbers
+/// stay as they were measured beside the others; statistics that are not in the table go. Of tokens
+/// that are kept, slots of other experts are empty.
+LayerProfile selectExperts(const LayerProfile &layer, llvm::ArrayRef<int64_t> experts);
+
 /// A statistic without data yet: all zeros, or all -infinity, for `labels` labels.
 Statistic emptyStatistic(const StatisticInfo &info, const LayerProfile &layer, int64_t labels);
 

@@ -1,6 +1,8 @@
 #include "moec/Transforms/Compress/WeightHash.h"
 
 #include "RewriteBank.h"
+#include "moec/Analysis/Statistics.h"
+#include "moec/Transforms/Compress/Rewrite.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/xxhash.h"
 
@@ -45,7 +47,7 @@ static llvm::Error inLayer(const moe::RoutedLayer &layer, const llvm::Twine &tex
 static llvm::Expected<std::string> hashOf(const moe::RoutedLayer &layer, WeightEvaluator &weights) {
   auto hash = weightHash(layer.bank, weights);
   if (!hash)
-    return inLayer(layer, "cannot tell whether the profile is of its weights: " +
+    return inLayer(layer, "its weights cannot be compared with a profile's: " +
                               llvm::toString(hash.takeError()) + "; give the weights' folder");
   return hash;
 }
@@ -85,10 +87,13 @@ llvm::Error moec::checkWeights(mlir::ModuleOp module, const Profile &profile, St
     if (llvm::Error error = leaveNote(layer, weights))
       return error;
     StringRef hash = *noteOf(layer.bank);
-    if (hash.empty())
+    if (hash.empty() || hash == measured->weightHash)
       continue;
-    if (llvm::Error error = compare(layer, measured->weightHash, hash))
-      return error;
+    auto now = hashOf(layer, weights);
+    if (!now)
+      return now.takeError();
+    if (*now != measured->weightHash)
+      return compare(layer, measured->weightHash, hash);
   }
   return llvm::Error::success();
 }
@@ -117,5 +122,23 @@ llvm::Expected<Profile> moec::readProfileOf(mlir::ModuleOp module, StringRef pat
     return profile;
   if (llvm::Error error = checkWeights(module, *profile, folder))
     return std::move(error);
+  for (const moe::RoutedLayer &layer : moe::collectRoutedLayers(module))
+    selectKept(layer, *profile);
   return profile;
+}
+
+void moec::selectKept(const moe::RoutedLayer &layer, Profile &profile) {
+  moe::BankOp bank = layer.bank;
+  auto origin = bank->getAttrOfType<mlir::DenseI64ArrayAttr>(kOrigin);
+  auto measured =
+      llvm::find_if(profile.layers, [&](const LayerProfile &l) { return l.name == layer.name; });
+  if (!origin || measured == profile.layers.end() ||
+      origin.size() != static_cast<int64_t>(bank.getExperts()) ||
+      measured->experts <= origin.size())
+    return;
+  llvm::SmallVector<int64_t> ids(origin.asArrayRef());
+  llvm::sort(ids);
+  bool distinct = std::adjacent_find(ids.begin(), ids.end()) == ids.end();
+  if (distinct && ids.front() >= 0 && ids.back() < measured->experts)
+    *measured = selectExperts(*measured, origin.asArrayRef());
 }

@@ -19,7 +19,8 @@ llvm::Error noteWeights(mlir::ModuleOp module, llvm::StringRef folder);
 
 /// Compares the layers that model and profile have in common; those of which the profile has no
 /// hash (counts of other tools) always fit, and so do banks that were changed before their hash was
-/// known. Leaves the note at each bank that it reads. `folder` is that of the weight files.
+/// known. A changed bank is compared by the note, or else as it is now. Leaves the note at each bank
+/// that it reads. `folder` is that of the weight files.
 /// Errors, one line that names the layer: other weights, weights that cannot be read.
 llvm::Error checkWeights(mlir::ModuleOp module, const Profile &profile, llvm::StringRef folder);
 
@@ -29,9 +30,13 @@ llvm::Error checkWeights(mlir::ModuleOp module, const Profile &profile, llvm::St
 llvm::Error checkWeights(mlir::ModuleOp module, const Profile &original, const Profile &current,
                          llvm::StringRef folder);
 
-/// A profile without its reservoirs, for a pass over `module`, checked.
+/// A profile without its reservoirs, for a pass over `module`, checked. Of layers that have lost
+/// experts since it was taken (kOrigin) it says what was measured of those that are left.
 llvm::Expected<Profile> readProfileOf(mlir::ModuleOp module, llvm::StringRef path,
                                       llvm::StringRef folder);
+
+/// The latter for one layer of a profile, reservoir included.
+void selectKept(const moe::RoutedLayer &layer, Profile &profile);
 
 /// Notes that the weights of a bank are about to change.
 void noteChange(moe::BankOp bank);
