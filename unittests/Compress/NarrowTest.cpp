@@ -229,6 +229,15 @@ TEST(Narrow, WidthsByBudget) {
   wide.profile();
   ASSERT_TRUE(wide.narrow("budget=1 multiple=16"));
   EXPECT_EQ(wide.bank().getInter(), 32u) << "40 * 5 / 6 is 33";
+
+  options.biases = true; // of which the outputs' stay whole
+  Case biased(kSeed, options, 200);
+  biased.profile();
+  int64_t hidden = options.hidden, neuron = 3 * hidden + 2, before = 6 * (40 * neuron + hidden);
+  ASSERT_TRUE(biased.narrow("budget=3"));
+  int64_t width = biased.bank().getInter(), after = 6 * (width * neuron + hidden);
+  EXPECT_LE(2 * after, before);
+  EXPECT_GT(2 * (after + 6 * neuron), before) << width;
 }
 
 } // namespace

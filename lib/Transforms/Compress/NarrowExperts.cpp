@@ -85,11 +85,21 @@ void keepNeurons(moe::RoutedLayer &layer, ArrayRef<Numbers> kept) {
   layer.bank = moe::findBank(layer.experts, layer.experts.getBank());
 }
 
-// The multiple below; that of a part of it where more than a sixteenth of the width would be lost.
+// The multiple below; that of a part of it where more than a 32nd of the width would be lost.
 int64_t roundedWidth(int64_t width, int64_t multiple) {
-  while (multiple > 1 && width % multiple > width / 16)
+  while (multiple > 1 && width % multiple > width / 32)
     multiple /= 2;
   return width - width % multiple;
+}
+
+// Neurons of an expert with which all of them take what `worth` take now: its output's bias stays.
+int64_t widthOfBytes(moe::BankOp bank, int64_t worth) {
+  int64_t inter = bank.getInter(), experts = bank.getExperts(), hidden = bank.getHidden();
+  int64_t fixed = bank.getDownBias() ? hidden : 0;
+  int64_t neuron = hidden * (1 + bool(bank.getGate()) + bool(bank.getUp())) +
+                   bool(bank.getGateBias()) + bool(bank.getUpBias());
+  int64_t room = (inter * neuron + fixed) * worth - fixed * experts;
+  return std::max<int64_t>(0, room / (experts * neuron));
 }
 
 struct NarrowExperts : impl::NarrowExpertsBase<NarrowExperts> {
@@ -157,7 +167,7 @@ llvm::Expected<std::map<std::string, int64_t>> NarrowExperts::planWidths() {
       if (gone >= experts)
         return problem("layer '" + layer.name + "': cannot lose the bytes of " +
                        llvm::Twine(gone) + " of " + llvm::Twine(experts) + " experts");
-      gone = inter - inter * (experts - gone) / experts;
+      gone = inter - widthOfBytes(layer.bank, experts - gone);
     } else {
       gone = share->of(inter);
     }

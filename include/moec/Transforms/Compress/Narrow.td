@@ -60,7 +60,7 @@ def NarrowExperts : Pass<"narrow-experts", "::mlir::ModuleOp"> {
            "the bytes of so many experts: 8,4,10,10">,
     Option<"multiple", "multiple", "int64_t", /*default=*/"16",
            "Widths become multiples of it, rounded down (kernels compute panels of 16), or of its half, "
-           "quarter and so on where more than a sixteenth of a width would be lost">,
+           "quarter and so on where more than a 32nd of a width would be lost">,
     Option<"labels", "labels", "std::string", /*default=*/"",
            "How much tokens of each label count, github:1,c4:0.5; others count nothing">,
     Option<"tokens", "tokens", "int64_t", "0", "Tokens of a layer, at most (0: all)">,
