@@ -51,6 +51,16 @@ Value moec::onnx_export::hidden(Build &b, moe::FfnAttr ffn, Value gate, Value up
   return b.binary("Mul", activate(b, ffn, gate), up);
 }
 
+// Whether some expert's matrix is stored the other way round: then all are written so, which is how
+// they are read back as experts of one formula.
+bool Lowering::anyTurned(moe::BankOp bank, StringRef weight) {
+  auto [it, isNew] = turnedWeights.try_emplace(weight, false);
+  for (int64_t id = 0; isNew && !it->second && id < static_cast<int64_t>(bank.getExperts()); ++id)
+    it->second = bank.getExpertStorage(id) == "dense" &&
+                 steps.untransposed(steps.row(steps.of(weight), bank.getSlab(id)));
+  return it->second;
+}
+
 // x times one of an expert's matrices, plus its bias. Of narrower experts only the first `width`
 // rows (or columns) count.
 Value Lowering::linear(Build &b, moe::BankOp bank, int64_t id, Value x, StringRef name,
@@ -71,6 +81,8 @@ Value Lowering::linear(Build &b, moe::BankOp bank, int64_t id, Value x, StringRe
   w = steps.cast(w, element);
   int64_t rows = rankedType(w).getDimSize(0);
   Value turned = steps.untransposed(w);
+  if (!turned && anyTurned(bank, symbol.getValue()))
+    turned = steps.transpose(w, {1, 0});
   Value matrix = use(b, turned ? turned : w, hint);
   auto type = b.type({rankedType(x).getDimSize(0), rows}, element);
   return b.op("Gemm", {b.cast(x, element), matrix, bias}, type, b.attr("transB", turned ? 0 : 1));

@@ -92,6 +92,7 @@ private:
   mlir::Value firstBiases(Build &b, moe::BankOp bank, mlir::Type element);
   mlir::Value parameter(Build &b, moe::BankOp bank, llvm::StringRef name, mlir::Type element);
 
+  bool anyTurned(moe::BankOp bank, llvm::StringRef weight);
   mlir::Value use(Build &b, mlir::Value step, llvm::StringRef hint);
   /// Weights that were cast from a narrower type are stored in that and cast in the graph.
   void narrowWeights(mlir::Region &region);
@@ -105,6 +106,7 @@ private:
   ExportReport &report;
   Steps steps;
   llvm::DenseMap<mlir::Value, Routing> routings; // by the i32 ids that stand for them
+  llvm::StringMap<bool> turnedWeights;           // by name: what anyTurned() found
 };
 
 /// What the ops of a layer are named after.

@@ -80,7 +80,7 @@ def steps(folder, layers, experts):
                             "--reservoir=1024", "--out", profile]
     given = f"profile={profile} folder={folder} "
     prune = "prune-experts=criterion=soft drop=0.25"
-    first = "budget=" + ",".join(["0" if i else str(experts // 4) for i in range(layers)])
+    first, one = ("budget=" + ",".join([str(n)] + ["0"] * (layers - 1)) for n in (experts // 4, 1))
     for name, pipeline in {
             "prune-soft": [prune],
             "prune-reconstruction": ["prune-experts=criterion=reconstruction " + first],
@@ -88,9 +88,9 @@ def steps(folder, layers, experts):
             "merge-ream": ["merge-experts=preset=ream drop=0.25"],
             "merge-hc-smoe": ["merge-experts=preset=hc-smoe drop=0.25"],
             "merge-m-smoe": ["merge-experts=preset=m-smoe drop=0.25"],
-            "merge-sub-moe": ["merge-experts=preset=sub-moe rank=0.5 drop=0.25"],
+            "merge-sub-moe": ["merge-experts=preset=sub-moe rank=0.5 " + one],
             "merge-mergemoe": ["merge-experts=preset=mergemoe " + first],
-            "recombine-dern": ["recombine-neurons=alpha=-1 " + first],
+            "recombine-dern": ["recombine-neurons=alpha=-1 " + one],
             "narrow-obs": ["narrow-experts=criterion=obs " + first],
             "repair-down": [prune, "repair-down=layers=0 sweeps=1 ridge=0.03"],
             "repair-linear": [prune, "repair-linear=layers=0"],
