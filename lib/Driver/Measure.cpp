@@ -235,6 +235,7 @@ llvm::Expected<Quality> moec::scoreModel(Executor &model, const Dataset &data,
                                          const Measure &measure, Original *original) {
   Quality quality;
   quality.measure = &measure;
+  bool likelihoods = true; // the outputs may be no logits of tokens: classes, hidden states
   for (int64_t i = 0; i < data.runs(); ++i) {
     auto run = data.run(i);
     if (!run)
@@ -243,9 +244,13 @@ llvm::Expected<Quality> moec::scoreModel(Executor &model, const Dataset &data,
     auto outputs = outputsOf(model, *run, &loss.seconds);
     if (!outputs)
       return outputs.takeError();
-    if (!run->targets.empty())
-      if (llvm::Error error = addLikelihoods(loss, *run, outputs->front()))
-        return error;
+    if (!run->targets.empty() && likelihoods)
+      if (llvm::Error error = addLikelihoods(loss, *run, outputs->front())) {
+        if (measure.needsTargets())
+          return error;
+        llvm::consumeError(std::move(error));
+        likelihoods = false;
+      }
     if (original) {
       auto wanted = original->on(*run, i);
       if (!wanted)
@@ -256,5 +261,7 @@ llvm::Expected<Quality> moec::scoreModel(Executor &model, const Dataset &data,
     loss.windows += run->sequences;
     loss.tokens += run->tokens ? run->tokens : run->sequences;
   }
+  for (auto &[label, loss] : quality.labels)
+    loss.nll = likelihoods ? loss.nll : 0;
   return quality;
 }

@@ -79,7 +79,8 @@ private:
   std::vector<OutputRows> current;
 };
 
-/// Runs a model over data: likelihoods where the runs have targets, and with an original the sums of
+/// Runs a model over data: likelihoods where the runs have targets (all 0 where the outputs are no
+/// logits of them and the measure does not need them), and with an original the sums of
 /// `measure` against it. Sums are infinite where the model's outputs are not finite. Errors name
 /// the run.
 llvm::Expected<Quality> scoreModel(Executor &model, const Dataset &data, const Measure &measure,

@@ -35,7 +35,7 @@ public:
   Signature values;
 };
 
-/// Logits of a token are `sharp` at the token itself and 0 elsewhere, of 4 tokens.
+/// Logits of a token are `sharp` at the token itself and 0 elsewhere, of 4 tokens or fewer classes.
 class Echo : public Executor {
 public:
   explicit Echo(double sharp) : sharp(sharp) {
@@ -44,12 +44,13 @@ public:
   }
   const Signature &signature() const override { return values; }
   llvm::Expected<std::vector<Tensor>> run(llvm::ArrayRef<Tensor> inputs) override {
-    Tensor y(DType::f32, {inputs[0].shape[0], inputs[0].shape[1], 4});
+    Tensor y(DType::f32, {inputs[0].shape[0], inputs[0].shape[1], classes});
     for (int64_t i = 0; i < inputs[0].count(); ++i)
-      y.set(4 * i + int64_t(inputs[0].at(i)), sharp);
+      y.set(classes * i + int64_t(inputs[0].at(i)) % classes, sharp);
     return std::vector<Tensor>{y};
   }
   double sharp;
+  int64_t classes = 4;
   Signature values;
 };
 
@@ -129,6 +130,20 @@ TEST_F(Measures, PerplexityAndKlOfTexts) {
     EXPECT_NEAR(measure.distance(quality->overall()).value(), kl, 1e-6);
     EXPECT_NEAR(quality->value("a"), measure.needsOriginal() ? kl : z, 1e-5);
   }
+  // Classes of tokens are no logits of them, and can be compared all the same.
+  DataOptions three = options;
+  Dataset few = texts(original.signature(), three);
+  original.classes = smaller.classes = 3;
+  auto refused = scoreModel(smaller, few, perplexityMeasure());
+  ASSERT_FALSE(bool(refused));
+  EXPECT_NE(message(refused.takeError()).find("token 3 is outside the 3 logits"),
+            std::string::npos);
+  Original kept(original, *findMeasure("error"));
+  auto quality = scoreModel(smaller, few, *findMeasure("error"), &kept);
+  ASSERT_TRUE(bool(quality));
+  EXPECT_NEAR(quality->value(), 0.25, 1e-9);
+  EXPECT_EQ(quality->overall().nll, 0);
+
   options.first = 1;
   EXPECT_EQ(texts(original.signature(), options).runs(), 1);
 }
