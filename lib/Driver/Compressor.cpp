@@ -279,9 +279,14 @@ llvm::Error Compressor::checkProfile() {
                                           : "no layer " + room.name));
   }
   profileTier = tierOf(stats);
+  bool lower = profileTier < given.needsTier, bare = given.needsTokens && !tokensKept;
+  if (given.profile.empty() && (lower || bare))
+    return fail(Exit::unsupported,
+                given.model + ": unsupported: the method and its repair need " +
+                    (lower ? "statistics of the experts' outputs" : "tokens that the profile keeps") +
+                    ", which a layer does not give: its tokens are no vectors of floats");
   if (given.profile.empty())
     return llvm::Error::success();
-  bool lower = profileTier < given.needsTier, bare = given.needsTokens && !tokensKept;
   if (lower || bare)
     return fail(Exit::input,
                 llvm::formatv("{0}: {1}, but the method and its repair need {2}: make one with "
