@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Measures every compression method on the trained model and writes the tables of docs/compression.md.
 
-usage: gen_compression_page.py [--check] [--methods A,B] [--shares 0.125,0.25,0.5] [--work FOLDER] [--moec PATH]
+usage: gen_compression_page.py [--check] [--parts methods,search,domains] [--methods A,B] [--shares 0.125,0.25,0.5]
+                               [--work FOLDER] [--moec PATH]
 
-Each method of `moec compress --methods` removes the same share of each layer's experts, with and
-without the least-squares repair; then the recipe search runs at each size. Perplexities are of the
-first 40 windows of 256 tokens of each text of eval/, statistics from the first 64 windows of each
-text of calibration/. What was measured stays in --work, so that an interrupted run goes on. With
---check nothing is written: the rows of --methods are measured again and compared with the page.
+Each method of `moec compress --compare` removes the same share of each layer's experts, with and
+without the least-squares repair; then the recipe search runs at each size, and once for each domain
+alone. Perplexities are of the first 40 windows of 256 tokens of each text of eval/ (24 of a single
+domain), statistics from the first 64 windows of each text of calibration/. What was measured stays in
+--work, so that an interrupted run goes on. With --check nothing is written: the rows of --methods are
+measured again and compared with the page.
 """
 import argparse
 import json
@@ -20,50 +22,50 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODEL = ROOT.parent / "shared/models/trained/moe-lm"
 PAGE = ROOT / "docs/compression.md"
-BEGIN, END = "<!-- generated: tables -->", "<!-- end of tables -->"
+PARTS = ("methods", "search", "domains")  # <!-- generated: PART --> ... <!-- end of PART -->
 SEEDS = 3
+DOMAIN_METHODS = ["gated-norm", "reconstruction", "narrow-obs"]  # repaired
 CLOSE = 0.003  # relative; sums in another order on another machine
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--methods", default="")
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--methods", default="all")
     parser.add_argument("--shares", default="0.125,0.25,0.5")
     parser.add_argument("--work", type=pathlib.Path)
     parser.add_argument("--moec", default=str(ROOT / "build/bin/moec"))
     return parser.parse_args()
 
 
-def methods(moec):
+def summaries(moec):
     text = subprocess.run([moec, "compress", "--methods"], capture_output=True, text=True, check=True).stdout
     return dict(line.split(None, 1) for line in text.splitlines() if line.strip())
 
 
-def compress(args, share, method, repair):
-    command = [args.moec, "compress", MODEL / "prefill.onnx", f"--prune={share}", f"--method={method}",
-               f"--repair={repair}", "--data", MODEL / "calibration", "--eval", MODEL / "eval",
-               "--eval-windows=40", "--windows=64", "--format=json", f"--work={args.work}"]
+def compress(args, share, *more, domain="", windows=40):
+    name = f"{domain}.npy" if domain else ""
+    command = [args.moec, "compress", MODEL / "prefill.onnx", f"--prune={share}", "--data", MODEL / "calibration" / name,
+               "--eval", MODEL / "eval" / name, f"--eval-windows={windows}", "--windows=64", f"--random-seeds={SEEDS}",
+               "--format=json", f"--work={args.work}", *more]
     run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    if run.returncode == 3:
-        return None  # unsupported for this model
     if run.returncode:
         sys.exit(f"{' '.join(map(str, command))}: {run.stderr.strip()}")
     return json.loads(run.stdout)
 
 
-def measure(args, names, shares):
-    """method -> [(plain, repaired) for each share], then the search's reports by share."""
-    rows = {}
-    for name in names:
-        rows[name] = []
-        for share in shares:
-            pair = [compress(args, share, name, repair) for repair in ("none", "down")]
-            rows[name].append([p and p["perplexity_after"] for p in pair])
-            if name == "random" and pair[0]:
-                rows[name][-1][0] = pair[0]["perplexity_random"]
-            print(name, share, rows[name][-1], file=sys.stderr, flush=True)
-    return rows
+def measure(args, shares):
+    """method -> [(plain, repaired) for each share], and the original's perplexity."""
+    rows, before = {}, None
+    for i, share in enumerate(shares):
+        report = compress(args, share, f"--compare={args.methods}", "--repair=down")
+        before = report["perplexity_before"]
+        for entry in report["methods"]:
+            cells = rows.setdefault(entry["method"], [[None, None] for _ in shares])
+            cells[i][entry["repair"] != "none"] = entry["perplexity"]
+        print("compared at", share, file=sys.stderr, flush=True)
+    return rows, before
 
 
 def cell(value):
@@ -83,24 +85,53 @@ def table(rows, summaries, shares, before):
 def verdicts(rows, shares):
     lines = []
     for i, share in enumerate(shares):
-        chance = rows["random"][i][0]
-        worse = [n for n, cells in rows.items() if n != "random" and cells[i][0] and cells[i][0] >= chance]
-        lines.append(f"- {100 * share:g} % removed, nothing repaired: "
-                     + (f"no better than random ({chance:.2f}): {', '.join(worse)}." if worse
-                        else f"every method is better than random ({chance:.2f})."))
+        for repaired, words in ((0, "nothing repaired"), (1, "repaired")):
+            chance = rows["random"][i][repaired]
+            worse = [n for n, cells in rows.items()
+                     if n != "random" and cells[i][repaired] and cells[i][repaired] >= chance]
+            lines.append(f"- {100 * share:g} % removed, {words}: "
+                         + (f"no better than random ({chance:.2f}): {', '.join(worse)}." if worse
+                            else f"every method is better than random ({chance:.2f})."))
     return lines
 
 
+def kept(report):
+    """What the layers keep, in words."""
+    layers = report["layers"]
+    if all(e["experts_after"] == e["experts_before"] for e in layers) and "neurons_after" in layers[0]:
+        return "all experts; neurons " + ", ".join(str(e["neurons_after"]) for e in layers)
+    return "experts " + ", ".join(str(e["experts_after"]) for e in layers)
+
+
 def searches(args, shares):
-    lines = ["| removed | method | experts kept, by layer | repair | perplexity | random | frequency | KL, nats a token |",
+    lines = ["| removed | method | what the layers keep | repair | perplexity | random | frequency | KL, nats a token |",
              "| ---: | --- | --- | --- | ---: | ---: | ---: | ---: |"]
     for share in shares:
-        r = compress(args, share, "auto", "auto")
+        r = compress(args, share)
         recipe = r["recipe"]
-        lines.append(f"| {100 * share:g} % | {recipe['method']} | {', '.join(map(str, recipe['keep']))} | "
-                     f"{recipe['repair']} | {r['perplexity_after']:.2f} | {r['perplexity_random']:.2f} | "
+        lines.append(f"| {100 * share:g} % | {recipe['method']} | {kept(r)} | {recipe['repair']} | "
+                     f"{r['perplexity_after']:.2f} | {r['perplexity_random']:.2f} | "
                      f"{r['perplexity_frequency']:.2f} | {r['kl']:.4f} |")
         print("search", share, lines[-1], file=sys.stderr, flush=True)
+    return lines
+
+
+def domains(args):
+    """One domain's profile, experts and repair; its perplexity beside the best script's on the same."""
+    reference = json.loads((MODEL / "compression_baselines.json").read_text())["one_domain"]
+    lines = ["| domain | removed | original | best script | " + " | ".join(DOMAIN_METHODS)
+             + " | share of the script's rise |", "| --- | ---: | ---: | ---: |" + " ---: |" * (len(DOMAIN_METHODS) + 1)]
+    for domain, before in reference["none"].items():
+        for dropped in (8, 16) if domain != "all" else ():
+            script = min(row["perplexity"][domain] for row in reference["rows"]
+                         if row["domain"] == domain and row["dropped"] == dropped)
+            report = compress(args, dropped / 32, f"--compare={','.join(DOMAIN_METHODS)}", "--repair=down",
+                              domain=domain, windows=24)
+            got = {e["method"]: e["perplexity"] for e in report["methods"] if e["repair"] != "none"}
+            shares = ", ".join(f"{100 * (got[m] - before) / (script - before):.0f} %" for m in DOMAIN_METHODS)
+            lines.append(f"| {domain} | {100 * dropped / 32:g} % | {report['perplexity_before']:.2f} | {script:.2f} | "
+                         + " | ".join(f"{got[m]:.2f}" for m in DOMAIN_METHODS) + f" | {shares} |")
+            print(lines[-1], file=sys.stderr, flush=True)
     return lines
 
 
@@ -120,6 +151,12 @@ def check(rows, shares):
     return 1 if wrong else 0
 
 
+def write(part, lines):
+    begin, end = f"<!-- generated: {part} -->", f"<!-- end of {part} -->"
+    head, rest = PAGE.read_text().split(begin)
+    PAGE.write_text(head + begin + "\n\n" + "\n".join(lines) + "\n\n" + end + rest.split(end)[1])
+
+
 def main():
     args = arguments()
     shares = [float(s) for s in args.shares.split(",")]
@@ -127,18 +164,17 @@ def main():
     if not args.work:
         temporary = tempfile.TemporaryDirectory()
         args.work = pathlib.Path(temporary.name)
-    summaries = methods(args.moec)
-    names = args.methods.split(",") if args.methods else list(summaries)
-    rows = measure(args, names, shares)
-    if args.check:
-        return check(rows, shares)
-    before = compress(args, shares[0], "random", "none")["perplexity_before"]
-    lines = table(rows, summaries, shares, before) + ["", "Which methods do not help here:", ""]
-    lines += verdicts(rows, shares) + ["", "The search (`moec compress --prune=SHARE`, no method given):", ""]
-    lines += searches(args, shares)
-    text = PAGE.read_text()
-    head, rest = text.split(BEGIN)
-    PAGE.write_text(head + BEGIN + "\n\n" + "\n".join(lines) + "\n\n" + END + rest.split(END)[1])
+    parts = args.parts.split(",")
+    if args.check or "methods" in parts:
+        rows, before = measure(args, shares)
+        if args.check:
+            return check(rows, shares)
+        write("methods", table(rows, summaries(args.moec), shares, before)
+              + ["", "Which methods do not help here:", ""] + verdicts(rows, shares))
+    if "search" in parts:
+        write("search", searches(args, shares))
+    if "domains" in parts:
+        write("domains", domains(args))
     return 0
 
 

@@ -50,6 +50,9 @@ void moec::addCompressCommand(CLI::App &app, Action &action) {
                       "sequential (the same, layer by layer), auto (what measures best; none with "
                       "a --method)")
       ->check(CLI::IsMember({"auto", "none", "down", "sequential"}));
+  command->add_option("--compare", flags->compare,
+                      "measures methods at this size on the held-out data, plain and repaired, in place "
+                      "of one result: names, comma-separated, or all");
   command->add_option("--labels", flags->labels, "weights of the calibration's labels: c4:1,code:4");
   command->add_option("--seed", flags->seed, "of random choices");
   command->add_option("--window", flags->window, "tokens of a window")->check(CLI::PositiveNumber);

@@ -1,6 +1,8 @@
 // What `moec compress` does, step by step.
 #include "CompressRun.h"
 
+#include "CompressCompare.h"
+
 #include "Compile.h"
 #include "CompressElimination.h"
 
@@ -94,23 +96,26 @@ llvm::Error write(Model &model, const std::string &output) {
   });
 }
 
+// Experts that each layer keeps, as one budget for all layers says; with --memory its bytes too.
+llvm::Expected<std::vector<int64_t>> keepOf(const CompressFlags &flags, const Compressor &compressor,
+                                            uint64_t &budget) {
+  if (!flags.budgets.empty())
+    return listOf(flags.budgets, compressor.layers().size());
+  if (flags.memory.empty())
+    return uniformDrop(compressor, flags.prune);
+  auto bytes = budgetOf(flags.memory, compressor.originalSizes().weights);
+  if (!bytes)
+    return bytes.takeError();
+  budget = *bytes;
+  return uniformBudget(compressor, budget);
+}
+
 // The recipe that the flags say, or the one that the search finds.
 llvm::Expected<Recipe> chooseRecipe(const CompressFlags &flags, Compressor &compressor,
                                     CompressReport &report, Progress &progress) {
   Sizes sizes = compressor.originalSizes();
   uint64_t budget = 0;
-  llvm::Expected<std::vector<int64_t>> keep = std::vector<int64_t>();
-  if (!flags.budgets.empty()) {
-    keep = listOf(flags.budgets, compressor.layers().size());
-  } else if (!flags.memory.empty()) {
-    auto bytes = budgetOf(flags.memory, sizes.weights);
-    if (!bytes)
-      return bytes.takeError();
-    budget = *bytes;
-    keep = uniformBudget(compressor, budget);
-  } else {
-    keep = uniformDrop(compressor, flags.prune);
-  }
+  auto keep = keepOf(flags, compressor, budget);
   if (!keep)
     return keep.takeError();
   if (isSearched(flags)) {
@@ -240,7 +245,22 @@ llvm::Error addSweep(Compressor &compressor, CompressReport &report, Progress &p
   return llvm::Error::success();
 }
 
+llvm::Error runComparison(const CompressFlags &flags, Compressor &compressor, Progress &progress) {
+  uint64_t budget = 0;
+  auto keep = keepOf(flags, compressor, budget);
+  if (!keep)
+    return keep.takeError();
+  auto comparison = compareMethods(flags, compressor, *keep, progress);
+  if (!comparison)
+    return comparison.takeError();
+  llvm::outs() << (flags.json ? comparisonToJson(*comparison).dump(2) + "\n"
+                              : comparisonText(*comparison));
+  return llvm::Error::success();
+}
+
 int stagesOf(const CompressFlags &flags) {
+  if (!flags.compare.empty())
+    return 3;
   int found = isSearched(flags) ? searchStages : isGiven(flags) ? 1 : 0;
   return 4 + found + (flags.page.empty() ? 0 : 2) + (flags.output.empty() ? 0 : 1);
 }
@@ -281,6 +301,8 @@ llvm::Error moec::runCompress(CompressFlags &flags) {
   auto compressor = Compressor::create(setup, progress);
   if (!compressor)
     return compressor.takeError();
+  if (!flags.compare.empty())
+    return runComparison(flags, *compressor, progress);
   CompressReport report;
   report.model = setup.model;
   report.unit = compressor->data(Compressor::Data::evaluation).unit().str();

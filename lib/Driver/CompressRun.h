@@ -9,6 +9,7 @@ namespace moec {
 struct CompressFlags {
   std::string model, output, method = "auto", memory, work, page, repair = "auto", labels, budgets;
   std::string measure = "auto";
+  std::string compare; // methods, or "all"; empty: one result instead
   std::vector<std::string> data, eval, outputs, dims;
   double prune = 0;
   CompressSetup setup;

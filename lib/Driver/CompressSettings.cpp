@@ -4,6 +4,7 @@
 
 #include "moec/Driver/Error.h"
 
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/Path.h"
@@ -24,6 +25,13 @@ llvm::Error checkFlags(const CompressFlags &flags) {
   if (flags.method != "auto" && !findMethod(flags.method))
     return fail(Exit::usage, "--method " + flags.method + ": no such method (see moec compress "
                                                           "--methods)");
+  if (flags.compare.empty())
+    return llvm::Error::success();
+  if (!flags.output.empty() || !flags.page.empty())
+    return fail(Exit::usage, "--compare writes no model and no page: leave out --out and --report");
+  for (llvm::StringRef name : llvm::split(flags.compare, ','))
+    if (name != "all" && !findMethod(name))
+      return fail(Exit::usage, "--compare " + name + ": no such method (see moec compress --methods)");
   return llvm::Error::success();
 }
 
