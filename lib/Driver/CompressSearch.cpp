@@ -116,6 +116,8 @@ Recipe Search::bestWithBudgets() const {
 // Two points of each layer's curve: half of what a uniform budget drops, and all of it.
 llvm::Error Search::measureLayers() {
   const Recipe base = bestWithBudgets();
+  if (base.method.empty()) // nothing but methods that choose the budgets themselves
+    return llvm::Error::success();
   for (auto [i, room] : llvm::enumerate(compressor.layers())) {
     progress.step(int64_t(i) + 1, int64_t(compressor.layers().size()), room.name);
     Sensitivity sensitivity{room.name, {}};
@@ -195,6 +197,8 @@ llvm::Error Search::chooseBudgets() {
 llvm::Error Search::shift() {
   const auto &layers = compressor.layers();
   Recipe base = bestWithBudgets();
+  if (base.method.empty())
+    return llvm::Error::success();
   double least = INFINITY;
   for (const Candidate &candidate : found.tried)
     if (candidate.recipe.key() == base.key())
