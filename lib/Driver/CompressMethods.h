@@ -39,7 +39,7 @@ struct Recipe {
   uint64_t seed = 0;  // of random choices
   std::string labels; // weights of labels, "github:1,c4:0.5"; empty: all alike
   bool protect = true;
-  std::string more;   // further options of the method's pass
+  std::string more = "";   // further options of the method's pass
 
   /// A text that tells recipes apart.
   std::string key() const;

@@ -110,6 +110,20 @@ llvm::Expected<std::vector<int64_t>> keepOf(const CompressFlags &flags, const Co
   return uniformBudget(compressor, budget);
 }
 
+// Budgets count slabs; constants of dropped experts, say, come on top.
+llvm::Error fitBudget(Compressor &compressor, Recipe &recipe, uint64_t budget) {
+  while (true) {
+    auto model = compressor.build(recipe);
+    if (!model)
+      return model.takeError();
+    if (Compressor::sizesOf(**model).weights <= budget)
+      return llvm::Error::success();
+    if (!shrinkBudget(compressor, recipe.keep))
+      return fail(Exit::input, llvm::formatv("{0}: --method {1} cannot meet a budget of {2} bytes",
+                                             compressor.setup().model, recipe.method, budget));
+  }
+}
+
 // The recipe that the flags say, or the one that the search finds.
 llvm::Expected<Recipe> chooseRecipe(const CompressFlags &flags, Compressor &compressor,
                                     CompressReport &report, Progress &progress) {
@@ -121,6 +135,7 @@ llvm::Expected<Recipe> chooseRecipe(const CompressFlags &flags, Compressor &comp
   if (isSearched(flags)) {
     SearchOptions options;
     options.budget = budget;
+    options.strict = budget > 0;
     if (budget == 0) {
       options.budget = sizes.weights - sizes.experts;
       for (auto [layer, n] : llvm::zip(compressor.layers(), *keep))
@@ -154,6 +169,9 @@ llvm::Expected<Recipe> chooseRecipe(const CompressFlags &flags, Compressor &comp
                                                           "fewer --search-windows or another method");
   if (isGiven(flags))
     progress.end();
+  if (budget > 0 && !isGiven(flags))
+    if (llvm::Error error = fitBudget(compressor, recipe, budget))
+      return std::move(error);
   return recipe;
 }
 

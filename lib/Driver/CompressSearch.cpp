@@ -46,14 +46,25 @@ struct Search {
     return candidate;
   }
 
-  // Keeps the better one.
-  llvm::Error consider(const Recipe &recipe, llvm::StringRef step) {
+  // Budgets count slabs; constants of dropped experts, say, come on top.
+  bool fits(const Candidate &candidate) const {
+    return !options.strict || candidate.result.sizes.weights <= options.budget;
+  }
+  // Whether it is a result, not a step to one.
+  bool isResult(const Candidate &candidate) const {
+    return candidate.step != "sensitivity" && fits(candidate);
+  }
+
+  // Keeps the better one; false when it does not fit.
+  llvm::Expected<bool> consider(const Recipe &recipe, llvm::StringRef step) {
     auto candidate = measure(recipe, step);
     if (!candidate)
       return candidate.takeError();
+    if (!fits(*candidate))
+      return false;
     if (found.best.recipe.method.empty() || candidate->loss() < found.best.loss())
       found.best = *candidate;
-    return llvm::Error::success();
+    return true;
   }
 
   llvm::Error tryMethod(Recipe recipe);
@@ -74,14 +85,20 @@ llvm::Error Search::tryMethod(Recipe recipe) {
     return possible.takeError();
   if (!*possible)
     return llvm::Error::success();
-  return llvm::handleErrors(consider(recipe, "method"),
-                            [&](std::unique_ptr<CommandError> e) -> llvm::Error {
-                              if (e->code != Exit::unsupported)
-                                return llvm::Error(std::move(e));
-                              if (refusal.empty())
-                                refusal = llvm::StringRef(e->text).split('\n').first.str();
-                              return llvm::Error::success();
-                            });
+  while (true) {
+    auto fitting = consider(recipe, "method");
+    if (!fitting)
+      return llvm::handleErrors(fitting.takeError(),
+                                [&](std::unique_ptr<CommandError> e) -> llvm::Error {
+                                  if (e->code != Exit::unsupported)
+                                    return llvm::Error(std::move(e));
+                                  if (refusal.empty())
+                                    refusal = llvm::StringRef(e->text).split('\n').first.str();
+                                  return llvm::Error::success();
+                                });
+    if (*fitting || !takesBudgets(recipe) || !shrinkBudget(compressor, recipe.keep))
+      return llvm::Error::success();
+  }
 }
 
 // All methods with the same number of experts a layer, nothing repaired.
@@ -93,7 +110,9 @@ llvm::Error Search::chooseMethod(llvm::ArrayRef<int64_t> keep) {
                   method.name);
     if (method.tier > compressor.tier() || (method.tokens && !compressor.keepsTokens()))
       continue;
-    Recipe recipe{method.name.str(), keep.vec(), Repair::none, options.seed, options.labels};
+    Recipe recipe;
+    recipe.method = method.name.str(), recipe.keep = keep.vec();
+    recipe.seed = options.seed, recipe.labels = options.labels;
     if (llvm::Error error = tryMethod(recipe))
       return error;
   }
@@ -107,7 +126,7 @@ llvm::Error Search::chooseMethod(llvm::ArrayRef<int64_t> keep) {
 Recipe Search::bestWithBudgets() const {
   const Candidate *best = nullptr;
   for (const Candidate &candidate : found.tried)
-    if (candidate.step != "sensitivity" && takesBudgets(candidate.recipe) &&
+    if (isResult(candidate) && takesBudgets(candidate.recipe) &&
         (!best || candidate.loss() < best->loss()))
       best = &candidate;
   return best ? best->recipe : Recipe();
@@ -179,15 +198,15 @@ std::vector<int64_t> Search::allocate() const {
 llvm::Error Search::chooseBudgets() {
   std::vector<Candidate> methods;
   for (const Candidate &candidate : found.tried)
-    if (candidate.step == "method" && takesBudgets(candidate.recipe))
+    if (candidate.step == "method" && fits(candidate) && takesBudgets(candidate.recipe))
       methods.push_back(candidate);
   llvm::stable_sort(methods, [](const Candidate &a, const Candidate &b) { return a.loss() < b.loss(); });
   std::vector<int64_t> keep = allocate();
   for (const Candidate &candidate : llvm::ArrayRef(methods).take_front(3)) {
     Recipe recipe = candidate.recipe;
     recipe.keep = keep;
-    if (llvm::Error error = consider(recipe, "budgets"))
-      return error;
+    if (auto fitting = consider(recipe, "budgets"); !fitting)
+      return fitting.takeError();
   }
   return llvm::Error::success();
 }
@@ -226,7 +245,7 @@ llvm::Error Search::shift() {
           auto candidate = measure(recipe, "moves");
           if (!candidate)
             return candidate.takeError();
-          if (candidate->loss() >= least)
+          if (candidate->loss() >= least || !fits(*candidate))
             continue;
           least = candidate->loss(), base = recipe, better = true;
           if (least < found.best.loss())
@@ -241,7 +260,7 @@ llvm::Error Search::shift() {
 std::vector<Recipe> Search::worthRepairing() const {
   std::vector<const Candidate *> sorted;
   for (const Candidate &candidate : found.tried)
-    if (candidate.step != "sensitivity")
+    if (isResult(candidate))
       sorted.push_back(&candidate);
   llvm::stable_sort(sorted, [](auto *a, auto *b) { return a->loss() < b->loss(); });
   std::map<std::string, int> of;
@@ -261,20 +280,28 @@ llvm::Error Search::repair() {
   for (Recipe recipe : worth) {
     recipe.repair = options.repairs.front();
     progress.step(++done, all, recipe.method);
-    if (llvm::Error error = consider(recipe, "repair"))
-      return error;
+    if (auto fitting = consider(recipe, "repair"); !fitting)
+      return fitting.takeError();
   }
   for (Repair kind : llvm::ArrayRef(options.repairs).drop_front()) {
     Recipe recipe = found.best.recipe;
     recipe.repair = kind;
     progress.step(++done, all, recipe.method + ", layer by layer");
-    if (llvm::Error error = consider(recipe, "repair"))
-      return error;
+    if (auto fitting = consider(recipe, "repair"); !fitting)
+      return fitting.takeError();
   }
   return llvm::Error::success();
 }
 
 } // namespace
+
+bool moec::shrinkBudget(const Compressor &compressor, std::vector<int64_t> &keep) {
+  bool any = false;
+  for (auto [layer, n] : llvm::zip(compressor.layers(), keep))
+    if (n > fewest(layer))
+      --n, any = true;
+  return any;
+}
 
 llvm::Expected<std::vector<int64_t>> moec::uniformBudget(const Compressor &compressor,
                                                          uint64_t budget) {

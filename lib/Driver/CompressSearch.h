@@ -8,6 +8,7 @@ namespace moec {
 
 struct SearchOptions {
   uint64_t budget = 0;               // bytes of all weights
+  bool strict = false;               // nothing above the budget is taken, by however little
   std::vector<std::string> methods;  // to choose from; empty: all
   std::vector<Repair> repairs{Repair::down, Repair::sequential};
   int moves = 16;                    // tries to shift experts between layers
@@ -44,6 +45,9 @@ llvm::Expected<std::vector<int64_t>> uniformBudget(const Compressor &compressor,
 
 /// The same for a share of the experts to drop: each layer drops floor(share * experts).
 llvm::Expected<std::vector<int64_t>> uniformDrop(const Compressor &compressor, double share);
+
+/// One slab less in each layer that keeps more than its k; false when there is none.
+bool shrinkBudget(const Compressor &compressor, std::vector<int64_t> &keep);
 
 /// Stages that searchRecipe reports.
 inline constexpr int searchStages = 5;

@@ -46,7 +46,7 @@ struct LayerRoom {
 struct LayerShape {
   int64_t experts = 0; // with weights of their own
   int64_t neurons = 0; // of them together; 0: they are no FFNs
-  std::vector<int64_t> origin; // ids that its experts had in the original; empty: they have them
+  std::vector<int64_t> origin = {}; // ids that its experts had in the original; empty: they have them
 };
 
 /// Everything that is measured or profiled is remembered in the work folder, keyed by the recipe, the
