@@ -103,12 +103,14 @@ TEST_F(Link, LibraryExportsItsTablesOnly) {
 }
 
 // Ctrl-C while weights are packed.
+// Background jobs of a shell start with it ignored; before anything handles it.
+[[maybe_unused]] const auto heeded = signal(SIGINT, SIG_DFL);
+
 TEST_F(Link, InterruptionsLeaveNothingBehind) {
   write(path("model.so"), "old library");
   write(path("model.moew"), "old weights");
   auto before = files();
   auto interrupted = [&] {
-    signal(SIGINT, SIG_DFL); // background jobs of a shell ignore it
     auto result =
         moec::link::linkLibrary(input(), path("model.so"), [](uint64_t) { raise(SIGINT); });
     llvm::consumeError(result.takeError());
