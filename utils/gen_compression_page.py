@@ -2,11 +2,11 @@
 """Measures every compression method on the trained model and writes the tables of docs/compression.md.
 
 usage: gen_compression_page.py [--check] [--parts methods,search,domains] [--methods A,B] [--shares 0.125,0.25,0.5]
-                               [--work FOLDER] [--moec PATH]
+                               [--repaired 0.25,0.5] [--work FOLDER] [--moec PATH]
 
-Each method of `moec compress --compare` removes the same share of each layer's experts, with and
-without the least-squares repair; then the recipe search runs at each size, and once for each domain
-alone. Perplexities are of the first 40 windows of 256 tokens of each text of eval/ (24 of a single
+Each method of `moec compress --compare` removes the same share of each layer's experts, at the sizes
+of --repaired also with the least-squares repair, at which the recipe search runs, too; then single
+domains. Perplexities are of the first 40 windows of 256 tokens of each text of eval/ (24 of a single
 domain), statistics from the first 64 windows of each text of calibration/. What was measured stays in
 --work, so that an interrupted run goes on. With --check nothing is written: the rows of --methods are
 measured again and compared with the page.
@@ -24,7 +24,7 @@ MODEL = ROOT.parent / "shared/models/trained/moe-lm"
 PAGE = ROOT / "docs/compression.md"
 PARTS = ("methods", "search", "domains")  # <!-- generated: PART --> ... <!-- end of PART -->
 SEEDS = 3
-DOMAIN_METHODS = ["gated-norm", "reconstruction", "narrow-obs"]  # repaired
+DOMAIN_METHODS = ["gated-norm", "narrow-obs"]  # repaired
 CLOSE = 0.003  # relative; sums in another order on another machine
 
 
@@ -34,6 +34,7 @@ def arguments():
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--methods", default="all")
     parser.add_argument("--shares", default="0.125,0.25,0.5")
+    parser.add_argument("--repaired", default="0.25,0.5")
     parser.add_argument("--work", type=pathlib.Path)
     parser.add_argument("--moec", default=str(ROOT / "build/bin/moec"))
     return parser.parse_args()
@@ -59,7 +60,8 @@ def measure(args, shares):
     """method -> [(plain, repaired) for each share], and the original's perplexity."""
     rows, before = {}, None
     for i, share in enumerate(shares):
-        report = compress(args, share, f"--compare={args.methods}", "--repair=down")
+        repair = "down" if share in shares_of(args.repaired) else "none"
+        report = compress(args, share, f"--compare={args.methods}", f"--repair={repair}")
         before = report["perplexity_before"]
         for entry in report["methods"]:
             cells = rows.setdefault(entry["method"], [[None, None] for _ in shares])
@@ -68,30 +70,39 @@ def measure(args, shares):
     return rows, before
 
 
+def shares_of(text):
+    return [float(s) for s in text.split(",")]
+
+
 def cell(value):
     return "-" if value is None else f"{value:.2f}"
 
 
-def table(rows, summaries, shares, before):
-    head = " | ".join(f"{100 * s:g} %, plain | {100 * s:g} %, repaired" for s in shares)
+def columns(rows):
+    """(size, repaired or not) of each column that has a value."""
+    first = next(iter(rows.values()))
+    return [(i, r) for i in range(len(first)) for r in (0, 1) if any(cells[i][r] for cells in rows.values())]
+
+
+def table(rows, texts, shares, before):
+    head = [f"{100 * shares[i]:g} %" + (", repaired" if r else "") for i, r in columns(rows)]
     lines = [f"Nothing removed: {before:.2f}. *random*: the mean of seeds 0 to {SEEDS - 1} (repaired: seed 0).", "",
-             f"| method | {head} | what it keeps |", "| --- |" + " ---: | ---: |" * len(shares) + " --- |"]
+             "| method | " + " | ".join(head) + " | what it keeps |", "| --- |" + " ---: |" * len(head) + " --- |"]
     for name, cells in rows.items():
-        text = " | ".join(f"{cell(plain)} | {cell(repaired)}" for plain, repaired in cells)
-        lines.append(f"| {name} | {text} | {summaries[name]} |")
+        text = " | ".join(cell(cells[i][r]) for i, r in columns(rows))
+        lines.append(f"| {name} | {text} | {texts[name]} |")
     return lines
 
 
 def verdicts(rows, shares):
     lines = []
-    for i, share in enumerate(shares):
-        for repaired, words in ((0, "nothing repaired"), (1, "repaired")):
-            chance = rows["random"][i][repaired]
-            worse = [n for n, cells in rows.items()
-                     if n != "random" and cells[i][repaired] and cells[i][repaired] >= chance]
-            lines.append(f"- {100 * share:g} % removed, {words}: "
-                         + (f"no better than random ({chance:.2f}): {', '.join(worse)}." if worse
-                            else f"every method is better than random ({chance:.2f})."))
+    for i, repaired in columns(rows):
+        chance = rows["random"][i][repaired]
+        worse = [n for n, cells in rows.items()
+                 if n != "random" and cells[i][repaired] and cells[i][repaired] >= chance]
+        lines.append(f"- {100 * shares[i]:g} % removed, {'repaired' if repaired else 'nothing repaired'}: "
+                     + (f"no better than random ({chance:.2f}): {', '.join(worse)}." if worse
+                        else f"every method is better than random ({chance:.2f})."))
     return lines
 
 
@@ -135,13 +146,13 @@ def domains(args):
     return lines
 
 
-def check(rows, shares):
+def check(rows):
     page = PAGE.read_text()
     wrong = 0
     for name, cells in rows.items():
         line = re.search(rf"^\| {re.escape(name)} \|(.*)$", page, re.M)
-        old = [c.strip() for c in line[1].split("|")][:2 * len(shares)] if line else []
-        new = [cell(v) for pair in cells for v in pair]
+        new = [cell(cells[i][r]) for i, r in columns(rows)]
+        old = [c.strip() for c in line[1].split("|")][:len(new)] if line else []
         for a, b in zip(old, new):
             same = a == b or (a != "-" and b != "-" and abs(float(a) - float(b)) <= CLOSE * float(a) + 0.005)
             wrong += not same
@@ -159,7 +170,7 @@ def write(part, lines):
 
 def main():
     args = arguments()
-    shares = [float(s) for s in args.shares.split(",")]
+    shares = shares_of(args.shares)
     temporary = None
     if not args.work:
         temporary = tempfile.TemporaryDirectory()
@@ -168,11 +179,11 @@ def main():
     if args.check or "methods" in parts:
         rows, before = measure(args, shares)
         if args.check:
-            return check(rows, shares)
+            return check(rows)
         write("methods", table(rows, summaries(args.moec), shares, before)
               + ["", "Which methods do not help here:", ""] + verdicts(rows, shares))
     if "search" in parts:
-        write("search", searches(args, shares))
+        write("search", searches(args, shares_of(args.repaired)))
     if "domains" in parts:
         write("domains", domains(args))
     return 0
