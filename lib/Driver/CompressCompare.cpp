@@ -8,14 +8,8 @@
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/raw_ostream.h"
 
-#include <cmath>
-
 using namespace moec;
 using nlohmann::json;
-
-double ComparedMethod::value(llvm::StringRef label) const {
-  return Baseline{method, runs}.value(label);
-}
 
 namespace {
 
@@ -61,11 +55,11 @@ llvm::Expected<bool> Comparer::run(Recipe recipe, ComparedMethod &to) {
 }
 
 llvm::Error Comparer::add(const CompressMethod &method, Repair repair) {
-  ComparedMethod compared{method.name.str(), repair, {}};
+  ComparedMethod compared{{method.name.str(), {}}, repair};
   const bool chance = method.name == "random" && repair == Repair::none;
   for (int seed = 0; seed < (chance ? std::max(flags.randomSeeds, 1) : 1); ++seed) {
     Recipe recipe;
-    recipe.method = compared.method, recipe.keep = out.keep, recipe.repair = repair;
+    recipe.method = compared.name, recipe.keep = out.keep, recipe.repair = repair;
     recipe.seed = chance ? uint64_t(seed) : flags.seed, recipe.labels = flags.labels;
     auto done = run(recipe, compared);
     if (!done)
@@ -111,7 +105,7 @@ json moec::comparisonToJson(const Comparison &comparison) {
     json labels = json::object();
     for (const auto &[label, loss] : comparison.before.quality.labels)
       labels[label] = each.value(label);
-    methods.push_back({{"method", each.method},
+    methods.push_back({{"method", each.name},
                        {"repair", nameOf(each.repair).str()},
                        {"runs", each.runs.size()},
                        {name, each.value()},
@@ -132,7 +126,7 @@ std::string moec::comparisonText(const Comparison &comparison) {
   const Measure &measure = *comparison.before.quality.measure;
   auto find = [&](llvm::StringRef method, Repair repair) -> const ComparedMethod * {
     for (const ComparedMethod &each : comparison.methods)
-      if (each.method == method && each.repair == repair)
+      if (each.name == method && each.repair == repair)
         return &each;
     return nullptr;
   };
@@ -145,8 +139,8 @@ std::string moec::comparisonText(const Comparison &comparison) {
   for (const ComparedMethod &each : comparison.methods) {
     if (each.repair != Repair::none)
       continue;
-    const ComparedMethod *repaired = find(each.method, Repair::down);
-    os << llvm::formatv("{0,-18}{1,12}{2,12}{3,14}\n", each.method, measure.text(each.value()),
+    const ComparedMethod *repaired = find(each.name, Repair::down);
+    os << llvm::formatv("{0,-18}{1,12}{2,12}{3,14}\n", each.name, measure.text(each.value()),
                         repaired ? measure.text(repaired->value()) : "-",
                         each.runs.front().sizes.weights);
   }

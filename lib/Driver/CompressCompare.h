@@ -6,11 +6,8 @@
 namespace moec {
 
 /// A method with as many experts a layer as the others; "random" has a result for each seed.
-struct ComparedMethod {
-  std::string method;
+struct ComparedMethod : Baseline {
   Repair repair = Repair::none;
-  std::vector<Compressor::Result> runs;
-  double value(llvm::StringRef label = "") const; ///< mean over the runs
 };
 
 /// Measures the methods of --compare on the held-out data, without and (but for --repair none) with
