@@ -55,6 +55,10 @@ llvm::Expected<bool> Comparer::run(Recipe recipe, ComparedMethod &to) {
 }
 
 llvm::Error Comparer::add(const CompressMethod &method, Repair repair) {
+  if (!compressor.serves(method)) {
+    out.skipped.push_back(method.name.str() + ": the profile has not what it reads");
+    return llvm::Error::success();
+  }
   ComparedMethod compared{{method.name.str(), {}}, repair};
   const bool chance = method.name == "random" && repair == Repair::none;
   for (int seed = 0; seed < (chance ? std::max(flags.randomSeeds, 1) : 1); ++seed) {

@@ -108,7 +108,7 @@ llvm::Error Search::chooseMethod(llvm::ArrayRef<int64_t> keep) {
       continue;
     progress.step(&method - compressMethods().begin() + 1, int64_t(compressMethods().size()),
                   method.name);
-    if (method.tier > compressor.tier() || (method.tokens && !compressor.keepsTokens()))
+    if (!compressor.serves(method))
       continue;
     Recipe recipe;
     recipe.method = method.name.str(), recipe.keep = keep.vec();

@@ -62,6 +62,10 @@ public:
   /// What the profile has: its tier, and whether it keeps tokens.
   int tier() const { return profileTier; }
   bool keepsTokens() const { return tokensKept; }
+  /// Whether the profile has what the method reads.
+  bool serves(const CompressMethod &method) const {
+    return method.tier <= tier() && (!method.tokens || keepsTokens());
+  }
   Sizes originalSizes() const { return sizes; }
 
   /// The model after a recipe's passes, before Model::finish.
