@@ -47,7 +47,12 @@ class Refit {
 public:
   Refit(RepairLayer &at, ArrayRef<int64_t> slabs, const RefitOptions &options)
       : at(at), options(options), slabs(slabs), n(at.samples.tokens()),
-        fitted(at.samples.fitted) {}
+        fitted(at.samples.fitted) {
+    for (double ridge : options.ridges)
+      ridges.push_back(ridge);
+    if (fitted < n) // else the first one is taken
+      llvm::sort(ridges, std::greater<>());
+  }
   llvm::Expected<RefitResult> run();
 
 private:
@@ -67,6 +72,7 @@ private:
   const RefitOptions &options;
   std::vector<int64_t> slabs;
   int64_t n, fitted;
+  llvm::SmallVector<double> ridges; // that are still to choose from
   bool withBias = false, newBias = false;
   mlir::Type stored, biasStored;
   Rows residual;
@@ -162,28 +168,40 @@ llvm::Expected<Down> Refit::latest(size_t place, bool first) {
   return before->read(place);
 }
 
-// The change of the unknowns of these blocks that helps most.
+// The change of the unknowns of these blocks. Each ridge takes a factorisation, so that they are
+// tried from the middle one on as long as the error on the tokens held out falls, and groups
+// behind the first one take what it took.
 Eigen::MatrixXd Refit::fit(ArrayRef<FeatureBlock> blocks, const Eigen::MatrixXd &pull) {
   RidgeSystem system(blocks, residual, fitted);
+  if (fitted == n || ridges.size() == 1) {
+    result.ridge = ridges.front();
+    return system.solve(result.ridge, pull);
+  }
   Eigen::MatrixXd best;
-  double bestError = 0;
-  for (double ridge : options.ridges) {
+  double least = 0;
+  auto better = [&](double ridge) {
     Eigen::MatrixXd w = system.solve(ridge, pull);
     if (w.size() == 0)
-      continue;
-    if (fitted == n || options.ridges.size() == 1) {
-      result.ridge = ridge;
-      return w;
-    }
+      return false;
     Rows left = residual.bottomRows(n - fitted);
     subtractPrediction(blocks, w, left, fitted);
     double error = squares(left, 0, n - fitted);
-    if (best.size() == 0 || error < bestError) {
-      best = std::move(w);
-      bestError = error;
-      result.ridge = ridge;
-    }
-  }
+    if (best.size() > 0 && error >= least)
+      return false;
+    best = std::move(w);
+    least = error;
+    result.ridge = ridge;
+    return true;
+  };
+  size_t middle = ridges.size() / 2, at = middle;
+  better(ridges[at]);
+  while (at + 1 < ridges.size() && better(ridges[at + 1]))
+    ++at;
+  if (at == middle) // smaller ones are no better
+    while (at > 0 && better(ridges[at - 1]))
+      --at;
+  if (best.size() > 0)
+    ridges.assign(1, result.ridge);
   return best;
 }
 

@@ -6,10 +6,11 @@
 namespace moec::compress {
 
 struct RefitOptions {
-  /// Ridges to try, each relative to the mean diagonal of the normal equations; the one that does
-  /// best on the tokens held out is taken (without such tokens the first).
+  /// Ridges to choose from, each relative to the mean diagonal of the normal equations: by the tokens
+  /// held out, on the first group of unknowns, from the middle one on in the direction in which the
+  /// error falls (without such tokens the first).
   llvm::SmallVector<double> ridges = {0.03};
-  int64_t maxUnknowns = 8192; ///< of one system of equations; more are solved in groups
+  int64_t maxUnknowns = 4096; ///< of one system of equations; more are solved in groups
   int64_t sweeps = 3;         ///< over the groups, when there are several
   bool biases = true;         ///< refit the down biases that the bank has, too
   bool addBiases = false;     ///< give it down biases when it has none

@@ -31,9 +31,9 @@ class RepairPass<string name, list<Option> more> : Pass<name, "::mlir::ModuleOp"
 def RepairDown : RepairPass<"repair-down", [
     ListOption<"ridge", "ridge", "double",
                "Strength of the pull towards the old weights, relative to the mean diagonal of the "
-               "normal equations; of several the one that does best on the tokens held out "
-               "(default: 0.3, 0.1, 0.03, 0.01)">,
-    Option<"maxUnknowns", "max-unknowns", "int64_t", "8192",
+               "normal equations; of several the one that does best on the tokens held out, sought "
+               "from the middle one on as long as that falls (default: 0.3, 0.1, 0.03, 0.01)">,
+    Option<"maxUnknowns", "max-unknowns", "int64_t", "4096",
            "Columns of down projections that are solved for at once (memory: 8 bytes times the "
            "square); more are solved in groups">,
     Option<"sweeps", "sweeps", "int64_t", "3", "Sweeps over the groups, when there are several">,
