@@ -1,6 +1,7 @@
 #include "Agreement.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/Support/FormatVariadic.h"
 
 #include <cmath>
 
@@ -55,6 +56,14 @@ std::vector<Agreement> moec::outputAgreements(const Loss &sums) {
            sums.product / std::sqrt(sums.original * sums.squares)}};
 }
 
+Agreement moec::rankAgreement(double rank, double original) {
+  return {"pre_logit_rank", "effective rank of pre-logits", rank, original};
+}
+
+std::string Agreement::text(double value) {
+  return llvm::formatv(std::abs(value) < 2 ? "{0:f4}" : "{0:f1}", value).str();
+}
+
 Agreement moec::layerAgreement(ArrayRef<double> cosines) {
   return {"layer_cosine", "cosine of layers' outputs", meanOf(cosines)};
 }
@@ -65,7 +74,9 @@ std::vector<Agreement> moec::meanAgreements(ArrayRef<std::vector<Agreement>> run
     std::vector<double> values;
     for (const std::vector<Agreement> &run : runs)
       values.push_back(run[i].value);
-    out.push_back({runs.front()[i].key, runs.front()[i].title, meanOf(values)});
+    Agreement mean = runs.front()[i];
+    mean.value = meanOf(values);
+    out.push_back(mean);
   }
   return out;
 }

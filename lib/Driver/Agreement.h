@@ -4,12 +4,19 @@
 
 #include "Evaluation.h"
 
+#include <cmath>
+
 namespace moec {
 
-/// One of them: its key in JSON, what people call it, its value; NaN: not known.
+/// One of them: its key in JSON, what people call it, its value, and the original's own where that
+/// does not go without saying; NaN: not known.
 struct Agreement {
   llvm::StringLiteral key, title;
   double value;
+  double original = NAN;
+  /// A value of it, of the digits that make sense.
+  static std::string text(double value);
+  std::string text() const { return text(value); }
 };
 
 /// Adds what the softmax of `row` and the original's, given as logarithms of probabilities, have in
@@ -26,6 +33,10 @@ std::vector<Agreement> outputAgreements(const Loss &sums);
 
 /// `layer_cosine`: the mean of what is known of the layers' (LayerCosine.h).
 Agreement layerAgreement(llvm::ArrayRef<double> cosines);
+
+/// `pre_logit_rank`: the effective rank (EffectiveRank.h) of what the logits are made of, which
+/// the authors of REAM (Samsung, 2026) found to go with how well a compressed model does.
+Agreement rankAgreement(double rank, double original);
 
 /// Means of the values that are known, of equally many agreements in one order each.
 std::vector<Agreement> meanAgreements(llvm::ArrayRef<std::vector<Agreement>> runs);

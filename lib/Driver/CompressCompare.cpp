@@ -28,7 +28,9 @@ struct Comparer {
 // False when the method is not for this model.
 llvm::Expected<bool> Comparer::run(Recipe recipe, ComparedMethod &to) {
   auto leave = [&](llvm::StringRef why) {
-    out.skipped.push_back((recipe.method + ": " + why).str());
+    std::string line = (recipe.method + ": " + why).str();
+    if (!llvm::is_contained(out.skipped, line)) // plain and repaired
+      out.skipped.push_back(std::move(line));
     return false;
   };
   auto possible = completeRecipe(compressor, recipe, /*uniform=*/true, progress);
@@ -36,29 +38,17 @@ llvm::Expected<bool> Comparer::run(Recipe recipe, ComparedMethod &to) {
     return possible.takeError();
   if (!*possible)
     return leave("too many experts to measure each");
-  auto result = compressor.measure(recipe, Compressor::Data::evaluation);
-  if (result) {
-    to.runs.push_back(std::move(*result));
-    return true;
-  }
-  std::string unsupported;
-  llvm::Error error = llvm::handleErrors(
-      result.takeError(), [&](std::unique_ptr<CommandError> e) -> llvm::Error {
-        if (e->code != Exit::unsupported)
-          return llvm::Error(std::move(e));
-        unsupported = e->message();
-        return llvm::Error::success();
-      });
-  if (error)
-    return std::move(error);
-  return leave(unsupported);
+  std::string why;
+  auto result = compressor.measureSupported(recipe, Compressor::Data::evaluation, why);
+  if (!result)
+    return result.takeError();
+  if (!*result)
+    return leave(why);
+  to.runs.push_back(std::move(**result));
+  return true;
 }
 
 llvm::Error Comparer::add(const CompressMethod &method, Repair repair) {
-  if (!compressor.serves(method)) {
-    out.skipped.push_back(method.name.str() + ": the profile has not what it reads");
-    return llvm::Error::success();
-  }
   ComparedMethod compared{{method.name.str(), {}}, repair};
   const bool chance = method.name == "random" && repair == Repair::none;
   for (int seed = 0; seed < (chance ? std::max(flags.randomSeeds, 1) : 1); ++seed) {
@@ -87,9 +77,14 @@ llvm::Expected<Comparison> moec::compareMethods(const CompressFlags &flags, Comp
   if (flags.repair != "none" && compressor.keepsTokens())
     repairs.push_back(Repair::down);
   std::vector<const CompressMethod *> methods;
-  for (const CompressMethod &method : compressMethods())
-    if (flags.compare == "all" || llvm::is_contained(llvm::split(flags.compare, ','), method.name))
+  for (const CompressMethod &method : compressMethods()) {
+    if (flags.compare != "all" && !llvm::is_contained(llvm::split(flags.compare, ','), method.name))
+      continue;
+    if (compressor.serves(method))
       methods.push_back(&method);
+    else
+      comparer.out.skipped.push_back(method.name.str() + ": the profile has not what it reads");
+  }
   int64_t done = 0, all = int64_t(methods.size() * repairs.size());
   for (Repair repair : repairs)
     for (const CompressMethod *method : methods) {

@@ -71,6 +71,7 @@ json moec::toJson(const Compressor::Result &result) {
           {"expert_bytes", result.sizes.experts},
           {"layers", layers},
           {"cosines", result.cosines}, // null where it is not known
+          {"pre_logit_rank", result.preLogitRank},
           {"remarks", result.remarks}};
 }
 
@@ -88,6 +89,8 @@ Compressor::Result moec::resultOf(const json &value) {
     result.layers.push_back({layer.at(0), layer.at(1), layer.at(2)});
   for (const json &cosine : value.at("cosines"))
     result.cosines.push_back(cosine.is_number() ? cosine.get<double>() : NAN);
+  if (const json &rank = value.at("pre_logit_rank"); rank.is_number())
+    result.preLogitRank = rank;
   result.remarks = value.at("remarks");
   return result;
 }

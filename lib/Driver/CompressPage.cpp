@@ -107,11 +107,15 @@ void tiles(llvm::raw_ostream &os, const CompressReport &report) {
        all.neurons && kept.neurons
            ? llvm::formatv("{0} of {1} neurons", kept.neurons, all.neurons).str() : "");
   std::vector<Agreement> random = agreementsOf(report, "random");
-  for (auto [i, agreement] : llvm::enumerate(agreementsOf(report, "")))
+  for (auto [i, agreement] : llvm::enumerate(agreementsOf(report, ""))) {
+    std::string note;
+    if (!std::isnan(agreement.original))
+      note = "original: " + agreement.text(agreement.original);
+    if (i < random.size() && !std::isnan(random[i].value))
+      note += (note.empty() ? "random: " : ", random: ") + random[i].text();
     if (!std::isnan(agreement.value))
-      tile(os, number(agreement.value, 3), agreement.title,
-           i < random.size() && !std::isnan(random[i].value)
-               ? "random: " + number(random[i].value, 3) : "");
+      tile(os, agreement.text(), agreement.title, note);
+  }
   const double slow = report.before.tokensPerSecond(), fast = report.after.tokensPerSecond();
   tile(os, slow > 0 ? number(slow, 0) : "–", report.unit + "/s before");
   tile(os, fast > 0 ? number(fast, 0) : "–", report.unit + "/s after",

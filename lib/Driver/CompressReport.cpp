@@ -48,7 +48,8 @@ bool moec::isNarrow(const CompressReport &report, const std::vector<LayerShape> 
   return fewer;
 }
 
-static std::vector<Agreement> agreementsOf(const Compressor::Result &result,
+static std::vector<Agreement> agreementsOf(const CompressReport &report,
+                                           const Compressor::Result &result,
                                            llvm::StringRef label) {
   const Measure &measure = *result.quality.measure;
   if (!label.empty()) {
@@ -57,18 +58,19 @@ static std::vector<Agreement> agreementsOf(const Compressor::Result &result,
   }
   std::vector<Agreement> all = measure.agreements(result.quality.overall());
   all.push_back(layerAgreement(result.cosines));
+  all.push_back(rankAgreement(result.preLogitRank, report.before.preLogitRank));
   return all;
 }
 
 std::vector<Agreement> moec::agreementsOf(const CompressReport &report, llvm::StringRef name,
                                           llvm::StringRef label) {
   if (name.empty())
-    return ::agreementsOf(report.after, label);
+    return ::agreementsOf(report, report.after, label);
   std::vector<std::vector<Agreement>> runs;
   for (const Baseline &baseline : report.baselines)
     for (const Compressor::Result &run : baseline.runs)
       if (baseline.name == name)
-        runs.push_back(::agreementsOf(run, label));
+        runs.push_back(::agreementsOf(report, run, label));
   return meanAgreements(runs);
 }
 
@@ -116,8 +118,11 @@ static void addValues(json &to, const CompressReport &report, llvm::StringRef la
     for (const Baseline &baseline : report.baselines)
       to[name + "_" + baseline.name] = valueOf(*measure, baseline, label);
   }
-  for (const Agreement &agreement : agreementsOf(report, "", label))
+  for (const Agreement &agreement : agreementsOf(report, "", label)) {
     to[agreement.key.str()] = agreement.value;
+    if (!std::isnan(agreement.original))
+      to[agreement.key.str() + "_before"] = agreement.original;
+  }
   for (const Baseline &baseline : report.baselines)
     for (const Agreement &agreement : agreementsOf(report, baseline.name, label))
       if (!std::isnan(agreement.value)) // else it was not compared
@@ -220,9 +225,12 @@ static void agreementLines(llvm::raw_ostream &os, const CompressReport &report) 
   for (auto [i, agreement] : llvm::enumerate(agreementsOf(report, ""))) {
     if (std::isnan(agreement.value))
       continue;
-    os << llvm::formatv("{0}: {1:f4}", agreement.title, agreement.value);
+    os << agreement.title << ": ";
+    if (!std::isnan(agreement.original))
+      os << Agreement::text(agreement.original) << " -> ";
+    os << agreement.text();
     if (i < random.size() && !std::isnan(random[i].value))
-      os << llvm::formatv(" (random {0:f4})", random[i].value);
+      os << " (random " << random[i].text() << ")";
     os << "\n";
   }
 }

@@ -37,13 +37,15 @@ struct Search {
   uint64_t room = 0; // bytes for expert slabs
   std::string refusal = ""; // why the first method that does not fit the model does not
 
+  Candidate add(const Recipe &recipe, Compressor::Result result, llvm::StringRef step) {
+    found.tried.push_back({recipe, std::move(result), step.str(), options.labels});
+    return found.tried.back();
+  }
   llvm::Expected<Candidate> measure(const Recipe &recipe, llvm::StringRef step) {
     auto result = compressor.measure(recipe, Compressor::Data::search);
     if (!result)
       return result.takeError();
-    Candidate candidate{recipe, std::move(*result), step.str(), options.labels};
-    found.tried.push_back(candidate);
-    return candidate;
+    return add(recipe, std::move(*result), step);
   }
 
   // Budgets count slabs; constants of dropped experts, say, come on top.
@@ -56,15 +58,18 @@ struct Search {
   }
 
   // Keeps the better one; false when it does not fit.
+  bool keep(const Candidate &candidate) {
+    if (!fits(candidate))
+      return false;
+    if (found.best.recipe.method.empty() || candidate.loss() < found.best.loss())
+      found.best = candidate;
+    return true;
+  }
   llvm::Expected<bool> consider(const Recipe &recipe, llvm::StringRef step) {
     auto candidate = measure(recipe, step);
     if (!candidate)
       return candidate.takeError();
-    if (!fits(*candidate))
-      return false;
-    if (found.best.recipe.method.empty() || candidate->loss() < found.best.loss())
-      found.best = *candidate;
-    return true;
+    return keep(*candidate);
   }
 
   llvm::Error tryMethod(Recipe recipe);
@@ -86,17 +91,17 @@ llvm::Error Search::tryMethod(Recipe recipe) {
   if (!*possible)
     return llvm::Error::success();
   while (true) {
-    auto fitting = consider(recipe, "method");
-    if (!fitting)
-      return llvm::handleErrors(fitting.takeError(),
-                                [&](std::unique_ptr<CommandError> e) -> llvm::Error {
-                                  if (e->code != Exit::unsupported)
-                                    return llvm::Error(std::move(e));
-                                  if (refusal.empty())
-                                    refusal = llvm::StringRef(e->text).split('\n').first.str();
-                                  return llvm::Error::success();
-                                });
-    if (*fitting || !takesBudgets(recipe) || !shrinkBudget(compressor, recipe.keep))
+    std::string why;
+    auto result = compressor.measureSupported(recipe, Compressor::Data::search, why);
+    if (!result)
+      return result.takeError();
+    if (!*result) {
+      if (refusal.empty())
+        refusal = why;
+      return llvm::Error::success();
+    }
+    bool fitting = keep(add(recipe, std::move(**result), "method"));
+    if (fitting || !takesBudgets(recipe) || !shrinkBudget(compressor, recipe.keep))
       return llvm::Error::success();
   }
 }

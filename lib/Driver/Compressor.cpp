@@ -3,6 +3,7 @@
 #include "Compile.h"
 #include "Executors.h"
 #include "Files.h"
+#include "PreLogits.h"
 #include "Profiling.h"
 #include "WeightSizes.h"
 
@@ -44,18 +45,24 @@ int64_t reservoirFor(mlir::ModuleOp module, int64_t labels) {
   return std::clamp<int64_t>(most, 256, 16384);
 }
 
-// Tells models apart: the IR, and the sizes and times of the files that its weights are in.
+// Tells versions of a file apart: its size and time.
+std::string stampOf(const llvm::Twine &file) {
+  llvm::sys::fs::file_status status;
+  if (llvm::sys::fs::status(file, status))
+    return "";
+  return std::to_string(status.getSize()) +
+         std::to_string(status.getLastModificationTime().time_since_epoch().count());
+}
+
+// Tells models apart: the IR, and the files that its weights are in.
 std::string keyOf(mlir::ModuleOp module, StringRef folder) {
   std::string text;
   llvm::raw_string_ostream os(text);
   module->print(os);
   std::set<std::string> files;
   module.walk([&](moe::WeightLoadOp load) { files.insert(load.getFile().str()); });
-  for (const std::string &name : files) {
-    llvm::sys::fs::file_status status;
-    if (!llvm::sys::fs::status(folder + "/" + name, status))
-      os << name << status.getSize() << status.getLastModificationTime().time_since_epoch().count();
-  }
+  for (const std::string &name : files)
+    os << name << stampOf(folder + "/" + name);
   return digest(text);
 }
 
@@ -146,7 +153,7 @@ llvm::Error Compressor::prepareModel(Progress &progress) {
   if (given.reservoir == 0)
     given.reservoir = reservoirFor((*model)->module(), int64_t(profiled.labels().size()));
   sizes = sizesOf(**model);
-  modelKey = keyOf((*model)->module(), given.folder) + " " MOEC_VERSION " 2"; // and of the journal
+  modelKey = ::keyOf((*model)->module(), given.folder) + " " MOEC_VERSION " 3"; // and of the journal
   std::string text;
   llvm::raw_string_ostream os(text);
   (*model)->module()->print(os, mlir::OpPrintingFlags().enableDebugInfo());
@@ -188,6 +195,11 @@ std::string Compressor::keyFor(const std::string &what) const {
   return digest(what + "|" + search.key() + "|" + modelKey + "|" + given.measure->name().str());
 }
 
+// What a recipe's model depends on, all but the model itself.
+std::string Compressor::keyOf(const Recipe &recipe) const {
+  return recipe.key() + "|" + (recipe.method.empty() ? "" : profileKey);
+}
+
 const json *Compressor::recall(const std::string &what) const {
   return journal.find(keyFor(what));
 }
@@ -216,7 +228,7 @@ llvm::Error Compressor::openOriginal() {
   auto model = build(Recipe());
   if (!model)
     return model.takeError();
-  auto executor = open(**model);
+  auto executor = open(**model, given.measure->readsLogits());
   if (!executor)
     return executor.takeError();
   original = std::move(*executor);
@@ -241,10 +253,10 @@ llvm::Error Compressor::prepareProfile(Progress &progress) {
   progress.begin("profile");
   profilePath = given.profile;
   if (profilePath.empty()) {
-    std::string key = digest("profile|" + profiled.key() + "|" + modelKey + "|" +
-                             std::to_string(given.tier) + "|" + std::to_string(given.reservoir));
-    profilePath = file("profile-" + key.substr(0, 12) + ".moep");
-    if (!journal.find(key) || !llvm::sys::fs::exists(profilePath)) {
+    profileKey = digest("profile|" + profiled.key() + "|" + modelKey + "|" +
+                        std::to_string(given.tier) + "|" + std::to_string(given.reservoir));
+    profilePath = file("profile-" + profileKey.substr(0, 12) + ".moep");
+    if (!journal.find(profileKey) || !llvm::sys::fs::exists(profilePath)) {
       auto model = build(Recipe());
       if (!model)
         return model.takeError();
@@ -252,9 +264,11 @@ llvm::Error Compressor::prepareProfile(Progress &progress) {
       if (llvm::Error error =
               profileTo(**model, profilePath, given.tier, given.reservoir, inner))
         return error;
-      if (llvm::Error error = journal.add(key, "made"))
+      if (llvm::Error error = journal.add(profileKey, "made"))
         return error;
     }
+  } else {
+    profileKey = profilePath + stampOf(profilePath);
   }
   auto read = readProfile(profilePath, rooms.front().name); // whether it keeps tokens: of one layer
   if (!read)
@@ -308,8 +322,8 @@ llvm::Error Compressor::checkProfile() {
 }
 
 llvm::Expected<Profile> Compressor::routing(const Recipe &recipe) {
-  std::string path = file("routing-" + digest(recipe.key() + "|" + profiled.key() + "|" + modelKey) +
-                          ".moep");
+  std::string key = digest(keyOf(recipe) + "|" + profiled.key() + "|" + modelKey);
+  std::string path = file("routing-" + key + ".moep");
   if (!llvm::sys::fs::exists(path)) {
     auto model = build(recipe);
     if (!model)
@@ -345,6 +359,8 @@ llvm::Error Compressor::repairLayers(Model &model, const Recipe &recipe) {
 // --- recipes -------------------------------------------------------------------------------------
 
 llvm::Expected<std::unique_ptr<Model>> Compressor::build(const Recipe &recipe) {
+  if (built && builtKey == keyOf(recipe))
+    return built->clone(/*remarks=*/true);
   auto model = Model::load(file("model.mlir"), given.folder);
   if (!model || recipe.method.empty())
     return model;
@@ -357,10 +373,17 @@ llvm::Expected<std::unique_ptr<Model>> Compressor::build(const Recipe &recipe) {
   if (recipe.repair == Repair::sequential)
     if (llvm::Error error = repairLayers(**model, recipe))
       return error;
+  if (recipe.repair != Repair::none) {
+    built = (*model)->clone(/*remarks=*/true);
+    builtKey = keyOf(recipe);
+  }
   return model;
 }
 
-llvm::Expected<std::unique_ptr<Executor>> Compressor::open(Model &model) {
+// `tapped`: its pre-logits are an output, too.
+llvm::Expected<std::unique_ptr<Executor>> Compressor::open(Model &model, bool tapped) {
+  if (tapped)
+    tapPreLogits(model.module(), evaluation.firstOutput());
   if (llvm::Error error = model.finish(2))
     return error;
   OpenOptions options;
@@ -372,7 +395,7 @@ llvm::Expected<std::unique_ptr<Executor>> Compressor::open(Model &model) {
 llvm::Expected<Compressor::Result> Compressor::measure(const Recipe &recipe, Data which,
                                                        bool compare) {
   compare |= given.measure->needsOriginal();
-  std::string key = digest(recipe.key() + "|" + data(which).key() + "|" + modelKey + "|" +
+  std::string key = digest(keyOf(recipe) + "|" + data(which).key() + "|" + modelKey + "|" +
                            (compare ? given.measure->name().str() : ""));
   if (const json *value = journal.find(key)) {
     Result known = resultOf(*value);
@@ -399,14 +422,17 @@ llvm::Expected<Compressor::Result> Compressor::measure(const Recipe &recipe, Dat
       return fail(Exit::input, profilePath + ": " + llvm::toString(cosines.takeError()));
     result.cosines = std::move(*cosines);
   }
+  const bool ranked = given.measure->readsLogits() && which == Data::evaluation &&
+                      (compare || recipe.method.empty());
   std::unique_ptr<Executor> executor;
   if (!recipe.method.empty()) {
-    auto opened = open(**model);
+    auto opened = open(**model, ranked);
     if (!opened)
       return opened.takeError();
     executor = std::move(*opened);
   }
-  auto quality = scoreModel(executor ? *executor : *original, data(which), *given.measure, reference);
+  auto quality = scoreModel(executor ? *executor : *original, data(which), *given.measure, reference,
+                            ranked ? &result.preLogitRank : nullptr);
   if (!quality)
     return quality.takeError();
   result.quality = std::move(*quality);
@@ -418,4 +444,21 @@ llvm::Expected<Compressor::Result> Compressor::measure(const Recipe &recipe, Dat
   if (llvm::Error error = journal.add(key, toJson(result)))
     return error;
   return result;
+}
+
+llvm::Expected<std::optional<Compressor::Result>>
+Compressor::measureSupported(const Recipe &recipe, Data which, std::string &why) {
+  auto result = measure(recipe, which);
+  if (result)
+    return std::move(*result);
+  llvm::Error error = llvm::handleErrors(
+      result.takeError(), [&](std::unique_ptr<CommandError> e) -> llvm::Error {
+        if (e->code != Exit::unsupported)
+          return llvm::Error(std::move(e));
+        why = StringRef(e->text).split('\n').first.str();
+        return llvm::Error::success();
+      });
+  if (error)
+    return std::move(error);
+  return std::nullopt;
 }

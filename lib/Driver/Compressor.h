@@ -68,7 +68,8 @@ public:
   }
   Sizes originalSizes() const { return sizes; }
 
-  /// The model after a recipe's passes, before Model::finish.
+  /// The model after a recipe's passes, before Model::finish. The last repaired one is kept: its
+  /// repair is not made again.
   llvm::Expected<std::unique_ptr<Model>> build(const Recipe &recipe);
   /// The bytes of a built model.
   static Sizes sizesOf(const Model &model);
@@ -81,12 +82,16 @@ public:
     /// Of the layers' outputs with the original's (LayerCosine.h); NaN: not known; empty: not asked
     /// for.
     std::vector<double> cosines;
+    double preLogitRank = NAN; // numerical, on held-out data; NaN: not known
     double tokensPerSecond() const; // of the compiled model; sequences of arrays
     std::vector<std::string> remarks; // what the passes said, layer by layer
   };
   /// Builds, compiles and scores. `compare`: against the original also where the measure does not
   /// need it, and layer by layer where held-out data is scored. Remembered. An original whose outputs are not finite is an error.
   llvm::Expected<Result> measure(const Recipe &recipe, Data data, bool compare = false);
+  /// The same, or nothing for a method that does not support the model; `why` says so then.
+  llvm::Expected<std::optional<Result>> measureSupported(const Recipe &recipe, Data data,
+                                                         std::string &why);
 
   const Dataset &data(Data which) const { return which == Data::search ? search : evaluation; }
   /// Tokens that go through the model in a run, about: as many as the profile counted in one of the
@@ -111,17 +116,20 @@ private:
   llvm::Error prepareProfile(Progress &progress);
   llvm::Error openOriginal();
   std::string keyFor(const std::string &what) const;
+  std::string keyOf(const Recipe &recipe) const;
   llvm::Error profileTo(Model &model, llvm::StringRef path, int tier, int64_t reservoir,
                         Progress &progress);
   llvm::Error repairLayers(Model &model, const Recipe &recipe);
-  llvm::Expected<std::unique_ptr<Executor>> open(Model &model);
+  llvm::Expected<std::unique_ptr<Executor>> open(Model &model, bool tapped);
   std::string file(llvm::StringRef name) const;
 
   CompressSetup given;
   Profile stats;
   int profileTier = 0;
   bool tokensKept = false;
-  std::string profilePath, modelKey;
+  std::string profilePath, profileKey, modelKey;
+  std::string builtKey;         // of the recipe that `built` is of
+  std::unique_ptr<Model> built; // the last repaired one, or null
   std::vector<LayerRoom> rooms;
   Sizes sizes;
   Journal journal;

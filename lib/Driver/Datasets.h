@@ -75,6 +75,10 @@ public:
   llvm::Expected<DataRun> run(int64_t index) const;
   /// The number of a run's text; -1: it is of arrays.
   int64_t part(int64_t run) const { return plan[size_t(run)].text; }
+  /// The first of DataRun::outputs, of any run; the model has no such output when it gives no floats.
+  size_t firstOutput() const {
+    return text ? text->logitsOutput() : setOutputs.empty() ? SIZE_MAX : setOutputs.front();
+  }
   /// Runs that the longest text has, or the arrays.
   int64_t longest() const;
   /// "tokens" or, of arrays, "sequences".

@@ -1,6 +1,9 @@
 #include "Measure.h"
 
+#include "PreLogits.h"
+
 #include "moec/Driver/Error.h"
+#include "moec/Transforms/Compress/EffectiveRank.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/Format.h"
@@ -35,6 +38,7 @@ public:
   StringLiteral name() const override { return "kl"; }
   StringLiteral title() const override { return "KL"; }
   StringLiteral unit() const override { return " nats"; }
+  bool readsLogits() const override { return true; }
   StringLiteral summary() const override {
     return "KL: the divergence of the softmax of the outputs' rows from the original's, in nats, "
            "mean over the rows.";
@@ -149,8 +153,21 @@ std::vector<std::string> moec::measureNames() {
   return names;
 }
 
+static OutputRows rowsOf(const Tensor &t) {
+  OutputRows rows;
+  rows.name = t.name;
+  rows.length = t.shape.empty() ? 1 : std::max<int64_t>(t.shape.back(), 1);
+  if (t.type == DType::f32) {
+    rows.values.assign(t.as<float>(), t.as<float>() + t.count());
+    return rows;
+  }
+  for (int64_t k = 0, n = t.count(); k < n; ++k)
+    rows.values.push_back(float(t.at(k)));
+  return rows;
+}
+
 llvm::Expected<std::vector<OutputRows>> moec::outputsOf(Executor &model, const DataRun &run,
-                                                        double *seconds) {
+                                                        double *seconds, OutputRows *preLogits) {
   auto start = std::chrono::steady_clock::now();
   auto all = model.run(run.inputs);
   if (!all)
@@ -161,18 +178,10 @@ llvm::Expected<std::vector<OutputRows>> moec::outputsOf(Executor &model, const D
   if (seconds)
     *seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   std::vector<OutputRows> outputs;
-  for (size_t i : run.outputs) {
-    const Tensor &t = (*all)[i];
-    OutputRows &rows = outputs.emplace_back();
-    rows.name = t.name;
-    rows.length = t.shape.empty() ? 1 : std::max<int64_t>(t.shape.back(), 1);
-    if (t.type == DType::f32) {
-      rows.values.assign(t.as<float>(), t.as<float>() + t.count());
-      continue;
-    }
-    for (int64_t k = 0, n = t.count(); k < n; ++k)
-      rows.values.push_back(float(t.at(k)));
-  }
+  for (size_t i : run.outputs)
+    outputs.push_back(rowsOf((*all)[i]));
+  if (preLogits && !all->empty() && all->back().name == preLogitsName)
+    *preLogits = rowsOf(all->back());
   return outputs;
 }
 
@@ -232,7 +241,10 @@ llvm::Expected<const std::vector<OutputRows> *> Original::on(const DataRun &run,
 }
 
 llvm::Expected<Quality> moec::scoreModel(Executor &model, const Dataset &data,
-                                         const Measure &measure, Original *original) {
+                                         const Measure &measure, Original *original,
+                                         double *preLogitRank) {
+  constexpr int64_t mostFeatures = 8192;
+  std::optional<EffectiveRank> rank;
   Quality quality;
   quality.measure = &measure;
   bool likelihoods = true; // the outputs may be no logits of tokens: classes, hidden states
@@ -241,9 +253,14 @@ llvm::Expected<Quality> moec::scoreModel(Executor &model, const Dataset &data,
     if (!run)
       return run.takeError();
     Loss &loss = quality.labels[run->label];
-    auto outputs = outputsOf(model, *run, &loss.seconds);
+    OutputRows preLogits;
+    auto outputs = outputsOf(model, *run, &loss.seconds, preLogitRank ? &preLogits : nullptr);
     if (!outputs)
       return outputs.takeError();
+    if (!rank && !preLogits.values.empty() && preLogits.length <= mostFeatures)
+      rank.emplace(preLogits.length);
+    if (rank && preLogits.length == rank->length())
+      rank->add(preLogits.values);
     if (!run->targets.empty() && likelihoods)
       if (llvm::Error error = addLikelihoods(loss, *run, outputs->front())) {
         if (measure.needsTargets())
@@ -263,5 +280,7 @@ llvm::Expected<Quality> moec::scoreModel(Executor &model, const Dataset &data,
   }
   for (auto &[label, loss] : quality.labels)
     loss.nll = likelihoods ? loss.nll : 0;
+  if (preLogitRank)
+    *preLogitRank = rank ? rank->value() : NAN;
   return quality;
 }

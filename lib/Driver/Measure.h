@@ -25,6 +25,8 @@ public:
   /// Whether the original's outputs are needed; its own value is 0 then.
   virtual bool needsOriginal() const { return true; }
   virtual bool needsTargets() const { return false; }
+  /// Whether the outputs are read as logits.
+  virtual bool readsLogits() const { return false; }
 
   /// The loss that is minimised. Losses of data add up, and so do, nearly, those of small changes.
   virtual Mean loss(const Loss &sums) const = 0;
@@ -82,9 +84,10 @@ private:
 /// Runs a model over data: likelihoods where the runs have targets (all 0 where the outputs are no
 /// logits of them and the measure does not need them), and with an original the sums of
 /// `measure` against it. Sums are infinite where the model's outputs are not finite. Errors name
-/// the run.
+/// the run. `preLogitRank`: of the output that tapPreLogits adds; NaN where the model has none, or
+/// one of more than 8192 features.
 llvm::Expected<Quality> scoreModel(Executor &model, const Dataset &data, const Measure &measure,
-                                   Original *original = nullptr);
+                                   Original *original = nullptr, double *preLogitRank = nullptr);
 
 /// Prepares a run's outputs of the original; the error names run and output.
 llvm::Error prepareOutputs(const Measure &measure, const DataRun &run,
@@ -95,8 +98,9 @@ llvm::Error prepareOutputs(const Measure &measure, const DataRun &run,
 llvm::Error compareOutputs(Loss &sums, const Measure &measure,
                            llvm::ArrayRef<OutputRows> outputs, llvm::ArrayRef<OutputRows> original);
 
-/// Runs a model; an error names the run.
+/// Runs a model; an error names the run. `preLogits`: gets the output that tapPreLogits adds.
 llvm::Expected<std::vector<OutputRows>> outputsOf(Executor &model, const DataRun &run,
-                                                  double *seconds = nullptr);
+                                                  double *seconds = nullptr,
+                                                  OutputRows *preLogits = nullptr);
 
 } // namespace moec

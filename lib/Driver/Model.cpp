@@ -95,9 +95,11 @@ Model::Model(StringRef path, StringRef folder, std::shared_ptr<mlir::MLIRContext
 
 Model::~Model() = default;
 
-std::unique_ptr<Model> Model::clone() const {
+std::unique_ptr<Model> Model::clone(bool remarks) const {
   std::unique_ptr<Model> copy(new Model(file, base, context));
   copy->ir = module().clone();
+  if (remarks)
+    copy->said = said;
   return copy;
 }
 

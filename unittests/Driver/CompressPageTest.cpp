@@ -143,7 +143,7 @@ TEST(CompressPage, HasTheNumbers) {
                            "<b>48.0</b>",
                            "−25.0 %",
                            "<b>18 / 24</b>",
-                           "<b>0.250</b><span>KL, nats a token</span>",
+                           "<b>0.2500</b><span>KL, nats a token</span>",
                            "<b>2048</b>",
                            "<b>2560</b>",
                            "out/smaller.onnx</code>, 50.0 MiB",

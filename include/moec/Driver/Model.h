@@ -32,8 +32,9 @@ public:
   static llvm::Expected<std::unique_ptr<Model>> load(llvm::StringRef path,
                                                      llvm::StringRef folder = "");
   ~Model();
-  /// A copy without the remarks so far. It shares the context: while it lives, diagnostics go to it.
-  std::unique_ptr<Model> clone() const;
+  /// A copy, with the remarks so far if wanted. It shares the context: while it lives, diagnostics go
+  /// to it.
+  std::unique_ptr<Model> clone(bool remarks = false) const;
 
   mlir::ModuleOp module() const { return ir.get(); }
   const std::string &path() const { return file; }

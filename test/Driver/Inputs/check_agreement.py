@@ -16,6 +16,9 @@ def check(good, what):
 
 check(all(abs(original[key] - best) < 1e-5 for key, best in KEYS.items()) and original["top1"] == 1,
       "nothing dropped: " + ", ".join(f"{key} {abs(original[key]):.4f}" for key in KEYS))
+check(original["pre_logit_rank"] == original["pre_logit_rank_before"] == result["pre_logit_rank_before"] > 1 and
+      all(1 < result[key] <= 256 and result[key] != result["pre_logit_rank_before"]
+          for key in ("pre_logit_rank", "pre_logit_rank_random")), "rank of pre-logits")
 labels = result["labels"].values()
 check(all(min(label[key] for label in labels) <= result[key] <= max(label[key] for label in labels)
           for key in ("kl", "overlap", "top1")), "each label's")
