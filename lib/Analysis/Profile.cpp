@@ -188,7 +188,7 @@ std::string commonName(const std::string &a, const std::string &b) {
 
 } // namespace
 
-llvm::Expected<Profile> moec::mergeProfiles(const Profile &a, const Profile &b) {
+llvm::Error moec::checkSameModel(const Profile &a, const Profile &b) {
   for (size_t i = 0; i < std::min(a.layers.size(), b.layers.size()); ++i)
     if (llvm::Error error = checkSame(a.layers[i], b.layers[i]))
       return error;
@@ -198,6 +198,12 @@ llvm::Expected<Profile> moec::mergeProfiles(const Profile &a, const Profile &b) 
                   "layer " + shown(more[std::min(a.layers.size(), b.layers.size())].name) +
                       " is in one of the profiles only");
   }
+  return llvm::Error::success();
+}
+
+llvm::Expected<Profile> moec::mergeProfiles(const Profile &a, const Profile &b) {
+  if (llvm::Error error = checkSameModel(a, b))
+    return error;
   LabelUnion labels(a, b);
   Profile merged{commonName(a.model, b.model), labels.labels, {}};
   for (auto [left, right] : llvm::zip_equal(a.layers, b.layers)) {

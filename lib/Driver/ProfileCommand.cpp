@@ -3,8 +3,11 @@
 #include "Compile.h"
 #include "Profiling.h"
 
+#include "moec/Analysis/NearestLabel.h"
 #include "moec/Analysis/ProfilePage.h"
 #include "moec/Analysis/RoutingCounts.h"
+
+#include <nlohmann/json.hpp>
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
@@ -16,7 +19,7 @@ using namespace moec;
 namespace {
 
 struct ProfileFlags {
-  std::string model, out, show, html;
+  std::string model, out, show, html, nearest;
   std::vector<std::string> data, merge;
   DataOptions read;
   std::string label;
@@ -72,6 +75,25 @@ llvm::Expected<Profile> merge(const std::vector<std::string> &files) {
   return sum;
 }
 
+// The labels of another profile by how near their routing is.
+llvm::Error printNearest(const Profile &profile, const ProfileFlags &flags) {
+  auto patterns = read(flags.nearest);
+  if (!patterns)
+    return patterns.takeError();
+  auto labels = nearestLabels(*patterns, profile);
+  if (!labels)
+    return fail(Exit::input, flags.nearest + ": " + llvm::toString(labels.takeError()));
+  nlohmann::json list = nlohmann::json::array();
+  for (const LabelDistance &each : *labels)
+    if (flags.json)
+      list.push_back({{"label", each.label}, {"distance", each.distance}});
+    else
+      llvm::outs() << llvm::formatv("{0,-16}{1:f4}\n", each.label, each.distance);
+  if (flags.json)
+    llvm::outs() << nlohmann::json{{"nearest", list}}.dump(2) << "\n";
+  return llvm::Error::success();
+}
+
 llvm::Error write(const Profile &profile, const ProfileFlags &flags) {
   if (!flags.out.empty())
     if (llvm::Error error = writeProfile(profile, flags.out))
@@ -79,6 +101,8 @@ llvm::Error write(const Profile &profile, const ProfileFlags &flags) {
   if (!flags.html.empty())
     if (llvm::Error error = writeFile(flags.html, profilePage(profile)))
       return error;
+  if (!flags.nearest.empty())
+    return printNearest(profile, flags);
   if (flags.json)
     llvm::outs() << profileJson(profile) << "\n";
   else if (!flags.show.empty())
@@ -94,7 +118,7 @@ llvm::Error run(ProfileFlags &flags) {
     return fail(Exit::usage, "profile takes one of a model, --show and --merge");
   if (!flags.model.empty() && flags.data.empty())
     return fail(Exit::usage, "--data is required");
-  if (flags.show.empty() && flags.out.empty() && flags.html.empty())
+  if (flags.show.empty() && flags.out.empty() && flags.html.empty() && flags.nearest.empty())
     return fail(Exit::usage, "--out is required");
   auto result = !flags.model.empty()  ? profile(flags)
                 : !flags.show.empty() ? read(flags.show)
@@ -123,6 +147,9 @@ void moec::addProfileCommand(CLI::App &app, Action &action) {
       "of them)");
   command->add_option("--merge", flags->merge, "add up profiles of parts of the data");
   command->add_option("--html", flags->html, "draw the profile as a page");
+  command->add_option("--nearest", flags->nearest,
+                      "print the labels of this other profile by how near their routing is: which "
+                      "domain's experts suit a prompt");
   command
       ->add_option("--tier", flags->profile.tier,
                    "0: routing; 1: also outputs of chosen experts; 2: also of all experts on a "

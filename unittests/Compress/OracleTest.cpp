@@ -3,6 +3,7 @@
 #include "Planted.h"
 
 #include "moec/Analysis/Derived.h"
+#include "moec/Analysis/NearestLabel.h"
 #include "moec/Transforms/Compress/Prune.h"
 #include "moec/Transforms/Compress/Rewrite.h"
 #include "mlir/IR/Verifier.h"
@@ -166,20 +167,33 @@ TEST(Oracles, AConstantExpertIsReplacedExactly) {
   EXPECT_EQ(before, evaluate(*module, inputOf(tokens)));
 }
 
+// The sign of a token's first number says which half of the experts may be chosen.
+struct TwoDomains {
+  std::mt19937 &random;
+  Planted planted;
+  std::vector<int64_t> code{0, 3, 5, 6}, prose{1, 2, 4, 7};
+
+  explicit TwoDomains(std::mt19937 &random) : random(random), planted(Planted::random(random)) {
+    for (int64_t e = 0; e < planted.experts; ++e)
+      planted.router[e] = llvm::is_contained(code, e) ? 50.0f : -50.0f;
+  }
+  Profile profile(int64_t count) const {
+    auto tokens = planted.tokens(random, count);
+    std::vector<std::string> labels;
+    for (auto &row : tokens) {
+      row[0] += row[0] < 0 ? -1 : 1;
+      labels.push_back(row[0] > 0 ? "code" : "prose");
+    }
+    return planted.profile(tokens, labels);
+  }
+};
+
 TEST(Oracles, ADomainKeepsItsOwnExperts) {
   std::mt19937 random(kSeed + 5);
-  Planted p = Planted::random(random);
-  std::vector<int64_t> code{0, 3, 5, 6}, prose{1, 2, 4, 7};
-  // The sign of the first number says which half of the experts may be chosen.
-  for (int64_t e = 0; e < p.experts; ++e)
-    p.router[e] = llvm::is_contained(code, e) ? 50.0f : -50.0f;
-  auto tokens = p.tokens(random, 400);
-  std::vector<std::string> labels;
-  for (auto &row : tokens) {
-    row[0] += row[0] < 0 ? -1 : 1;
-    labels.push_back(row[0] > 0 ? "code" : "prose");
-  }
-  Profile profile = p.profile(tokens, labels);
+  TwoDomains domains(random);
+  const Planted &p = domains.planted;
+  const std::vector<int64_t> &code = domains.code, &prose = domains.prose;
+  Profile profile = domains.profile(400);
   for (const Criterion &criterion : criteria()) {
     if (criterion.name == "random")
       continue;
@@ -191,6 +205,26 @@ TEST(Oracles, ADomainKeepsItsOwnExperts) {
       ASSERT_TRUE(bool(weights));
       options.saliency.labelWeights = *weights;
       EXPECT_EQ(plan(p, profile, options), others) << criterion.name.str() << " on " << label;
+    }
+  }
+}
+
+// PreMoe's retrieval: a prompt finds the domain that it is of, and the pass keeps that domain's experts.
+TEST(Oracles, APromptFindsItsDomain) {
+  std::mt19937 random(kSeed + 7);
+  TwoDomains domains(random);
+  Profile profile = domains.profile(400);
+  for (auto [sign, label] : {std::pair(1.0f, "code"), std::pair(-1.0f, "prose")}) {
+    for (int64_t length : {1, 20}) { // tokens
+      auto prompt = domains.planted.tokens(random, length);
+      for (auto &row : prompt)
+        row[0] = sign * (1 + std::abs(row[0]));
+      std::vector<std::string> labels(prompt.size(), "prompt");
+      auto nearest = nearestLabels(profile, domains.planted.profile(prompt, labels));
+      ASSERT_TRUE(bool(nearest)) << llvm::toString(nearest.takeError());
+      ASSERT_EQ(nearest->size(), 2u);
+      EXPECT_EQ(nearest->front().label, label) << length << " tokens";
+      EXPECT_LT(nearest->front().distance, nearest->back().distance);
     }
   }
 }

@@ -136,6 +136,10 @@ llvm::Error writeProfile(const Profile &profile, llvm::StringRef path);
 llvm::Expected<Profile> readProfile(llvm::StringRef path,
                                     std::optional<llvm::StringRef> reservoirOf = std::nullopt);
 
+/// Whether two profiles are of one model: layers, sizes, routers and hashes of weights are the same.
+/// Errors: one line that names the layer.
+llvm::Error checkSameModel(const Profile &a, const Profile &b);
+
 /// The profile of both parts of the data. Associative and commutative up to the rounding of sums.
 /// Statistics that only one of the two has are left out, since a sum over a part of the tokens says
 /// nothing about all of them; of two capacities of a reservoir the smaller one holds. Errors, one

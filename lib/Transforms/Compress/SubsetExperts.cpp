@@ -1,5 +1,6 @@
 // subset-experts: see Prune.td.
 #include "Problem.h"
+#include "moec/Analysis/NearestLabel.h"
 #include "moec/Dialect/Onnx/Onnx.h"
 #include "moec/Transforms/Compress/Budgets.h"
 #include "moec/Transforms/Compress/Passes.h"
@@ -59,14 +60,34 @@ private:
     auto measured = readProfileOf(getOperation(), profile, folder);
     if (!measured)
       return measured.takeError();
+    if (llvm::Error error = findLabel(*measured))
+      return error;
     if (keep.empty() && !listsLayers(budget))
       return problem("needs keep: a number of experts (8) or a part (0.25)");
     if (!masks.empty())
       return writeMasks(*measured);
     if (label.empty())
-      return problem("needs the label whose experts stay; the profile has " +
+      return problem("needs the label whose experts stay, or like; the profile has " +
                      llvm::join(measured->labels, ", "));
     return keepLabel(*measured);
+  }
+
+  // The label that `like` chooses.
+  llvm::Error findLabel(const Profile &measured) {
+    if (like.empty())
+      return llvm::Error::success();
+    if (!label.empty())
+      return problem("label and like exclude each other");
+    auto query = readProfile(like, "");
+    if (!query)
+      return query.takeError();
+    auto labels = nearestLabels(measured, *query);
+    if (!labels)
+      return problem(like + ": " + llvm::toString(labels.takeError()));
+    label = labels->front().label;
+    if (remarks)
+      getOperation().emitRemark() << "subset-experts: " << like << " is nearest to label " << label;
+    return llvm::Error::success();
   }
 
   llvm::Expected<PruneOptions> optionsFor(const Profile &measured, StringRef which) {

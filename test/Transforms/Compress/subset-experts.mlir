@@ -24,7 +24,7 @@
 // PROSE-NEXT: 0,
 // PROSE-NEXT: 2,
 // PROSE-NEXT: 5
-// LABEL: error: subset-experts: needs the label whose experts stay; the profile has code, prose
+// LABEL: error: subset-experts: needs the label whose experts stay, or like; the profile has code, prose
 // OTHER: error: subset-experts: {{.*}}maths
 // KEEP: error: subset-experts: needs keep
 

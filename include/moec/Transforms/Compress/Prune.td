@@ -142,9 +142,11 @@ def SubsetExperts : Pass<"subset-experts", "::mlir::ModuleOp"> {
 
     With `masks`, a folder, the model stays as it is: for each label a file `<label>.json` is written
     with what would be kept, for a session to switch to while it runs:
-    `{"layers": {"layer0": {"keep": [0, 3, 4]}}}` (`moec run --expert-mask`). Which file suits a prompt
-    is the caller's choice: PreMoe's search for the nearest pattern by the prompt's first layer is not
-    part of this pass.
+    `{"layers": {"layer0": {"keep": [0, 3, 4]}}}` (`moec run --expert-mask`).
+
+    Without a label, `like` chooses it: a profile of other data, such as a prompt; the label whose
+    experts are chosen most alike is taken, as in PreMoe's retrieval (2025), but by the shares of
+    choices in all layers. `moec profile --nearest` tells the distances.
 
     Before:
     ```mlir
@@ -161,6 +163,8 @@ def SubsetExperts : Pass<"subset-experts", "::mlir::ModuleOp"> {
     Option<"folder", "folder", "std::string", "\".\"", "What weight files are relative to">,
     Option<"label", "label", "std::string", /*default=*/"",
            "Domain whose experts stay, or several: github,book">,
+    Option<"like", "like", "std::string", /*default=*/"",
+           "Profile of other data, in place of a label: the one whose routing is nearest is taken">,
     Option<"keep", "keep", "std::string", /*default=*/"",
            "Experts to keep in each layer: a number (8) or a part (0.25, 25%)">,
     Option<"criterion", "criterion", "std::string", /*default=*/"\"easy-ep\"",
