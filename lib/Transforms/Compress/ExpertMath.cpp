@@ -1,6 +1,7 @@
 #include "ExpertMath.h"
 
 #include "DenseKernels.h"
+#include "Problem.h"
 #include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/Parallel.h"
 #include <cmath>
@@ -9,10 +10,6 @@
 using namespace moec;
 using namespace moec::compress;
 using llvm::StringRef;
-
-static llvm::Error fault(const llvm::Twine &text) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-}
 
 using Activation = float (*)(float x, float alpha);
 
@@ -40,10 +37,10 @@ llvm::Expected<FfnBank> FfnBank::create(moe::BankOp bank, WeightEvaluator &weigh
   FfnBank made(bank, weights);
   auto body = bank.getBody();
   if (!body || !bank.getUp() || !bank.getDown())
-    return fault("unsupported: its experts are regions, no feed-forward of a known formula");
+    return problem("unsupported: its experts are regions, no feed-forward of a known formula");
   made.activation = activationOf(body->getActivation());
   if (!made.activation)
-    return fault("unsupported activation " + body->getActivation());
+    return problem("unsupported activation " + body->getActivation());
   for (auto bind : {bank.getGate(), bank.getUp(), bank.getDown(), bank.getGateBias(),
                     bank.getUpBias(), bank.getDownBias()}) {
     if (!bind)
@@ -52,7 +49,7 @@ llvm::Expected<FfnBank> FfnBank::create(moe::BankOp bank, WeightEvaluator &weigh
     if (!type)
       return type.takeError();
     if (!llvm::isa<mlir::FloatType>(type->getElementType()))
-      return fault("unsupported: weight \"" + *bind + "\" holds no floats");
+      return problem("unsupported: weight \"" + *bind + "\" holds no floats");
     made.rows = type->getDimSize(0);
   }
   return made;
@@ -166,7 +163,7 @@ llvm::Expected<Rows> FfnBank::apply(int64_t expert, const Rows &x) {
     return Rows(row->replicate(x.rows(), 1));
   }
   if (storage != "dense")
-    return fault("unsupported storage of an expert: " + storage);
+    return problem("unsupported storage of an expert: " + storage);
   int64_t of = op().getSlab(expert);
   auto weights = slab(of);
   if (!weights)

@@ -1,15 +1,12 @@
 #include "Reconstruction.h"
 
+#include "Problem.h"
 #include "moec/Transforms/Prepare/OnnxBuilder.h"
 #include <numeric>
 
 using namespace moec;
 using namespace moec::compress;
 using llvm::ArrayRef;
-
-static llvm::Error fault(const llvm::Twine &text) {
-  return llvm::createStringError(llvm::inconvertibleErrorCode(), text);
-}
 
 namespace {
 
@@ -44,14 +41,14 @@ llvm::Error Eliminator::prepare(moe::RoutedLayer &layer, const LayerSamples &sam
                                 WeightEvaluator &weights) {
   auto op = llvm::dyn_cast_or_null<moe::RouteOp>(layer.router);
   if (!op)
-    return fault("unsupported: its router is no moe.route, so that what it would choose among "
-                 "fewer experts is not known; take another criterion");
+    return problem("unsupported: its router is no moe.route, so that what it would choose among "
+                   "fewer experts is not known; take another criterion");
   router = op.getRouter();
   if (op.getBias()) {
     bias = knownFloats(op.getBias(), weights);
     if (bias.empty())
-      return fault("unsupported: its router's bias is not known before the model runs; take "
-                   "another criterion");
+      return problem("unsupported: its router's bias is not known before the model runs; take "
+                     "another criterion");
   }
   auto bank = FfnBank::create(layer.bank, weights);
   if (!bank)

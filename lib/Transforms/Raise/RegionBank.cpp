@@ -49,8 +49,7 @@ public:
   }
 
   Value build() {
-    for (const Source &source : body.sources)
-      arguments.push_back(Value());
+    arguments.resize(body.sources.size());
     arguments[0] = block->addArgument(body.sources[0].type, loc);
     for (auto [i, v] : llvm::enumerate(recipe.parameters))
       if (!kind.shared[i])
