@@ -33,12 +33,12 @@ llvm::Expected<bool> Comparer::run(Recipe recipe, ComparedMethod &to) {
       out.skipped.push_back(std::move(line));
     return false;
   };
-  auto possible = completeRecipe(compressor, recipe, /*uniform=*/true, progress);
+  std::string why;
+  auto possible = completeRecipe(compressor, recipe, /*uniform=*/true, progress, why);
   if (!possible)
     return possible.takeError();
   if (!*possible)
-    return leave("too many experts to measure each");
-  std::string why;
+    return leave(why);
   auto result = compressor.measureSupported(recipe, Compressor::Data::evaluation, why);
   if (!result)
     return result.takeError();

@@ -48,6 +48,7 @@ private:
     DataRun run;
     std::vector<OutputRows> original;
   };
+  bool hasHook(llvm::StringRef layer) const;
   llvm::Expected<std::vector<OutputRows>> rowsOf(const DataRun &run);
   llvm::Error remember();
   llvm::Error setMasks(llvm::ArrayRef<std::vector<uint8_t>> keep);
@@ -66,6 +67,10 @@ llvm::Expected<MaskedModel> MaskedModel::open(Compressor &compressor, int64_t ru
   if (!opened)
     return opened.takeError();
   self.model = std::move(*opened);
+  for (const LayerRoom &room : compressor.layers())
+    if (!self.hasHook(room.name))
+      return fail(Exit::unsupported, "layer " + room.name + ": unsupported: its routing cannot be "
+                                     "changed while it runs, so its experts cannot be masked");
   auto chosen = runsOf(compressor, runs, labels);
   if (!chosen)
     return chosen.takeError();
@@ -76,6 +81,13 @@ llvm::Expected<MaskedModel> MaskedModel::open(Compressor &compressor, int64_t ru
   if (llvm::Error error = self.remember())
     return error;
   return self;
+}
+
+bool MaskedModel::hasHook(llvm::StringRef layer) const {
+  for (size_t i = 0; const moert_hook_info *hook = model->hook(i); ++i)
+    if (layer == hook->layer)
+      return true;
+  return false;
 }
 
 llvm::Expected<std::vector<OutputRows>> MaskedModel::rowsOf(const DataRun &run) {
@@ -171,14 +183,21 @@ moec::eliminateExperts(Compressor &compressor, const EliminationOptions &options
                        Progress &progress) {
   using Keep = std::vector<std::vector<int64_t>>;
   const auto &layers = compressor.layers();
-  int64_t total = 0;
+  int64_t total = 0, mayGo = 0;
   std::vector<std::vector<uint8_t>> keep;
   std::vector<int64_t> room; // experts that may still go
   for (auto [layer, least] : llvm::zip(layers, options.least)) {
     keep.emplace_back(size_t(layer.experts), 1);
     total += layer.experts;
-    room.push_back(layer.experts - std::max(least, layer.k));
+    room.push_back(layer.experts - std::max(least, layer.k)); // masks leave as many as are chosen
+    mayGo += std::max<int64_t>(room.back(), 0);
   }
+  if (mayGo < options.drop)
+    return fail(Exit::unsupported,
+                llvm::formatv("unsupported: {0} experts are to go, but masks can take away {1}, as they "
+                              "leave as many as a router may choose",
+                              options.drop, mayGo)
+                    .str());
   int64_t each = std::max<int64_t>(1, int64_t(double(total) * options.round));
   int64_t rounds = (options.drop + each - 1) / each;
   double once = 0; // tokens of a run of each text
@@ -240,14 +259,14 @@ llvm::Expected<std::string> moec::writeKeepFile(const Compressor &compressor,
 }
 
 llvm::Expected<bool> moec::completeRecipe(Compressor &compressor, Recipe &recipe, bool uniform,
-                                          Progress &progress) {
+                                          Progress &progress, std::string &why) {
   const CompressMethod *method = findMethod(recipe.method);
   if (!method || method->family != CompressMethod::Family::given || !recipe.more.empty())
     return true;
   EliminationOptions options;
   options.labels = recipe.labels;
   for (auto [layer, keep] : llvm::zip(compressor.layers(), recipe.keep)) {
-    options.least.push_back(uniform ? keep : layer.k);
+    options.least.push_back(uniform ? keep : layer.fewest);
     options.drop += layer.experts - keep;
   }
   std::string what = recipe.key() + (uniform ? " uniform" : " global");
@@ -256,10 +275,14 @@ llvm::Expected<bool> moec::completeRecipe(Compressor &compressor, Recipe &recipe
     kept = known->get<std::vector<std::vector<int64_t>>>();
   } else {
     auto found = eliminateExperts(compressor, options, progress);
+    if (!found && takeUnsupported(found, why))
+      return false;
     if (!found)
       return found.takeError();
-    if (!*found)
+    if (!*found) {
+      why = "too many experts to measure each; fewer --search-windows may do";
       return false;
+    }
     kept = std::move(**found);
     if (llvm::Error error = compressor.remember(what, kept))
       return error;

@@ -25,9 +25,9 @@ eliminateExperts(Compressor &compressor, const EliminationOptions &options, Prog
 
 /// Gives a recipe of the method `measured` its experts: as many as its budgets say in all, taken from
 /// any layer, or, with `uniform`, from each layer as its budget says. False when that is too
-/// expensive. Other recipes stay. Remembered.
+/// expensive or unsupported; `why` says so. Other recipes stay. Remembered.
 llvm::Expected<bool> completeRecipe(Compressor &compressor, Recipe &recipe, bool uniform,
-                                    Progress &progress);
+                                    Progress &progress, std::string &why);
 
 /// Writes a file of the experts to keep, of the pass keep-experts, into the compressor's folder and
 /// returns its path, which tells different choices apart.

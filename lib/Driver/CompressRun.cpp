@@ -161,12 +161,12 @@ llvm::Expected<Recipe> chooseRecipe(const CompressFlags &flags, Compressor &comp
                 flags.labels};
   if (isGiven(flags))
     progress.begin("measure experts");
-  auto possible = completeRecipe(compressor, recipe, !flags.budgets.empty(), progress);
+  std::string why;
+  auto possible = completeRecipe(compressor, recipe, !flags.budgets.empty(), progress, why);
   if (!possible)
     return possible.takeError();
   if (!*possible)
-    return fail(Exit::usage, "--method " + flags.method + ": too many experts to measure each; give "
-                                                          "fewer --search-windows or another method");
+    return fail(Exit::unsupported, "--method " + flags.method + ": " + why);
   if (isGiven(flags))
     progress.end();
   if (budget > 0 && !isGiven(flags))
@@ -180,10 +180,13 @@ llvm::Error addBaselines(const CompressFlags &flags, Compressor &compressor, con
   int64_t all = 1 + flags.randomSeeds;
   progress.step(1, all, "frequency");
   Recipe recipe{"frequency", chosen.keep, Repair::none, 0, chosen.labels};
-  auto frequency = compressor.measure(recipe, Compressor::Data::evaluation);
+  std::string why; // whole experts cannot go, widths may
+  auto frequency = compressor.measureSupported(recipe, Compressor::Data::evaluation, why);
   if (!frequency)
     return frequency.takeError();
-  report.baselines.push_back({"frequency", {std::move(*frequency)}});
+  if (!*frequency)
+    return llvm::Error::success();
+  report.baselines.push_back({"frequency", {std::move(**frequency)}});
   Baseline random{"random", {}};
   for (int seed = 0; seed < flags.randomSeeds; ++seed) {
     progress.step(2 + seed, all, "random, seed " + llvm::Twine(seed));
@@ -248,15 +251,17 @@ llvm::Error addSweep(Compressor &compressor, CompressReport &report, Progress &p
       method.repair = Repair::down;
     for (Recipe recipe : {method, random}) {
       progress.step(++done, 2 * std::size(shares), recipe.method);
-      auto possible = completeRecipe(compressor, recipe, /*uniform=*/false, progress);
+      std::string why;
+      auto possible = completeRecipe(compressor, recipe, /*uniform=*/false, progress, why);
       if (!possible)
         return possible.takeError();
       if (!*possible)
-        continue; // too expensive
-      auto result = compressor.measure(recipe, Compressor::Data::evaluation);
+        continue;
+      auto result = compressor.measureSupported(recipe, Compressor::Data::evaluation, why);
       if (!result)
         return result.takeError();
-      report.sweep.push_back({recipe, std::move(*result)});
+      if (*result)
+        report.sweep.push_back({recipe, std::move(**result)});
     }
   }
   progress.end();

@@ -21,9 +21,6 @@ uint64_t bytesKept(const Compressor &compressor, llvm::ArrayRef<int64_t> keep) {
   return bytes;
 }
 
-// Fewest slabs that a layer can do with.
-int64_t fewest(const LayerRoom &room) { return std::max<int64_t>(room.k, 1); }
-
 // Whether a recipe's budgets can be chosen, or follow from the method.
 bool takesBudgets(const Recipe &recipe) {
   return findMethod(recipe.method)->family != CompressMethod::Family::given;
@@ -85,13 +82,13 @@ struct Search {
 
 // A method that does not fit the model is left out, not fatal.
 llvm::Error Search::tryMethod(Recipe recipe) {
-  auto possible = completeRecipe(compressor, recipe, /*uniform=*/false, progress);
+  std::string why;
+  auto possible = completeRecipe(compressor, recipe, /*uniform=*/false, progress, why);
   if (!possible)
     return possible.takeError();
   if (!*possible)
     return llvm::Error::success();
   while (true) {
-    std::string why;
     auto result = compressor.measureSupported(recipe, Compressor::Data::search, why);
     if (!result)
       return result.takeError();
@@ -185,7 +182,7 @@ std::vector<int64_t> Search::allocate() const {
     size_t best = layers.size();
     double least = INFINITY;
     for (size_t i = 0; i < layers.size(); ++i) {
-      if (keep[i] <= fewest(layers[i]))
+      if (keep[i] <= layers[i].fewest)
         continue;
       int64_t dropped = layers[i].experts - keep[i];
       double cost = (rise(i, dropped + 1) - rise(i, dropped)) / double(layers[i].slabBytes);
@@ -238,7 +235,7 @@ llvm::Error Search::shift() {
           int64_t n = std::max<int64_t>(layers[from].experts / step, 1);
           recipe.keep[from] -= n;
           recipe.keep[to] += n;
-          if (from == to || recipe.keep[from] < fewest(layers[from]) ||
+          if (from == to || recipe.keep[from] < layers[from].fewest ||
               recipe.keep[to] > layers[to].experts || bytesKept(compressor, recipe.keep) > room)
             continue;
           bool seen = llvm::any_of(found.tried, [&](const Candidate &c) {
@@ -303,7 +300,7 @@ llvm::Error Search::repair() {
 bool moec::shrinkBudget(const Compressor &compressor, std::vector<int64_t> &keep) {
   bool any = false;
   for (auto [layer, n] : llvm::zip(compressor.layers(), keep))
-    if (n > fewest(layer))
+    if (n > layer.fewest)
       --n, any = true;
   return any;
 }
@@ -318,12 +315,12 @@ llvm::Expected<std::vector<int64_t>> moec::uniformBudget(const Compressor &compr
   double share = budget > rest ? double(budget - rest) / double(all) : 0;
   for (const LayerRoom &layer : compressor.layers()) {
     keep.push_back(std::min(layer.experts, int64_t(std::floor(share * double(layer.experts) + 1e-9))));
-    if (keep.back() < fewest(layer))
+    if (keep.back() < layer.fewest)
       return fail(Exit::input,
                   llvm::formatv("{0}: a budget of {1} bytes cannot be met: layer {2} would keep {3} "
-                                "of {4} experts and chooses {5} for each token",
+                                "of {4} experts, but each token takes {5}",
                                 compressor.setup().model, budget, layer.name, keep.back(),
-                                layer.experts, layer.k)
+                                layer.experts, layer.fewest)
                       .str());
   }
   return keep;
@@ -333,12 +330,12 @@ llvm::Expected<std::vector<int64_t>> moec::uniformDrop(const Compressor &compres
   std::vector<int64_t> keep;
   for (const LayerRoom &layer : compressor.layers()) {
     keep.push_back(layer.experts - int64_t(std::floor(share * double(layer.experts) + 1e-9)));
-    if (keep.back() < fewest(layer))
+    if (keep.back() < layer.fewest)
       return fail(Exit::input,
                   llvm::formatv("{0}: cannot drop {1:f1} % of layer {2}: it would keep {3} of {4} "
-                                "experts and chooses {5} for each token",
+                                "experts, but each token takes {5}",
                                 compressor.setup().model, 100 * share, layer.name, keep.back(),
-                                layer.experts, layer.k)
+                                layer.experts, layer.fewest)
                       .str());
   }
   return keep;

@@ -141,7 +141,7 @@ llvm::Error Compressor::prepareModel(Progress &progress) {
   for (const moe::RoutedLayer &layer : moe::collectRoutedLayers((*model)->module())) {
     moe::BankOp bank = layer.bank;
     uint64_t bytes = storedBytes(bank);
-    rooms.push_back({layer.name, int64_t(bank.getExperts()), layer.k(),
+    rooms.push_back({layer.name, int64_t(bank.getExperts()), layer.k(), layer.fewestExperts(),
                      bytes / uint64_t(std::max<int64_t>(bank.getNumSlabs(), 1)),
                      shapeOf(bank).neurons});
   }
@@ -451,14 +451,7 @@ Compressor::measureSupported(const Recipe &recipe, Data which, std::string &why)
   auto result = measure(recipe, which);
   if (result)
     return std::move(*result);
-  llvm::Error error = llvm::handleErrors(
-      result.takeError(), [&](std::unique_ptr<CommandError> e) -> llvm::Error {
-        if (e->code != Exit::unsupported)
-          return llvm::Error(std::move(e));
-        why = StringRef(e->text).split('\n').first.str();
-        return llvm::Error::success();
-      });
-  if (error)
-    return std::move(error);
-  return std::nullopt;
+  if (takeUnsupported(result, why))
+    return std::nullopt;
+  return result.takeError();
 }

@@ -38,6 +38,7 @@ struct Sizes {
 struct LayerRoom {
   std::string name;
   int64_t experts = 0, k = 0;
+  int64_t fewest = 1;     // experts that it cannot do without
   uint64_t slabBytes = 0; // of one expert
   int64_t neurons = 0;    // of all experts together; 0: they are no FFNs
 };
@@ -137,6 +138,22 @@ private:
   std::unique_ptr<Executor> original; // opened when it is first needed
   std::map<Data, Original> originals; // what it gives
 };
+
+/// Whether an error says that something is unsupported: it is consumed then, and `why` gets its first
+/// line; others stay.
+template <typename T> bool takeUnsupported(llvm::Expected<T> &result, std::string &why) {
+  llvm::Error other = llvm::handleErrors(
+      result.takeError(), [&](std::unique_ptr<CommandError> e) -> llvm::Error {
+        if (e->code != Exit::unsupported)
+          return llvm::Error(std::move(e));
+        why = llvm::StringRef(e->text).split('\n').first.str();
+        return llvm::Error::success();
+      });
+  if (!other)
+    return true;
+  result = std::move(other);
+  return false;
+}
 
 /// How results are remembered; their measure is not.
 nlohmann::json toJson(const Compressor::Result &result);

@@ -24,6 +24,20 @@ int64_t RoutedLayer::k() const {
   return type.getDimSize(1);
 }
 
+bool RoutedLayer::isDense() const {
+  auto select = dyn_cast_or_null<SelectOp>(router);
+  return !ExpertsOp(experts).getIds() || (select && select.getKind() == "all");
+}
+
+int64_t RoutedLayer::fewestExperts() const {
+  if (isDense())
+    return 1;
+  if (auto select = dyn_cast_or_null<SelectOp>(router))
+    if (select.getKind() == "top_p" || select.getKind() == "threshold")
+      return std::max<int64_t>(static_cast<int64_t>(select.getAtLeast().value_or(0)), 1);
+  return std::max<int64_t>(k(), 1);
+}
+
 SmallVector<RoutedLayer> moec::moe::collectRoutedLayers(ModuleOp module) {
   llvm::StringMap<BankOp> banks;
   for (BankOp bank : module.getOps<BankOp>())

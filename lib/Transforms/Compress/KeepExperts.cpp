@@ -74,6 +74,7 @@ private:
   }
 
   llvm::Error keep(moe::RoutedLayer &layer, const llvm::json::Value &entry) {
+    layer.bank = moe::findBank(layer.experts, layer.experts.getBank()); // another one may share it
     const int64_t experts = layer.bank.getExperts();
     auto ids = idsOf(entry, experts);
     if (!ids)

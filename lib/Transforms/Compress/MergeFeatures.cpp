@@ -1,6 +1,7 @@
 #include "MergeFeatures.h"
 
 #include "ExpertMath.h"
+#include "MissingStatistic.h"
 #include "Problem.h"
 #include "moec/Analysis/Derived.h"
 
@@ -8,8 +9,8 @@ using namespace moec;
 using namespace moec::compress;
 using Matrix = Eigen::MatrixXd;
 
-static llvm::Error missing(llvm::StringRef what, llvm::StringRef tier) {
-  return problem("the profile has no " + what + "; profile with --tier " + tier);
+static llvm::Error missing(const LayerProfile &layer, llvm::StringRef what, int tier) {
+  return problem(missingStatistic(layer, what, tier));
 }
 
 // Row-major [n, n] with a similarity of 0 for pairs about which nothing is known.
@@ -23,10 +24,12 @@ static Matrix square(llvm::ArrayRef<double> values, int64_t n) {
   return (m + m.transpose()) / 2;
 }
 
-static llvm::Expected<Features> bySimilarity(llvm::ArrayRef<double> values, int64_t n,
-                                             llvm::StringRef what, llvm::StringRef tier) {
+static llvm::Expected<Features> bySimilarity(const LayerProfile &layer,
+                                             llvm::ArrayRef<double> values, llvm::StringRef what,
+                                             int tier) {
+  int64_t n = layer.experts;
   if (static_cast<int64_t>(values.size()) != n * n)
-    return missing(what, tier);
+    return missing(layer, what, tier);
   Features out;
   out.similarity = square(values, n);
   out.points = out.similarity;
@@ -39,7 +42,7 @@ static llvm::Expected<Features> byMeanOutput(const LayerProfile &layer,
   std::vector<double> sampled = layer.total(stat::sampled, weights);
   int64_t n = layer.experts, hidden = layer.hidden;
   if (sampled.empty() || static_cast<int64_t>(sums.size()) != n * hidden)
-    return missing(stat::allOutputSum, "2");
+    return missing(layer, stat::allOutputSum, 2);
   Features out;
   out.points = Eigen::Map<Eigen::Matrix<double, -1, -1, Eigen::RowMajor>>(sums.data(), n, hidden) /
                std::max(1.0, sampled[0]);
@@ -54,10 +57,10 @@ static llvm::Expected<Features> byMeanOutput(const LayerProfile &layer,
 static llvm::Expected<Features> byGatedOutput(const LayerProfile &layer,
                                               llvm::ArrayRef<double> weights) {
   int64_t n = layer.experts;
-  auto outputs = bySimilarity(gatedOutputCosine(layer, weights), n, stat::gatedOutputSum, "1");
+  auto outputs = bySimilarity(layer, gatedOutputCosine(layer, weights), stat::gatedOutputSum, 1);
   if (!outputs)
     return outputs.takeError();
-  auto scores = bySimilarity(scoreDistance(layer, weights), n, stat::scoreGram, "0");
+  auto scores = bySimilarity(layer, scoreDistance(layer, weights), stat::scoreGram, 0);
   if (!scores)
     return scores.takeError();
   double most = scores->similarity.maxCoeff();
@@ -125,12 +128,11 @@ llvm::Expected<Features> compress::expertFeatures(llvm::StringRef feature, moe::
                                                   WeightEvaluator &weights) {
   if (feature == "weights")
     return byWeights(bank, weights);
-  int64_t n = profile->experts;
   if (feature == "router-logits")
-    return bySimilarity(logitCosine(*profile, labelWeights), n, stat::logitGram, "0");
+    return bySimilarity(*profile, logitCosine(*profile, labelWeights), stat::logitGram, 0);
   if (feature == "mean-output")
     return byMeanOutput(*profile, labelWeights);
   if (feature == "output-cosine")
-    return bySimilarity(outputCosine(*profile, labelWeights), n, stat::outputCosine, "2");
+    return bySimilarity(*profile, outputCosine(*profile, labelWeights), stat::outputCosine, 2);
   return byGatedOutput(*profile, labelWeights);
 }

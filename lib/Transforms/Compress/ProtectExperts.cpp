@@ -1,4 +1,5 @@
 // protect-experts: see Prune.td.
+#include "MissingStatistic.h"
 #include "Problem.h"
 #include "RewriteBank.h"
 #include "moec/Analysis/Derived.h"
@@ -14,7 +15,7 @@ namespace moec {
 
 namespace {
 
-using compress::problem;
+using compress::missingStatistic, compress::problem;
 
 struct ProtectExperts : impl::ProtectExpertsBase<ProtectExperts> {
   using ProtectExpertsBase::ProtectExpertsBase;
@@ -42,8 +43,7 @@ private:
         return problem("layer '" + layer.name + "': the profile has no such layer of " +
                        llvm::Twine(bank.getExperts()) + " experts; profile this model");
       if (!of->find(stat::outputMax))
-        return problem("layer '" + layer.name +
-                       "': the profile has no output_max; profile with --tier 1 or above");
+        return problem("layer '" + layer.name + "': " + missingStatistic(*of, stat::outputMax, 1));
       out.layers.push_back(*of);
       out.layers.back().reservoir = {};
     }

@@ -1,5 +1,6 @@
 #include "moec/Transforms/Compress/Prune.h"
 
+#include "MissingStatistic.h"
 #include "Problem.h"
 #include "Reconstruction.h"
 #include "RewriteBank.h"
@@ -136,9 +137,7 @@ static llvm::Expected<LayerChoice> choiceOf(moe::RoutedLayer &layer, const Profi
     if (bank.getExpertStorage(e) == "dense" &&
         !(guarded && llvm::is_contained(guarded.asArrayRef(), e)))
       choice.order.push_back(e);
-  // Every expert has a slot in dense layers: then there is no least number.
-  bool chosen = layer.experts.getIds() && layer.k() < choice.experts && !keepsRouter(options);
-  choice.least = std::max<int64_t>(options.minExperts, chosen ? layer.k() : 1);
+  choice.least = std::max(options.minExperts, keepsRouter(options) ? 1 : layer.fewestExperts());
   if (reconstructs(options))
     if (llvm::Error error = orderByLoss(layer, profile, options, count, choice))
       return std::move(error);
@@ -235,8 +234,7 @@ static llvm::Expected<Value> meanOutputs(moe::RoutedLayer &layer, const LayerPro
   std::vector<double> sums = measured.total(stat::outputSum, labels);
   int64_t hidden = measured.hidden;
   if (sums.empty() || n.empty())
-    return problem("layer '" + layer.name +
-                   "': the profile has no output_sum; profile with --tier 1 or above");
+    return problem("layer '" + layer.name + "': " + missingStatistic(measured, stat::outputSum, 1));
   if (hidden != static_cast<int64_t>(layer.bank.getHidden()))
     return problem("layer '" + layer.name + "': unsupported: the profile has rows of " +
                    llvm::Twine(hidden) + " numbers, its experts give others");

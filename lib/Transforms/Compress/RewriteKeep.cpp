@@ -85,12 +85,6 @@ private:
 
 } // namespace
 
-// A layer of experts that stay apart has a row for each of them in its result.
-static bool isDense(moe::RoutedLayer &layer) {
-  auto select = dyn_cast_or_null<moe::SelectOp>(layer.router);
-  return !layer.experts.getIds() || (select && select.getKind() == "all");
-}
-
 LogicalResult Keeper::check() {
   for (auto [i, e] : llvm::enumerate(keep)) {
     if (e < 0 || e >= experts)
@@ -106,7 +100,7 @@ LogicalResult Keeper::check() {
   if (layer.experts.getIds() && (!router || width < experts))
     return error() << "unsupported: its ids come from no router here, so its experts cannot be "
                       "numbered again; replace experts instead of dropping them";
-  if (isDense(layer)) {
+  if (layer.isDense()) { // one whose experts stay apart has a row for each of them in its result
     if (layer.experts.getCombine() != "sum" && !mask)
       return error() << "unsupported: the results of its experts stay apart; use masks instead";
     return checkRegions();
@@ -140,8 +134,7 @@ LogicalResult Keeper::checkRouter() {
   // A bound of slots that may stay empty: ids stay, and the slots of masked experts have weight 0.
   auto select = dyn_cast<moe::SelectOp>(router);
   bool bound = select && (select.getKind() == "top_p" || select.getKind() == "threshold") &&
-               static_cast<int64_t>(select.getAtLeast().value_or(0)) <=
-                   static_cast<int64_t>(columns.size());
+               layer.fewestExperts() <= static_cast<int64_t>(columns.size());
   if (bound && static_cast<int64_t>(columns.size()) < k)
     mask = true;
   else if (static_cast<int64_t>(columns.size()) < k)

@@ -1,5 +1,6 @@
 #include "moec/Transforms/Compress/Saliency.h"
 
+#include "MissingStatistic.h"
 #include "Problem.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -42,16 +43,15 @@ struct Source {
   llvm::ArrayRef<double> weights;
   llvm::Error error = llvm::Error::success();
 
-  Numbers operator()(StringRef name, StringRef tier) {
+  Numbers operator()(StringRef name, int tier) {
     Numbers all = layer.total(name, weights);
     if (all.empty() && !error)
-      error = problem("layer '" + llvm::Twine(layer.name) + "': the profile has no " + name +
-                      "; profile with " + tier);
+      error = problem("layer '" + layer.name + "': " + compress::missingStatistic(layer, name, tier));
     all.resize(std::max<size_t>(all.size(), layer.experts));
     return all;
   }
-  Numbers routed(StringRef name) { return (*this)(name, "--tier 0 or above"); }
-  Numbers output(StringRef name) { return (*this)(name, "--tier 1 or above"); }
+  Numbers routed(StringRef name) { return (*this)(name, 0); }
+  Numbers output(StringRef name) { return (*this)(name, 1); }
 };
 
 // sum / n, 0 where nothing was counted.

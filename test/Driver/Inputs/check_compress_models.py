@@ -14,7 +14,11 @@ import onnxruntime
 from onnx import numpy_helper
 
 models, work = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-CASES = ["exporters/ts-pixel-moe",           # experts of pixels
+CASES = ["architectures/gshard_top2_capacity", # every token weighs all experts
+         "architectures/topp_dynamic_routing", # as many as a token needs
+         "architectures/chain_of_experts",   # two layers with one bank
+         "architectures/soft_moe",           # mixtures of tokens: only widths can go
+         "exporters/ts-pixel-moe",           # experts of pixels
          "exporters/ts-conv-moe-gather",     # of images, which have no statistics of outputs
          "exporters/ts-lora-moe",
          "exporters/near-router-logits-output",
@@ -38,7 +42,8 @@ def outputs(model, folder):
 good = 0
 for case in CASES:
     folder, small = models / case, work / "small.onnx"
-    method = "frequency" if "conv" in case else "reap"
+    method = {"exporters/ts-conv-moe-gather": "frequency", "architectures/chain_of_experts": "measured",
+              "architectures/soft_moe": "narrow-magnitude"}.get(case, "reap")
     run = subprocess.run(["moec", "compress", folder / "model.onnx", "--prune=0.25", f"--method={method}", "--data",
                           folder, "--eval", folder, "--out", small, "--random-seeds=1", "--format=json"],
                          capture_output=True, text=True)

@@ -18,6 +18,11 @@ struct RoutedLayer {
 
   mlir::Value logits() const; ///< [T, E] that the router reads first; null without a router
   int64_t k() const;          ///< slots of a token
+  /// Whether every token takes all experts: dense weights, or a select of all.
+  bool isDense() const;
+  /// Experts that the layer cannot do without: as many as each token takes; of a dense layer one, of
+  /// one whose tokens take as many as they need (top-p, threshold) the fewest that they take.
+  int64_t fewestExperts() const;
 };
 
 /// In program order, of all functions. A bank that is missing is left out (the verifier says so).
