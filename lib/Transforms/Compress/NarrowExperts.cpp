@@ -173,8 +173,9 @@ llvm::Expected<std::map<std::string, int64_t>> NarrowExperts::planWidths() {
     }
     int64_t width = inter - gone;
     if (inter > 0 && gone > 0 && width <= 0) // without a width the experts are regions
-      return problem("layer '" + layer.name + "': unsupported: cannot drop " + llvm::Twine(gone) + " of " +
-                     llvm::Twine(inter) + " neurons; one has to stay");
+      return problem("layer '" + layer.name + "': " + (listed ? "unsupported: " : "") +
+                     "cannot drop " + llvm::Twine(gone) + " of " + llvm::Twine(inter) +
+                     " neurons; one has to stay");
     widths[layer.name] = gone > 0 ? roundedWidth(width, multiple) : width;
   }
   return widths;
