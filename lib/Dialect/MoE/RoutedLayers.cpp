@@ -6,14 +6,39 @@
 using namespace mlir;
 using namespace moec::moe;
 
-// The op that chose the ids, behind ops that only change their form.
-static Operation *routerOf(Value ids) {
+// The op that computes the ids, behind ops that only change their form.
+static Operation *behindViews(Value ids) {
   static constexpr llvm::StringLiteral views[] = {"onnx.Cast",    "onnx.Reshape",   "onnx.Identity",
                                                   "onnx.Squeeze", "onnx.Unsqueeze", "onnx.Flatten"};
   Operation *op = ids.getDefiningOp();
   while (op && llvm::is_contained(views, op->getName().getStringRef()))
     op = op->getOperand(0).getDefiningOp();
-  return isa_and_nonnull<RouteOp, SelectOp>(op) ? op : nullptr;
+  return op;
+}
+
+// Every element is negative: no expert.
+static bool isNoExpert(Value v) {
+  Operation *op = v.getDefiningOp();
+  auto dense = op && op->getName().getStringRef() == "onnx.Constant"
+                   ? op->getAttrOfType<DenseIntElementsAttr>("value")
+                   : DenseIntElementsAttr();
+  auto negative = [](const APInt &n) { return n.isNegative(); };
+  return dense && llvm::all_of(dense.getValues<APInt>(), negative);
+}
+
+Operation *RoutedLayer::widerRouter() const {
+  Value ids = ExpertsOp(experts).getIds();
+  while (Operation *op = router || !ids ? nullptr : behindViews(ids)) {
+    if (isa<RouteOp, SelectOp>(op))
+      return op;
+    if (op->getName().getStringRef() != "onnx.Where")
+      return nullptr;
+    bool second = isNoExpert(op->getOperand(2));
+    if (!second && !isNoExpert(op->getOperand(1)))
+      return nullptr;
+    ids = op->getOperand(second ? 1 : 2);
+  }
+  return nullptr;
 }
 
 Value RoutedLayer::logits() const { return router ? router->getOperand(0) : Value(); }
@@ -35,7 +60,11 @@ int64_t RoutedLayer::fewestExperts() const {
   if (auto select = dyn_cast_or_null<SelectOp>(router))
     if (select.getKind() == "top_p" || select.getKind() == "threshold")
       return std::max<int64_t>(static_cast<int64_t>(select.getAtLeast().value_or(0)), 1);
-  return std::max<int64_t>(k(), 1);
+  int64_t others = 0;
+  if (Operation *wider = widerRouter())
+    if (auto scores = dyn_cast<RankedTensorType>(wider->getOperand(0).getType()))
+      others = scores.getDimSize(1) - static_cast<int64_t>(BankOp(bank).getExperts());
+  return std::max<int64_t>(k() - others, 1);
 }
 
 SmallVector<RoutedLayer> moec::moe::collectRoutedLayers(ModuleOp module) {
@@ -52,7 +81,8 @@ SmallVector<RoutedLayer> moec::moe::collectRoutedLayers(ModuleOp module) {
     if (int n = ++users[op.getBank()]; n > 1)
       layer.name += "#" + std::to_string(n);
     if (Value ids = op.getIds())
-      layer.router = routerOf(ids);
+      if (Operation *op = behindViews(ids); isa_and_nonnull<RouteOp, SelectOp>(op))
+        layer.router = op;
     layers.push_back(layer);
   });
   return layers;

@@ -15,33 +15,6 @@ bool isView(Operation *op) {
          name == "Unsqueeze" || name == "Flatten";
 }
 
-// Every element is negative: no expert.
-bool isNoExpert(Value v) {
-  auto dense = onnxName(v.getDefiningOp()) == "Constant"
-                   ? dyn_cast_or_null<DenseIntElementsAttr>(v.getDefiningOp()->getAttr("value"))
-                   : DenseIntElementsAttr();
-  auto negative = [](const APInt &n) { return n.isNegative(); };
-  return dense && llvm::all_of(dense.getValues<APInt>(), negative);
-}
-
-// A router with columns that are no expert: its ids, some of them emptied. An expert's id is the
-// number of its column.
-Operation *routerOfWider(Value ids) {
-  for (Operation *op = ids ? ids.getDefiningOp() : nullptr; op;) {
-    if (isa<moe::RouteOp, moe::SelectOp>(op))
-      return op;
-    if (isView(op))
-      op = op->getOperand(0).getDefiningOp();
-    else if (onnxName(op) == "Where" && isNoExpert(op->getOperand(2)))
-      op = op->getOperand(1).getDefiningOp();
-    else if (onnxName(op) == "Where" && isNoExpert(op->getOperand(1)))
-      op = op->getOperand(2).getDefiningOp();
-    else
-      return nullptr;
-  }
-  return nullptr;
-}
-
 /// The change of one layer.
 class Keeper {
 public:
@@ -50,7 +23,7 @@ public:
         mask(mask), router(layer.router) {
     if (router)
       return;
-    router = routerOfWider(layer.experts.getIds());
+    router = layer.widerRouter(); // an expert's id is the number of its column
     if (!router)
       return;
     width = rankedType(router->getOperand(0)).getDimSize(1);

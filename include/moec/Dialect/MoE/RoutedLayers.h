@@ -16,12 +16,16 @@ struct RoutedLayer {
   /// or the weights are dense.
   mlir::Operation *router = nullptr;
 
+  /// Without a router: the one behind ids some of which are emptied (-1), such as those of columns
+  /// that are no expert; or null.
+  mlir::Operation *widerRouter() const;
   mlir::Value logits() const; ///< [T, E] that the router reads first; null without a router
   int64_t k() const;          ///< slots of a token
   /// Whether every token takes all experts: dense weights, or a select of all.
   bool isDense() const;
   /// Experts that the layer cannot do without: as many as each token takes; of a dense layer one, of
   /// one whose tokens take as many as they need (top-p, threshold) the fewest that they take.
+  /// Columns of a wider router that are no expert count as experts that stay.
   int64_t fewestExperts() const;
 };
 
