@@ -227,6 +227,13 @@ static void setLists(moe::BankOp bank, ArrayRef<ExpertEntry> entries) {
   set("widths", !wide, builder.getDenseI64ArrayAttr(widths));
 }
 
+bool compress::givesTokenType(moe::BankOp bank) {
+  RankedTensorType token = bank.getTokenType(), result = bank.getResultType();
+  return !token || (token.getRank() == result.getRank() &&
+                    token.getElementType() == result.getElementType() &&
+                    token.getShape().drop_front() == result.getShape().drop_front());
+}
+
 void compress::setExperts(moe::BankOp bank, ArrayRef<ExpertEntry> given) {
   noteChange(bank);
   SmallVector<ExpertEntry> entries(given);

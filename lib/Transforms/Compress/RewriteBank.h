@@ -25,6 +25,9 @@ llvm::SmallVector<ExpertEntry> expertEntries(moe::BankOp bank);
 /// regions without an expert go.
 void setExperts(moe::BankOp bank, llvm::ArrayRef<ExpertEntry> entries);
 
+/// Whether its experts' results have the type of their tokens, as zero and identity experts' have.
+bool givesTokenType(moe::BankOp bank);
+
 /// The binds of all its parameters, of every region, in one order.
 llvm::SmallVector<llvm::StringRef> parameterNames(moe::BankOp bank);
 
