@@ -39,8 +39,9 @@ def main():
     for folder in table:
         allowed = reach(folder)
         for base in (ROOT / "lib" / folder, ROOT / "include" / "moec" / folder):
-            for file in sorted(base.glob("*")) if base.is_dir() else []:
-                if file.suffix not in SOURCES:
+            for file in sorted(base.rglob("*")) if base.is_dir() else []:
+                inner = file.parent.relative_to(base.parent.parent if "/" in folder else base.parent).as_posix()
+                if file.suffix not in SOURCES or (inner != folder and inner in table):
                     continue
                 for header in re.findall(r'include\s+"moec/([^"]+)/[^/"]+"', file.read_text()):
                     if header not in allowed:

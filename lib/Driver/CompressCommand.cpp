@@ -1,6 +1,6 @@
 // moec compress: its options.
 #include "Commands.h"
-#include "CompressRun.h"
+#include "Compress/Run.h"
 
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/raw_ostream.h"

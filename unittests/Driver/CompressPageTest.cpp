@@ -1,5 +1,5 @@
 // The page of `moec compress`: what it says, and that it is well formed.
-#include "../../lib/Driver/CompressReport.h"
+#include "../../lib/Driver/Compress/Report.h"
 
 #include "llvm/ADT/StringExtras.h"
 

@@ -1,7 +1,7 @@
 // What `moec compress` tells: JSON, text, and a page. Internal to Driver.
 #pragma once
 
-#include "CompressSearch.h"
+#include "Search.h"
 
 #include <optional>
 

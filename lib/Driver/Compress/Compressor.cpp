@@ -1,11 +1,10 @@
 #include "Compressor.h"
 
-#include "Compile.h"
-#include "Executors.h"
-#include "Files.h"
-#include "PreLogits.h"
-#include "Profiling.h"
-#include "WeightSizes.h"
+#include "../Compile.h"
+#include "../Executors.h"
+#include "../Files.h"
+#include "../PreLogits.h"
+#include "../WeightSizes.h"
 
 #include "moec/Dialect/MoE/RoutedLayers.h"
 #include "moec/Transforms/Compress/LayerCosine.h"
@@ -32,6 +31,14 @@ std::string moec::digest(StringRef text) {
   return llvm::toHex(hash.final(), /*LowerCase=*/true).substr(0, 24);
 }
 
+std::string moec::stampOf(const llvm::Twine &file) {
+  llvm::sys::fs::file_status status;
+  if (llvm::sys::fs::status(file, status))
+    return "";
+  return std::to_string(status.getSize()) +
+         std::to_string(status.getLastModificationTime().time_since_epoch().count());
+}
+
 namespace {
 
 // Tokens of each label that a profile can keep within 512 MiB.
@@ -43,15 +50,6 @@ int64_t reservoirFor(mlir::ModuleOp module, int64_t labels) {
   }
   int64_t most = (int64_t(512) << 20) / std::max<int64_t>(bytes * labels, 1);
   return std::clamp<int64_t>(most, 256, 16384);
-}
-
-// Tells versions of a file apart: its size and time.
-std::string stampOf(const llvm::Twine &file) {
-  llvm::sys::fs::file_status status;
-  if (llvm::sys::fs::status(file, status))
-    return "";
-  return std::to_string(status.getSize()) +
-         std::to_string(status.getLastModificationTime().time_since_epoch().count());
 }
 
 // Tells models apart: the IR, and the files that its weights are in.
@@ -88,14 +86,6 @@ std::vector<LayerShape> shapesOf(const Model &model) {
   for (const moe::RoutedLayer &layer : moe::collectRoutedLayers(model.module()))
     shapes.push_back(shapeOf(layer.bank));
   return shapes;
-}
-
-// The tier that all layers of a profile have.
-int tierOf(const Profile &profile) {
-  int tier = 2;
-  for (const LayerProfile &layer : profile.layers)
-    tier = std::min(tier, layer.find(stat::sampled) ? 2 : layer.find(stat::normSum) ? 1 : 0);
-  return tier;
 }
 
 } // namespace
@@ -234,129 +224,6 @@ llvm::Error Compressor::openOriginal() {
   original = std::move(*executor);
   return llvm::Error::success();
 }
-
-// --- profiles ------------------------------------------------------------------------------------
-
-llvm::Error Compressor::profileTo(Model &model, StringRef path, int tier, int64_t reservoir,
-                                  Progress &progress) {
-  ProfileOptions options;
-  options.tier = tier;
-  options.reservoir = reservoir;
-  options.threads = given.threads;
-  auto made = profileModel(model, profiled, options, progress);
-  if (!made)
-    return made.takeError();
-  return writeProfile(*made, path);
-}
-
-llvm::Error Compressor::prepareProfile(Progress &progress) {
-  progress.begin("profile");
-  profilePath = given.profile;
-  if (profilePath.empty()) {
-    profileKey = digest("profile|" + profiled.key() + "|" + modelKey + "|" +
-                        std::to_string(given.tier) + "|" + std::to_string(given.reservoir));
-    profilePath = file("profile-" + profileKey.substr(0, 12) + ".moep");
-    if (!journal.find(profileKey) || !llvm::sys::fs::exists(profilePath)) {
-      auto model = build(Recipe());
-      if (!model)
-        return model.takeError();
-      Progress inner(progress, profileStages(profiled));
-      if (llvm::Error error =
-              profileTo(**model, profilePath, given.tier, given.reservoir, inner))
-        return error;
-      if (llvm::Error error = journal.add(profileKey, "made"))
-        return error;
-    }
-  } else {
-    profileKey = profilePath + stampOf(profilePath);
-  }
-  auto read = readProfile(profilePath, rooms.front().name); // whether it keeps tokens: of one layer
-  if (!read)
-    return fail(Exit::input, llvm::toString(read.takeError()));
-  stats = std::move(*read);
-  for (LayerProfile &layer : stats.layers) {
-    tokensKept |= layer.reservoir.tokens() > 0;
-    layer.reservoir = {};
-  }
-  if (llvm::Error error = checkProfile())
-    return error;
-  progress.end(llvm::formatv("tier {0}, {1} labels", profileTier, stats.labels.size()));
-  return llvm::Error::success();
-}
-
-llvm::Error Compressor::checkProfile() {
-  for (const LayerRoom &room : rooms) {
-    const LayerProfile *layer = stats.layer(room.name);
-    if (!layer || layer->experts != room.experts)
-      return fail(Exit::input, profilePath + ": a profile of another model: " +
-                                   (layer ? "layer " + room.name + " has other experts"
-                                          : "no layer " + room.name));
-  }
-  profileTier = tierOf(stats);
-  bool lower = profileTier < given.needsTier, bare = given.needsTokens && !tokensKept;
-  if (given.profile.empty() && (lower || bare))
-    return fail(Exit::unsupported,
-                given.model + ": unsupported: the method and its repair need " +
-                    (lower ? "statistics of the experts' outputs" : "tokens that the profile keeps") +
-                    ", which a layer does not give: its tokens are no vectors of floats");
-  if (given.profile.empty())
-    return llvm::Error::success();
-  if (lower || bare)
-    return fail(Exit::input,
-                llvm::formatv("{0}: {1}, but the method and its repair need {2}: make one with "
-                              "`moec profile {3} --data ... --tier={4}{5} --out {0}`",
-                              profilePath,
-                              lower ? llvm::formatv("a profile of tier {0}", profileTier).str()
-                                    : std::string("a profile that keeps no tokens"),
-                              lower ? llvm::formatv("tier {0}", given.needsTier).str()
-                                    : std::string("some"),
-                              given.model, std::max(given.needsTier, given.needsTokens ? 1 : 0),
-                              given.needsTokens ? " --reservoir=4096" : "")
-                    .str());
-  auto model = build(Recipe());
-  if (!model)
-    return model.takeError();
-  if (llvm::Error error = checkWeights((*model)->module(), stats, given.folder))
-    return fail(Exit::input, profilePath + ": " + llvm::toString(std::move(error)));
-  return llvm::Error::success();
-}
-
-llvm::Expected<Profile> Compressor::routing(const Recipe &recipe) {
-  std::string key = digest(keyOf(recipe) + "|" + profiled.key() + "|" + modelKey);
-  std::string path = file("routing-" + key + ".moep");
-  if (!llvm::sys::fs::exists(path)) {
-    auto model = build(recipe);
-    if (!model)
-      return model.takeError();
-    Progress silent(ProgressMode::none, 100);
-    if (llvm::Error error = profileTo(**model, path, 0, 0, silent))
-      return error;
-  }
-  auto read = readProfile(path, "");
-  if (!read)
-    return fail(Exit::input, llvm::toString(read.takeError()));
-  return read;
-}
-
-// Layer by layer: what a layer gets to read depends on the repairs of those before it.
-llvm::Error Compressor::repairLayers(Model &model, const Recipe &recipe) {
-  Progress silent(ProgressMode::none, 100);
-  std::string current = file("current.moep");
-  for (size_t i = 0; i < rooms.size(); ++i) {
-    if (i > 0) {
-      auto copy = model.clone();
-      if (llvm::Error error = profileTo(*copy, current, 1, given.reservoir, silent))
-        return error;
-    }
-    std::string pipeline =
-        repairPipeline(recipe, int64_t(i), profilePath, i > 0 ? current : "", given.folder);
-    if (llvm::Error error = model.runPipeline(pipeline))
-      return error;
-  }
-  return llvm::Error::success();
-}
-
-// --- recipes -------------------------------------------------------------------------------------
 
 llvm::Expected<std::unique_ptr<Model>> Compressor::build(const Recipe &recipe) {
   if (built && builtKey == keyOf(recipe))

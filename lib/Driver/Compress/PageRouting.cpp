@@ -1,5 +1,5 @@
 // Load of experts before and after, for the page of `moec compress`.
-#include "CompressPageParts.h"
+#include "PageParts.h"
 
 #include "moec/Analysis/Derived.h"
 

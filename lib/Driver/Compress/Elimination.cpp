@@ -1,7 +1,7 @@
-#include "CompressElimination.h"
+#include "Elimination.h"
 
-#include "Executors.h"
-#include "Files.h"
+#include "../Executors.h"
+#include "../Files.h"
 
 #include "moert/moert.h"
 

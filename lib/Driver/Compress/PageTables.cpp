@@ -1,5 +1,5 @@
 // Tables of layers and tried recipes, for the page of `moec compress`.
-#include "CompressPageParts.h"
+#include "PageParts.h"
 
 #include "moec/Analysis/Page.h"
 

@@ -1,8 +1,8 @@
 // The options of `moec compress`, and what runs by them. Internal to Driver.
 #pragma once
 
-#include "CompressReport.h"
-#include "Files.h"
+#include "Report.h"
+#include "../Files.h"
 
 namespace moec {
 

@@ -1,6 +1,6 @@
-#include "CompressSearch.h"
+#include "Search.h"
 
-#include "CompressElimination.h"
+#include "Elimination.h"
 
 #include "moec/Driver/Error.h"
 

@@ -1,6 +1,6 @@
 // What the options of `moec compress` mean: its data, measure and profile.
-#include "Commands.h"
-#include "CompressRun.h"
+#include "../Commands.h"
+#include "Run.h"
 
 #include "moec/Driver/Error.h"
 

@@ -1,5 +1,5 @@
 // The page of `moec compress --report`: one HTML file without a network, light and dark.
-#include "CompressPageParts.h"
+#include "PageParts.h"
 
 #include "moec/Analysis/Page.h"
 

@@ -1,4 +1,4 @@
-#include "CompressPageCharts.h"
+#include "PageCharts.h"
 
 #include "moec/Analysis/Page.h"
 

@@ -1,4 +1,4 @@
-#include "CompressJournal.h"
+#include "Journal.h"
 
 #include "Compressor.h"
 

@@ -1,6 +1,6 @@
-#include "CompressCompare.h"
+#include "Compare.h"
 
-#include "CompressElimination.h"
+#include "Elimination.h"
 
 #include "moec/Driver/Error.h"
 

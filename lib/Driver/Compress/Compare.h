@@ -1,7 +1,7 @@
 // moec compress --compare: every method at one size. Internal to Driver.
 #pragma once
 
-#include "CompressRun.h"
+#include "Run.h"
 
 namespace moec {
 

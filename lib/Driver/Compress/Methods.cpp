@@ -1,4 +1,4 @@
-#include "CompressMethods.h"
+#include "Methods.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/STLExtras.h"

@@ -1,10 +1,10 @@
 // Builds and measures compressed forms of one model. Internal to Driver.
 #pragma once
 
-#include "CompressJournal.h"
-#include "CompressMethods.h"
-#include "Executors.h"
-#include "Measure.h"
+#include "Journal.h"
+#include "Methods.h"
+#include "../Executors.h"
+#include "../Measure.h"
 
 #include "moec/Analysis/Profile.h"
 #include "moec/Driver/Model.h"
@@ -161,5 +161,7 @@ Compressor::Result resultOf(const nlohmann::json &value);
 
 /// A short text that tells texts apart.
 std::string digest(llvm::StringRef text);
+/// One that tells versions of a file apart: its size and time; empty when it is not there.
+std::string stampOf(const llvm::Twine &file);
 
 } // namespace moec

@@ -1,4 +1,4 @@
-#include "CompressReport.h"
+#include "Report.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/FormatVariadic.h"

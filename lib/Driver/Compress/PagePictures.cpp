@@ -1,6 +1,6 @@
 // Quality against size, speed and tried recipes, for the page of `moec compress`.
-#include "CompressPageCharts.h"
-#include "CompressPageParts.h"
+#include "PageCharts.h"
+#include "PageParts.h"
 
 #include "moec/Analysis/Page.h"
 

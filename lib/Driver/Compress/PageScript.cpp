@@ -1,4 +1,4 @@
-#include "CompressPageParts.h"
+#include "PageParts.h"
 
 const char *const moec::page::script = R"js(
 const data = JSON.parse($("data").textContent), layers = data.layers;

@@ -1,7 +1,7 @@
 // The parts of the page of `moec compress --report`. Internal to Driver.
 #pragma once
 
-#include "CompressReport.h"
+#include "Report.h"
 
 #include "llvm/Support/raw_ostream.h"
 

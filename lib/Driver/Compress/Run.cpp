@@ -1,10 +1,10 @@
 // What `moec compress` does, step by step.
-#include "CompressRun.h"
+#include "Run.h"
 
-#include "CompressCompare.h"
+#include "Compare.h"
 
-#include "Compile.h"
-#include "CompressElimination.h"
+#include "../Compile.h"
+#include "Elimination.h"
 
 #include "moec/Export/Export.h"
 
