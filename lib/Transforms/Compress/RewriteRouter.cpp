@@ -55,6 +55,37 @@ std::optional<SmallVector<int64_t>> backAxes(Operation *op, int64_t rank) {
 
 bool isReduction(Operation *op) { return onnxName(op).starts_with("Reduce"); }
 
+bool isView(StringRef name) {
+  return name == "Cast" || name == "Identity" || name == "Reshape" || name == "Expand" ||
+         name == "Squeeze" || name == "Unsqueeze" || name == "Transpose";
+}
+
+// Scattered or looked up, so that it cannot be computed anew for fewer experts.
+bool isLookedUp(Value v, int depth = 0) {
+  Operation *op = v.getDefiningOp();
+  StringRef name = onnxName(op);
+  if (name.starts_with("Scatter") || name.starts_with("Gather") || name == "OneHot")
+    return true;
+  bool passes = op && depth < 16 && (isElementwise(op) || isView(name));
+  return passes && llvm::any_of(op->getOperands(), [&](Value operand) {
+           return isLookedUp(operand, depth + 1);
+         });
+}
+
+// Scores of which a choice has been made already: where the kept experts are none of the chosen, a
+// softmax of what is left of them is no number, or one of scores that were meant to be nothing.
+bool holdsChoice(Value scores, int depth = 0) {
+  Operation *op = scores.getDefiningOp();
+  StringRef name = onnxName(op);
+  if (!op || depth > 16 || !(isElementwise(op) || isView(name)))
+    return false;
+  if (name == "Where" && isLookedUp(op->getOperand(0)))
+    return true;
+  return llvm::any_of(op->getOperands(), [&](Value operand) {
+    return holdsChoice(operand, depth + 1);
+  });
+}
+
 } // namespace
 
 bool vanishes(Value v) {
@@ -103,8 +134,10 @@ Value ExpertAxis::build(Value value, int64_t back) {
     return elementwise(op, back, false);
   if (name == "Softmax" || name == "LogSoftmax") {
     int64_t over = intAttr(op, "axis", -1);
-    Value logits = narrow(op->getOperand(0), axis);
     bool ofExperts = (over < 0 ? over + rankOf(value) : over) == axis;
+    if (ofExperts && holdsChoice(op->getOperand(0)))
+      return {};
+    Value logits = narrow(op->getOperand(0), axis);
     if (mask && ofExperts)
       logits = masked(logits, back);
     return clone(op, {logits}, back);

@@ -17,6 +17,7 @@ models, work = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 CASES = ["architectures/gshard_top2_capacity", # every token weighs all experts
          "architectures/topp_dynamic_routing", # as many as a token needs
          "architectures/chain_of_experts",   # two layers with one bank
+         "architectures/des_runtime_k",      # a softmax of the chosen, none of which may be left
          "architectures/adamoe_null_experts", # columns that are no expert
          "architectures/soft_moe",           # mixtures of tokens: only widths can go
          "exporters/ts-pixel-moe",           # experts of pixels
