@@ -275,6 +275,9 @@ static llvm::Expected<std::vector<int64_t>> byImportance(moe::BankOp bank, const
 static llvm::Expected<Groups> findGroups(const Features &features, ArrayRef<int64_t> order,
                                          int64_t merged, const MergeOptions &options) {
   int64_t count = static_cast<int64_t>(order.size()) - merged;
+  if (count < 1 && merged < features.similarity.rows())
+    return problem("unsupported: " + llvm::Twine(merged) + " of its experts would go, but only " +
+                   llvm::Twine(order.size()) + " are neither protected nor without weights");
   if (count < 1)
     return problem("all of its experts would go; at least one has to stay");
   if (options.group == "dominant")
