@@ -235,6 +235,7 @@ private:
   Result pickedTokens(mlir::Operation *op, const Fact &in);
   Result concat(mlir::Operation *op);
   Result joinGroups(llvm::ArrayRef<Fact> parts, mlir::Operation *op);
+  std::optional<FixedExpert> fixedRows(mlir::Value rows, const Atom &group);
   Result stack(llvm::ArrayRef<Fact> parts, size_t axis, mlir::Operation *op);
   Result cumSum(mlir::Operation *op);
   Result range(mlir::Operation *op);

@@ -36,8 +36,13 @@ std::optional<std::pair<int64_t, int64_t>> sizes(const Projection &p, size_t exp
 
 } // namespace
 
-bool BankBuilder::checkSet(const WeightSet &set, int64_t experts,
-                           std::string &why, bool anyWidth) {
+bool BankBuilder::checkSet(const WeightSet &set, const BankShape &shape, std::string &why) {
+  const int64_t experts = shape.experts;
+  const bool anyWidth = !shape.widths.empty();
+  if (!shape.fixed.empty() && set.kind != WeightSet::PerExpert) {
+    why = "constant experts stand beside experts whose matrices are one tensor";
+    return false;
+  }
   if (set.kind == WeightSet::Single || set.items.empty()) {
     why = "the experts share one matrix";
     return false;
@@ -75,7 +80,7 @@ bool BankBuilder::checkSet(const WeightSet &set, int64_t experts,
         of = base.getDimSize(0);
       }
     }
-    if (index >= 0 && of == experts && index != static_cast<int64_t>(i)) {
+    if (index >= 0 && of == experts && index != static_cast<int64_t>(i) && !shape.isFixed(i)) {
       why = "expert " + std::to_string(i) + " is given the parameters of expert " +
             std::to_string(index);
       return false;
@@ -118,10 +123,11 @@ bool BankBuilder::checkWidths(const Ffn &ffn, BankShape &shape) {
   return true;
 }
 
-std::optional<BankShape> BankBuilder::check(const Ffn &ffn, int64_t experts,
-                                            std::string &why) {
+std::optional<BankShape> BankBuilder::check(const Ffn &ffn, int64_t experts, std::string &why,
+                                            ArrayRef<FixedExpert> fixed) {
   BankShape shape;
   shape.experts = experts;
+  shape.fixed.assign(fixed.begin(), fixed.end());
   auto up = sizes(ffn.up), down = sizes(ffn.down);
   auto gate = ffn.gated ? sizes(ffn.gate) : up;
   if (!up || !down || !gate) {
@@ -135,16 +141,20 @@ std::optional<BankShape> BankBuilder::check(const Ffn &ffn, int64_t experts,
     why = "the sizes of the expert's layers do not fit together";
     return std::nullopt;
   }
+  for (const FixedExpert &each : fixed)
+    if (each.constant && ranked(each.constant).getNumElements() != shape.hidden) {
+      why = "a constant expert's row is not as long as a token";
+      return std::nullopt;
+    }
   if (!checkWidths(ffn, shape)) {
     shape.widths.clear();
     shape.inter = up->first;
   }
-  bool anyWidth = !shape.widths.empty();
   SmallVector<const Projection *> ps = {&ffn.up, &ffn.down};
   if (ffn.gated)
     ps.push_back(&ffn.gate);
   for (const Projection *p : ps) {
-    if (!checkSet(p->linear->weights, experts, why, anyWidth))
+    if (!checkSet(p->linear->weights, shape, why))
       return std::nullopt;
     if (!p->bias)
       continue;
@@ -158,7 +168,7 @@ std::optional<BankShape> BankBuilder::check(const Ffn &ffn, int64_t experts,
         return std::nullopt;
       }
     }
-    if (!checkSet(bias, experts, why, anyWidth))
+    if (!checkSet(bias, shape, why))
       return std::nullopt;
   }
   return shape;
@@ -209,10 +219,15 @@ Value BankBuilder::matrix(const Projection &p, const BankShape &shape, int64_t i
   Value base;
   SmallVector<Value> each;
   bool inOrder = true;
-  for (auto [i, item] : llvm::enumerate(set.items)) {
+  for (auto [e, item] : llvm::enumerate(set.items)) {
+    if (shape.isFixed(e))
+      continue;
+    size_t i = each.size(); // the slab's number
     Value v = steps.of(item.value);
     if (item.index >= 0) {
-      inOrder &= item.index == static_cast<int64_t>(i) && (!base || base == v);
+      inOrder &= item.index == static_cast<int64_t>(i) && (!base || base == v) &&
+                 (shape.fixed.empty() ||
+                  cast<ShapedType>(v.getType()).getDimSize(0) == shape.slabs());
       base = v;
       auto dims = cast<ShapedType>(v.getType()).getShape();
       v = steps.reshape(steps.part(v, 0, item.index, 1), dims.drop_front());
@@ -224,7 +239,7 @@ Value BankBuilder::matrix(const Projection &p, const BankShape &shape, int64_t i
       auto type = cast<ShapedType>(v.getType());
       inOrder &= origin.index == static_cast<int64_t>(i) && origin.plain &&
                  (!base || base == whole) && wholeType.getRank() == 3 &&
-                 wholeType.getDimSize(0) == shape.experts &&
+                 wholeType.getDimSize(0) == shape.slabs() &&
                  wholeType.getShape().drop_front() == type.getShape();
       base = whole;
     }
@@ -250,7 +265,9 @@ Value BankBuilder::biasOf(const Projection &p, const BankShape &shape, int64_t r
   Value all;
   if (set.kind == WeightSet::PerExpert) {
     SmallVector<Value> each;
-    for (const WeightItem &item : set.items) {
+    for (auto [e, item] : llvm::enumerate(set.items)) {
+      if (shape.isFixed(e))
+        continue;
       Value v = steps.of(item.value);
       if (item.index >= 0)
         v = steps.part(v, 0, item.index, 1);
@@ -318,6 +335,13 @@ FlatSymbolRefAttr BankBuilder::build(const Parts &parts, const Ffn &ffn,
   symbols.gateBias = bind(parts.gateBias, "gate_bias");
   symbols.upBias = bind(parts.upBias, "up_bias");
   symbols.downBias = bind(parts.downBias, "down_bias");
+  SmallVector<Value> constants;
+  for (const FixedExpert &fixed : shape.fixed)
+    if (fixed.constant)
+      constants.push_back(steps.reshape(steps.of(fixed.constant), {1, shape.hidden}));
+  if (!constants.empty())
+    symbols.constants = bind(constants.size() == 1 ? constants.front() : steps.concat(constants, 0),
+                             "constants");
   return createBank(module, loc, name, ffn, shape, symbols);
 }
 

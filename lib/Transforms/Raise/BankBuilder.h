@@ -11,6 +11,12 @@ namespace moec::raise {
 struct BankShape {
   int64_t experts = 0, hidden = 0, inter = 0;
   llvm::SmallVector<int64_t> widths; // of experts of different inner sizes
+  llvm::SmallVector<FixedExpert> fixed; // experts without parameters, by id
+
+  bool isFixed(size_t expert) const {
+    return llvm::any_of(fixed, [&](const FixedExpert &f) { return f.expert == int64_t(expert); });
+  }
+  int64_t slabs() const { return experts - int64_t(fixed.size()); }
 };
 
 class BankBuilder {
@@ -20,9 +26,9 @@ public:
 
   // Checks that every projection has a matrix for each of `experts` experts,
   // reached by its own id, and that the sizes fit. On failure `why` names the
-  // obligation; nothing is built then.
+  // obligation; nothing is built then. `fixed` experts have a stand-in's matrices.
   std::optional<BankShape> check(const Ffn &ffn, int64_t experts,
-                                 std::string &why);
+                                 std::string &why, llvm::ArrayRef<FixedExpert> fixed = {});
   // The bank's symbol. Call only after check().
   mlir::FlatSymbolRefAttr build(const Ffn &ffn, const BankShape &shape,
                                 mlir::Location loc);
@@ -46,10 +52,9 @@ public:
 
 private:
   std::string freshName();
-  bool checkSet(const WeightSet &set, int64_t experts, std::string &why,
-                bool anyWidth = false);
+  bool checkSet(const WeightSet &set, const BankShape &shape, std::string &why);
   bool checkWidths(const Ffn &ffn, BankShape &shape);
-  // [E, rows, cols] of a projection.
+  // [slabs, rows, cols] of a projection.
   mlir::Value matrix(const Projection &p, const BankShape &shape, int64_t innerAxis);
   mlir::Value biasOf(const Projection &p, const BankShape &shape, int64_t rows);
   // A narrower expert's parameter, filled up with zeros along the inner axis.

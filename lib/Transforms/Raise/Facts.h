@@ -77,6 +77,12 @@ struct Term {
   bool positive = false; // or is above 0
 };
 
+// An expert that gives every token the same row: `constant`, or zeros where it is null.
+struct FixedExpert {
+  int64_t expert;
+  mlir::Value constant;
+};
+
 // One choice of a Dispatch: [token, expert, place] is not 0 only where `choice`
 // chose the expert and the token's place is this one.
 struct Placing {
@@ -159,6 +165,8 @@ struct Expr {
   bool apart = false;     // Terms: still side by side along an expert axis
   llvm::SmallVector<Term, 0> terms;
   llvm::SmallVector<Placing, 0> places; // Dispatch
+  // Experts of sorted groups whose part of the expression is only a stand-in.
+  llvm::SmallVector<FixedExpert, 0> fixed;
 };
 
 struct Fact {

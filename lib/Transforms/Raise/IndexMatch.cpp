@@ -250,6 +250,11 @@ Analysis::Result Analysis::range(Operation *op) {
   return Fact{make(Expr::Iota), {Dim{{Atom::Any, -1}}}};
 }
 
+// The rows of one expert inside a sorted order.
+static bool isGroup(const Fact &f) {
+  return !f.layout.empty() && isAtom(f.layout[0], Atom::Group);
+}
+
 // Coordinates side by side, or the experts' rows one after the other.
 Analysis::Result Analysis::concat(Operation *op) {
   auto type = ranked(op->getResult(0));
@@ -261,8 +266,7 @@ Analysis::Result Analysis::concat(Operation *op) {
   std::vector<Fact> parts;
   for (Value v : op->getOperands())
     parts.push_back(get(v));
-  if (axis == 0 && !parts[0].layout.empty() &&
-      isAtom(parts[0].layout[0], Atom::Group))
+  if (axis == 0 && llvm::any_of(parts, isGroup))
     return joinGroups(parts, op);
   if (parts[0].expr->kind == Expr::Count)
     return joinCounts(parts);
@@ -333,27 +337,68 @@ Analysis::Result Analysis::stack(ArrayRef<Fact> parts, size_t axis,
   return out;
 }
 
+// Zeros, or one row of parameters, for each row of an expert's group; which expert's, the sizes say.
+std::optional<FixedExpert> Analysis::fixedRows(Value rows, const Atom &group) {
+  Operation *op = rows.getDefiningOp();
+  while (isOnnx(op, "Cast") || isOnnx(op, "Identity"))
+    op = op->getOperand(0).getDefiningOp();
+  bool expand = isOnnx(op, "Expand");
+  if (!expand && !isOnnx(op, "ConstantOfShape"))
+    return std::nullopt;
+  Value row = expand ? op->getOperand(0) : Value();
+  auto zero = op->getAttrOfType<DenseElementsAttr>("value");
+  if (expand ? !isWeight(row) || !ranked(row) || !ranked(row).hasStaticShape() ||
+                   ranked(row).getRank() == 0 ||
+                   ranked(row).getNumElements() != ranked(row).getShape().back()
+             : zero && !matchPattern(zero, m_AnyZeroFloat()))
+    return std::nullopt;
+  Operation *size = op->getOperand(expand ? 1 : 0).getDefiningOp();
+  if (isOnnx(size, "Concat"))
+    size = size->getOperand(0).getDefiningOp();
+  if (isOnnx(size, "Slice") && evalInt(size->getOperand(1)) == 0 && evalInt(size->getOperand(2)) == 1)
+    size = size->getOperand(0).getDefiningOp();
+  if (!isOnnx(size, "Shape") || intAttr(size, "start", 0) != 0)
+    return std::nullopt;
+  Fact of = get(size->getOperand(0));
+  if (!isGroup(of) || of.layout[0][0].order != group.order || of.layout[0][0].ids != group.ids)
+    return std::nullopt;
+  return FixedExpert{of.layout[0][0].expert, row};
+}
+
 Analysis::Result Analysis::joinGroups(ArrayRef<Fact> parts, Operation *op) {
-  const Atom &first = parts[0].layout[0][0];
+  const Fact &like = *llvm::find_if(parts, isGroup);
+  const Atom &first = like.layout[0][0];
   const Routing *r = routing(first.ids);
   if (!r)
     return std::nullopt;
-  // The rows of ids that name no expert come last and are zeros.
-  bool zeros = static_cast<int64_t>(parts.size()) == r->experts && parts.size() > 1 &&
+  // The rows of ids that name no expert come last and are zeros; a router's own column is one.
+  auto scores = r->topk && !r->external ? ranked(r->scores) : RankedTensorType();
+  int64_t columns = scores ? r->axis + (r->axis < 0 ? scores.getRank() : 0) : -1;
+  bool own = columns >= 0 && columns < scores.getRank() && scores.getDimSize(columns) == r->experts;
+  bool zeros = !own && static_cast<int64_t>(parts.size()) == r->experts && parts.size() > 1 &&
                parts.back().expr->kind == Expr::Splat && parts.back().expr->nums[0] == 0;
   int64_t experts = r->experts - zeros;
   parts = parts.drop_back(zeros);
   SmallVector<Expr *> exprs;
+  SmallVector<FixedExpert> fixed;
   for (auto [i, part] : llvm::enumerate(parts)) {
-    if (part.layout.empty() || !isAtom(part.layout[0], Atom::Group) ||
-        part.layout[0][0].order != first.order ||
-        part.layout.size() != parts[0].layout.size())
-      return std::nullopt;
-    if (part.layout[0][0].expert != static_cast<int>(i)) {
+    int64_t expert = -1;
+    if (isGroup(part)) {
+      if (part.layout[0][0].order != first.order || part.layout.size() != like.layout.size())
+        return std::nullopt;
+      expert = part.layout[0][0].expert;
+    } else {
+      auto rows = fixedRows(op->getOperand(i), first);
+      if (!rows)
+        return std::nullopt;
+      expert = rows->expert;
+      fixed.push_back(*rows);
+    }
+    if (expert != static_cast<int64_t>(i)) {
       fail(op, r->ids, "expert " + Twine(i) + " is not in its place", true);
       return std::nullopt;
     }
-    exprs.push_back(part.expr);
+    exprs.push_back(isGroup(part) ? part.expr : like.expr);
   }
   if (static_cast<int64_t>(parts.size()) != experts) {
     fail(op, r->ids,
@@ -364,7 +409,13 @@ Analysis::Result Analysis::joinGroups(ArrayRef<Fact> parts, Operation *op) {
   }
   std::string why;
   Expr *all = zipExperts(*this, exprs, why);
-  if (!all) // no one formula with parameters: the experts may be regions
+  if (!fixed.empty() && (!all || llvm::is_contained(exprs, all))) {
+    fail(op, r->ids, "constant experts stand beside experts of no one formula", true);
+    return std::nullopt;
+  }
+  if (!fixed.empty())
+    all->fixed.assign(fixed.begin(), fixed.end());
+  else if (!all) // no one formula with parameters: the experts may be regions
     all = joinExperts(*this, exprs);
   else if (!llvm::is_contained(exprs, all))
     all->args.assign(exprs.begin(), exprs.end());
@@ -376,7 +427,7 @@ Analysis::Result Analysis::joinGroups(ArrayRef<Fact> parts, Operation *op) {
   }
   if (zeros)
     routings_[r->ids].real = experts;
-  Fact out{all, parts[0].layout};
+  Fact out{all, like.layout};
   out.layout[0][0].kind = Atom::Sorted;
   out.layout[0][0].expert = -1;
   return out;

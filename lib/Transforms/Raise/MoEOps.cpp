@@ -75,11 +75,23 @@ FlatSymbolRefAttr createBank(ModuleOp module, Location loc, StringRef name,
                              {"down", symbols.down},
                              {"gate_bias", symbols.gateBias},
                              {"up_bias", symbols.upBias},
-                             {"down_bias", symbols.downBias}})
+                             {"down_bias", symbols.downBias},
+                             {"constants", symbols.constants}})
     if (symbol)
       state.addAttribute(key, symbol);
   if (!shape.widths.empty())
     state.addAttribute("widths", builder.getDenseI64ArrayAttr(shape.widths));
+  if (!shape.fixed.empty()) {
+    SmallVector<int64_t> slabs;
+    SmallVector<StringRef> storage(shape.experts, "dense");
+    for (const FixedExpert &each : shape.fixed)
+      storage[each.expert] = each.constant ? "constant" : "zero";
+    int64_t next = 0;
+    for (int64_t e = 0; e < shape.experts; ++e)
+      slabs.push_back(shape.isFixed(e) ? -1 : next++);
+    state.addAttribute("slabs", builder.getDenseI64ArrayAttr(slabs));
+    state.addAttribute("storage", builder.getStrArrayAttr(storage));
+  }
   builder.create(state);
   return FlatSymbolRefAttr::get(builder.getStringAttr(name));
 }

@@ -23,7 +23,7 @@ mlir::Value createExperts(OnnxBuilder &b, mlir::FlatSymbolRefAttr bank,
                           mlir::Type result);
 // moe.bank: parameters are binds, a null attribute leaves one out.
 struct BankSymbols {
-  mlir::FlatSymbolRefAttr gate, up, down, gateBias, upBias, downBias;
+  mlir::FlatSymbolRefAttr gate, up, down, gateBias, upBias, downBias, constants;
 };
 mlir::FlatSymbolRefAttr createBank(mlir::ModuleOp module, mlir::Location loc,
                                    llvm::StringRef name, const Ffn &ffn,
