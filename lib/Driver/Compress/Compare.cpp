@@ -44,6 +44,8 @@ llvm::Expected<bool> Comparer::run(Recipe recipe, ComparedMethod &to) {
     return result.takeError();
   if (!*result)
     return leave(why);
+  if (std::string idle = compressor.leftWhole(recipe, **result); !idle.empty())
+    return leave(idle);
   to.runs.push_back(std::move(**result));
   return true;
 }

@@ -143,6 +143,7 @@ llvm::Error Compressor::prepareModel(Progress &progress) {
   if (given.reservoir == 0)
     given.reservoir = reservoirFor((*model)->module(), int64_t(profiled.labels().size()));
   sizes = sizesOf(**model);
+  shapes = shapesOf(**model);
   modelKey = ::keyOf((*model)->module(), given.folder) + " " MOEC_VERSION " 3"; // and of the journal
   std::string text;
   llvm::raw_string_ostream os(text);
@@ -311,6 +312,20 @@ llvm::Expected<Compressor::Result> Compressor::measure(const Recipe &recipe, Dat
   if (llvm::Error error = journal.add(key, toJson(result)))
     return error;
   return result;
+}
+
+std::string Compressor::leftWhole(const Recipe &recipe, const Result &result) const {
+  for (auto [room, before, after, keep] : llvm::zip(rooms, shapes, result.layers, recipe.keep)) {
+    bool fewer = after.experts < before.experts || after.neurons < before.neurons;
+    if (fewer || keep >= room.experts || !after.origin.empty())
+      continue;
+    std::string text = "unsupported: it leaves layer " + room.name + " as it is";
+    for (const std::string &remark : result.remarks)
+      if (auto at = remark.find(room.name + ": left: "); at != std::string::npos)
+        return text + ":" + remark.substr(at + room.name.size() + 7);
+    return text;
+  }
+  return "";
 }
 
 llvm::Expected<std::optional<Compressor::Result>>

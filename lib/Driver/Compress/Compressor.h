@@ -93,6 +93,9 @@ public:
   /// The same, or nothing for a method that does not support the model; `why` says so then.
   llvm::Expected<std::optional<Result>> measureSupported(const Recipe &recipe, Data data,
                                                          std::string &why);
+  /// Passes leave layers that they do not support: says which layer lost nothing that was to lose
+  /// something, and what was said of it; empty when there is none.
+  std::string leftWhole(const Recipe &recipe, const Result &result) const;
 
   const Dataset &data(Data which) const { return which == Data::search ? search : evaluation; }
   /// Tokens that go through the model in a run, about: as many as the profile counted in one of the
@@ -132,6 +135,7 @@ private:
   std::string builtKey;         // of the recipe that `built` is of
   std::unique_ptr<Model> built; // the last repaired one, or null
   std::vector<LayerRoom> rooms;
+  std::vector<LayerShape> shapes; // of the original
   Sizes sizes;
   Journal journal;
   Dataset profiled, search, evaluation;

@@ -128,7 +128,12 @@ llvm::Error Compressor::repairLayers(Model &model, const Recipe &recipe) {
     if (i > 0) {
       auto copy = model.clone();
       if (llvm::Error error = profileTo(*copy, current, 1, given.reservoir, silent))
-        return error;
+        return llvm::handleErrors(std::move(error), [](std::unique_ptr<CommandError> e) {
+          if (e->code == Exit::input) // the data did for the original
+            e->code = Exit::unsupported;
+          e->text = "unsupported: the smaller model cannot be profiled: " + e->text;
+          return llvm::Error(std::move(e));
+        });
     }
     std::string pipeline =
         repairPipeline(recipe, int64_t(i), profilePath, i > 0 ? current : "", given.folder);

@@ -134,6 +134,7 @@ llvm::Expected<Recipe> chooseRecipe(const CompressFlags &flags, Compressor &comp
     return keep.takeError();
   if (isSearched(flags)) {
     SearchOptions options;
+    options.keep = *keep;
     options.budget = budget;
     options.strict = budget > 0;
     if (budget == 0) {
@@ -214,6 +215,8 @@ llvm::Error measureAll(const CompressFlags &flags, Compressor &compressor, Compr
   auto after = compressor.measure(report.recipe, Compressor::Data::evaluation, /*compare=*/true);
   if (!after)
     return after.takeError();
+  if (std::string idle = compressor.leftWhole(report.recipe, *after); !idle.empty())
+    return fail(Exit::unsupported, "--method " + report.recipe.method + ": " + idle);
   report.after = std::move(*after);
   double value = report.after.quality.value();
   if (!std::isfinite(value))

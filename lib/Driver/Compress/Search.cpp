@@ -47,7 +47,8 @@ struct Search {
 
   // Budgets count slabs; constants of dropped experts, say, come on top.
   bool fits(const Candidate &candidate) const {
-    return !options.strict || candidate.result.sizes.weights <= options.budget;
+    uint64_t most = options.strict ? options.budget : compressor.originalSizes().weights;
+    return candidate.result.sizes.weights <= most;
   }
   // Whether it is a result, not a step to one.
   bool isResult(const Candidate &candidate) const {
@@ -77,6 +78,7 @@ struct Search {
   llvm::Error chooseBudgets();
   llvm::Error shift();
   std::vector<Recipe> worthRepairing() const;
+  llvm::Error considerRepaired(const Recipe &recipe);
   llvm::Error repair();
 };
 
@@ -95,6 +97,11 @@ llvm::Error Search::tryMethod(Recipe recipe) {
     if (!*result) {
       if (refusal.empty())
         refusal = why;
+      return llvm::Error::success();
+    }
+    if (std::string idle = compressor.leftWhole(recipe, **result); !idle.empty()) {
+      if (refusal.empty())
+        refusal = idle;
       return llvm::Error::success();
     }
     bool fitting = keep(add(recipe, std::move(**result), "method"));
@@ -273,6 +280,17 @@ std::vector<Recipe> Search::worthRepairing() const {
   return recipes;
 }
 
+// One that cannot be repaired so is left out.
+llvm::Error Search::considerRepaired(const Recipe &recipe) {
+  std::string why;
+  auto result = compressor.measureSupported(recipe, Compressor::Data::search, why);
+  if (!result)
+    return result.takeError();
+  if (*result)
+    keep(add(recipe, std::move(**result), "repair"));
+  return llvm::Error::success();
+}
+
 // All at once first; layer by layer, which takes a run for each layer, only for the best.
 llvm::Error Search::repair() {
   if (options.repairs.empty())
@@ -282,15 +300,15 @@ llvm::Error Search::repair() {
   for (Recipe recipe : worth) {
     recipe.repair = options.repairs.front();
     progress.step(++done, all, recipe.method);
-    if (auto fitting = consider(recipe, "repair"); !fitting)
-      return fitting.takeError();
+    if (llvm::Error error = considerRepaired(recipe))
+      return error;
   }
   for (Repair kind : llvm::ArrayRef(options.repairs).drop_front()) {
     Recipe recipe = found.best.recipe;
     recipe.repair = kind;
     progress.step(++done, all, recipe.method + ", layer by layer");
-    if (auto fitting = consider(recipe, "repair"); !fitting)
-      return fitting.takeError();
+    if (llvm::Error error = considerRepaired(recipe))
+      return error;
   }
   return llvm::Error::success();
 }
@@ -343,9 +361,6 @@ llvm::Expected<std::vector<int64_t>> moec::uniformDrop(const Compressor &compres
 
 llvm::Expected<SearchResult> moec::searchRecipe(Compressor &compressor, const SearchOptions &options,
                                                 Progress &progress) {
-  auto keep = uniformBudget(compressor, options.budget);
-  if (!keep)
-    return keep.takeError();
   Sizes sizes = compressor.originalSizes();
   Search search{compressor, options, progress, {}, options.budget - (sizes.weights - sizes.experts)};
   auto original = compressor.measure(Recipe(), Compressor::Data::search);
@@ -369,7 +384,7 @@ llvm::Expected<SearchResult> moec::searchRecipe(Compressor &compressor, const Se
     return llvm::Error::success();
   };
   progress.begin("try methods");
-  if (llvm::Error error = search.chooseMethod(*keep))
+  if (llvm::Error error = search.chooseMethod(options.keep))
     return error;
   progress.end(llvm::formatv("{0}: {1}", search.found.best.recipe.method,
                              said(search.found.best.loss())));

@@ -7,6 +7,7 @@
 namespace moec {
 
 struct SearchOptions {
+  std::vector<int64_t> keep;         // slabs that each layer keeps at first, within the budget
   uint64_t budget = 0;               // bytes of all weights
   bool strict = false;               // nothing above the budget is taken, by however little
   std::vector<std::string> methods;  // to choose from; empty: all
@@ -52,7 +53,7 @@ bool shrinkBudget(const Compressor &compressor, std::vector<int64_t> &keep);
 /// Stages that searchRecipe reports.
 inline constexpr int searchStages = 5;
 
-/// Needs a budget that all layers can meet alike (uniformBudget).
+/// Errors: no method can compress the model; data that gives no loss.
 llvm::Expected<SearchResult> searchRecipe(Compressor &compressor, const SearchOptions &options,
                                           Progress &progress);
 
