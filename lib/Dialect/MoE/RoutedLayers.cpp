@@ -62,7 +62,8 @@ int64_t RoutedLayer::fewestExperts() const {
       return std::max<int64_t>(static_cast<int64_t>(select.getAtLeast().value_or(0)), 1);
   int64_t others = 0;
   if (Operation *wider = widerRouter())
-    if (auto scores = dyn_cast<RankedTensorType>(wider->getOperand(0).getType()))
+    if (auto scores = dyn_cast<RankedTensorType>(wider->getOperand(0).getType());
+        scores && scores.getRank() == 2 && !scores.isDynamicDim(1))
       others = scores.getDimSize(1) - static_cast<int64_t>(BankOp(bank).getExperts());
   return std::max<int64_t>(k() - others, 1);
 }

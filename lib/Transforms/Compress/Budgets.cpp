@@ -37,7 +37,8 @@ llvm::Expected<Share> moec::parseShare(StringRef text) {
 // Unsupported where only protection forbids it: another method, which protects nothing, may do.
 static llvm::Error tooMany(const LayerChoice &layer, int64_t drop) {
   bool guarded = drop <= layer.experts - layer.least;
-  return problem("layer '" + layer.name + "': " + (guarded ? "unsupported: " : "") + "cannot drop " + llvm::Twine(drop) + " of " +
+  return problem("layer '" + layer.name + "': " + (guarded ? "unsupported: " : "") +
+                 "cannot drop " + llvm::Twine(drop) + " of " +
                  llvm::Twine(layer.experts) + " experts; " + llvm::Twine(layer.most()) +
                  " may go, as " + llvm::Twine(layer.least) + " have to stay and " +
                  llvm::Twine(layer.experts - int64_t(layer.order.size())) +

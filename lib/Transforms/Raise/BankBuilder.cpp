@@ -123,11 +123,11 @@ bool BankBuilder::checkWidths(const Ffn &ffn, BankShape &shape) {
   return true;
 }
 
-std::optional<BankShape> BankBuilder::check(const Ffn &ffn, int64_t experts, std::string &why,
-                                            ArrayRef<FixedExpert> fixed) {
+std::optional<BankShape> BankBuilder::check(const Ffn &ffn, int64_t experts,
+                                            std::string &why) {
   BankShape shape;
   shape.experts = experts;
-  shape.fixed.assign(fixed.begin(), fixed.end());
+  shape.fixed = ffn.fixed;
   auto up = sizes(ffn.up), down = sizes(ffn.down);
   auto gate = ffn.gated ? sizes(ffn.gate) : up;
   if (!up || !down || !gate) {
@@ -141,7 +141,7 @@ std::optional<BankShape> BankBuilder::check(const Ffn &ffn, int64_t experts, std
     why = "the sizes of the expert's layers do not fit together";
     return std::nullopt;
   }
-  for (const FixedExpert &each : fixed)
+  for (const FixedExpert &each : ffn.fixed)
     if (each.constant && ranked(each.constant).getNumElements() != shape.hidden) {
       why = "a constant expert's row is not as long as a token";
       return std::nullopt;

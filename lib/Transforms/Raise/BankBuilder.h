@@ -26,9 +26,9 @@ public:
 
   // Checks that every projection has a matrix for each of `experts` experts,
   // reached by its own id, and that the sizes fit. On failure `why` names the
-  // obligation; nothing is built then. `fixed` experts have a stand-in's matrices.
+  // obligation; nothing is built then.
   std::optional<BankShape> check(const Ffn &ffn, int64_t experts,
-                                 std::string &why, llvm::ArrayRef<FixedExpert> fixed = {});
+                                 std::string &why);
   // The bank's symbol. Call only after check().
   mlir::FlatSymbolRefAttr build(const Ffn &ffn, const BankShape &shape,
                                 mlir::Location loc);

@@ -321,10 +321,27 @@ void splitResult(Expr *e, SmallVectorImpl<Expr *> &out, double &scale) {
   }
 }
 
+const Expr *withFixed(const Expr *body) {
+  llvm::SetVector<const Expr *> parts;
+  parts.insert(body);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const Expr *e = parts[i];
+    if (!e->fixed.empty())
+      return e;
+    for (const Expr *part : {static_cast<const Expr *>(e->a), static_cast<const Expr *>(e->b)})
+      if (part)
+        parts.insert(part);
+    parts.insert(e->args.begin(), e->args.end());
+  }
+  return nullptr;
+}
+
 std::optional<Ffn> matchFfn(Expr *body, Expr *weight, std::string &why) {
   Ffn ffn;
   Factors fs;
   splitResult(body, fs, ffn.scale);
+  const Expr *holder = withFixed(body);
+  const double scale = ffn.scale;
   Expr *down = nullptr;
   if (weight)
     ffn.weights.push_back(weight);
@@ -353,6 +370,15 @@ std::optional<Ffn> matchFfn(Expr *body, Expr *weight, std::string &why) {
   ffn.down = *p;
   if (!matchHidden(p->linear->a, ffn, why))
     return std::nullopt;
+  if (!holder)
+    return ffn;
+  // What is computed of the joined results would be of the constants, too; a number from within the
+  // experts, which stands among the weights now, would not.
+  if (holder != down || scale != ffn.scale) {
+    why = "something else than weights is applied to the results of constant experts";
+    return std::nullopt;
+  }
+  ffn.fixed.assign(holder->fixed.begin(), holder->fixed.end());
   return ffn;
 }
 

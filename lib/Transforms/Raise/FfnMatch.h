@@ -24,7 +24,11 @@ struct Ffn {
   Projection gate, up, down;
   Expr *x = nullptr;
   llvm::SmallVector<Expr *, 2> weights; // factors of the routing weight
+  llvm::SmallVector<FixedExpert> fixed; // the formula is not theirs, but a stand-in's
 };
+
+// The part of an expression in which an expert stands in for constant ones; null: there is none.
+const Expr *withFixed(const Expr *body);
 
 // The factors of an expert's result; constant ones are multiplied into `scale`.
 void splitResult(Expr *e, llvm::SmallVectorImpl<Expr *> &factors, double &scale);

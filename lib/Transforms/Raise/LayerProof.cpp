@@ -102,22 +102,6 @@ bool shapeFollows(RankedTensorType x, RankedTensorType result) {
 
 namespace {
 
-// Experts for which another one stands in somewhere in a layer's expression.
-ArrayRef<FixedExpert> fixedExperts(const Expr *body) {
-  llvm::SetVector<const Expr *> parts;
-  parts.insert(body);
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const Expr *e = parts[i];
-    if (!e->fixed.empty())
-      return e->fixed;
-    for (const Expr *part : {static_cast<const Expr *>(e->a), static_cast<const Expr *>(e->b)})
-      if (part)
-        parts.insert(part);
-    parts.insert(e->args.begin(), e->args.end());
-  }
-  return {};
-}
-
 // Experts as a #moe.ffn.
 bool proveFfn(Analysis &analysis, BankBuilder &banks, Expr *candidate,
               Layer &layer, Refusal &no) {
@@ -144,7 +128,7 @@ bool proveFfn(Analysis &analysis, BankBuilder &banks, Expr *candidate,
       no = {t.op, "an expert without parameters does not give its token"};
       return false;
     }
-  auto shape = banks.check(layer.ffn, experts, no.reason, fixedExperts(body));
+  auto shape = banks.check(layer.ffn, experts, no.reason);
   if (!shape)
     return false;
   layer.shape = *shape;

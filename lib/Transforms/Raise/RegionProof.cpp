@@ -184,6 +184,14 @@ bool proveRegion(Analysis &analysis, BankBuilder &banks, Expr *candidate,
   layer.ffn = Ffn();
   if (layer.routing->experts < 2)
     return false;
+  bool fixed = candidate->a && withFixed(candidate->a);
+  for (const Term &term : candidate->terms)
+    fixed |= term.body && withFixed(term.body);
+  if (fixed) { // no.reason says why they are no feed-forwards
+    if (no.reason.empty())
+      no.reason = "constant experts stand beside experts that are no feed-forwards";
+    return false;
+  }
   auto region = regionOf(analysis, banks, candidate, layer, no);
   if (!region)
     return false;
