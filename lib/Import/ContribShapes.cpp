@@ -113,13 +113,14 @@ void matMulNBits(InferenceContext &ctx) {
   int64_t n = intOf(ctx, "N", -1), k = intOf(ctx, "K", -1), block = intOf(ctx, "block_size", -1);
   const TensorShapeProto *scales = ctx.hasInput(2) ? shapeOf(ctx, 2) : nullptr;
   if (scales && n > 0 && k > 0 && block > 0 && n < INT_MAX && k < INT_MAX) {
-    int64_t want = n * ((k + block - 1) / block), count = 1;
+    const int64_t blocks = (k - 1) / block + 1; // a block may be as large as a number can be
+    int64_t want = n * blocks, count = 1;
     bool known = true;
     for (const Dim &dim : scales->dim())
       known &= dim.has_dim_value() && !__builtin_mul_overflow(count, dim.dim_value(), &count);
     if (known && count != want)
       fail_shape_inference("has ", count, " scales, not the ", want, " of ", n, " rows of ",
-                           (k + block - 1) / block, " blocks");
+                           blocks, " blocks");
   }
   if (!a || a->dim_size() == 0 || n < 0)
     return;

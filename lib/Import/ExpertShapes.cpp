@@ -103,10 +103,12 @@ private:
     if (rows >= 0 && size(*s, 1) >= 0 && size(*s, 1) != rows)
       fail_shape_inference("the scales of input ", input, " are for ", size(*s, 1), " rows, not ",
                            rows);
-    if (block > 0 && columns >= 0 && size(*s, 2) >= 0 &&
-        size(*s, 2) != (columns + block - 1) / block)
+    if (block <= 0 || columns < 0 || size(*s, 2) < 0)
+      return;
+    const int64_t blocks = columns / block + (columns % block != 0);
+    if (size(*s, 2) != blocks)
       fail_shape_inference("the scales of input ", input, " are for ", size(*s, 2), " blocks, not ",
-                           (columns + block - 1) / block);
+                           blocks);
   }
 
   InferenceContext &ctx;

@@ -32,7 +32,7 @@ Tensor spread(Call &c, const Tensor &parameter, const Tensor &x) {
     return broadcast(parameter.reshaped(shape), x.shape);
   }
   Shape blocks(x.shape);
-  blocks[axis] = block > 0 ? (x.shape[axis] + block - 1) / block : 0;
+  blocks[axis] = block > 0 ? x.shape[axis] / block + (x.shape[axis] % block != 0) : 0;
   if (parameter.shape != blocks)
     fail("scales " + text(parameter.shape) + " where " + text(blocks) + " are needed");
   std::vector<Tensor> parts;

@@ -126,7 +126,7 @@ bool fp8Weight(const Custom &c, OnnxBuilder &b) {
   int64_t block = c.number("block_size", 128);
   if (type.getRank() != 2 || block < 1 || scaleType.getRank() != 2 ||
       rankedType(c.in(0)).getRank() < 2 || scaleType.getDimSize(0) != type.getDimSize(0) ||
-      scaleType.getDimSize(1) != (type.getDimSize(1) + block - 1) / block)
+      scaleType.getDimSize(1) != llvm::divideCeilSigned(type.getDimSize(1), block))
     return c.refuse("its weight and scales do not fit together");
   Type element = rankedType(c.in(0)).getElementType();
   Value w = c.steps.transpose(c.steps.dequantize(q, scale, {}, {1, block}, element), {1, 0});

@@ -294,6 +294,13 @@ def _(folder):
          [array("w", np.full((8, 2, 8), 0x39), np.uint8), random("s", 17)], domains=["com.microsoft"])
 
 
+@bad("124f", "quantised matrix: a block larger than any size", INPUT, 'node "one" (MatMulNBits)')
+def _(folder):
+    save(folder, [node("MatMulNBits", ["x", "w", "s"], "y", "one", domain="com.microsoft", K=32, N=8, bits=4,
+                       block_size=2**63 - 1)], [value("x", "n", 32)], [value("y", "n", 8)],
+         [array("w", np.full((8, 1, 16), 0x39), np.uint8), random("s", 17)], domains=["com.microsoft"])
+
+
 for _letter, _fusion in zip("ab", (1, 2)):
     @legal(f"125{_letter}", f"swiglu with {'interleaved rows' if _fusion == 1 else 'two blocks of rows'}")
     def _(folder, fusion=_fusion):
