@@ -187,6 +187,13 @@ Values moec::gatedOutputCosine(const LayerProfile &layer, Weights weights) {
   return cosines(std::move(gram), layer.experts);
 }
 
+double moec::totalVariation(llvm::ArrayRef<double> a, llvm::ArrayRef<double> b) {
+  double distance = 0;
+  for (auto [x, y] : llvm::zip_equal(a, b))
+    distance += std::abs(x - y) / 2;
+  return distance;
+}
+
 Values moec::labelDistances(const LayerProfile &layer) {
   const Statistic *counts = layer.find(stat::count);
   size_t labels = counts && counts->count() ? counts->values.size() / size_t(counts->count()) : 0;
@@ -195,12 +202,8 @@ Values moec::labelDistances(const LayerProfile &layer) {
     loads.push_back(shares(counts->of(int64_t(l))));
   Values result;
   for (const Values &a : loads)
-    for (const Values &b : loads) {
-      double distance = 0;
-      for (size_t e = 0; e < a.size(); ++e)
-        distance += std::abs(a[e] - b[e]) / 2;
-      result.push_back(sumOf(a) > 0 && sumOf(b) > 0 ? distance : kNaN);
-    }
+    for (const Values &b : loads)
+      result.push_back(sumOf(a) > 0 && sumOf(b) > 0 ? totalVariation(a, b) : kNaN);
   return result;
 }
 

@@ -4,6 +4,7 @@
 
 #include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/StringSet.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace moec::onnx_import;
 using namespace moec::onnx_import::contrib;
@@ -113,7 +114,7 @@ void matMulNBits(InferenceContext &ctx) {
   int64_t n = intOf(ctx, "N", -1), k = intOf(ctx, "K", -1), block = intOf(ctx, "block_size", -1);
   const TensorShapeProto *scales = ctx.hasInput(2) ? shapeOf(ctx, 2) : nullptr;
   if (scales && n > 0 && k > 0 && block > 0 && n < INT_MAX && k < INT_MAX) {
-    const int64_t blocks = (k - 1) / block + 1; // a block may be as large as a number can be
+    const int64_t blocks = llvm::divideCeilSigned(k, block);
     int64_t want = n * blocks, count = 1;
     bool known = true;
     for (const Dim &dim : scales->dim())

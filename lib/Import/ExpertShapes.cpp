@@ -8,6 +8,8 @@
 
 #include <algorithm>
 
+#include "llvm/Support/MathExtras.h"
+
 using onnx::InferenceContext;
 using onnx::TensorShapeProto;
 
@@ -105,7 +107,7 @@ private:
                            rows);
     if (block <= 0 || columns < 0 || size(*s, 2) < 0)
       return;
-    const int64_t blocks = columns / block + (columns % block != 0);
+    const int64_t blocks = llvm::divideCeilSigned(columns, block);
     if (size(*s, 2) != blocks)
       fail_shape_inference("the scales of input ", input, " are for ", size(*s, 2), " blocks, not ",
                            blocks);

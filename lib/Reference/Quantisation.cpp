@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "llvm/Support/MathExtras.h"
+
 using namespace llvm;
 
 namespace moec::reference {
@@ -32,7 +34,7 @@ Tensor spread(Call &c, const Tensor &parameter, const Tensor &x) {
     return broadcast(parameter.reshaped(shape), x.shape);
   }
   Shape blocks(x.shape);
-  blocks[axis] = block > 0 ? x.shape[axis] / block + (x.shape[axis] % block != 0) : 0;
+  blocks[axis] = block > 0 ? llvm::divideCeilSigned(x.shape[axis], block) : 0;
   if (parameter.shape != blocks)
     fail("scales " + text(parameter.shape) + " where " + text(blocks) + " are needed");
   std::vector<Tensor> parts;

@@ -53,6 +53,10 @@ std::vector<double> outputCosine(const LayerProfile &layer, llvm::ArrayRef<doubl
 std::vector<double> gatedOutputCosine(const LayerProfile &layer,
                                       llvm::ArrayRef<double> weights = {});
 
+/// Total variation distance of two lists of shares, equally long: 0 for the same ones, 1 when nothing
+/// is in both.
+double totalVariation(llvm::ArrayRef<double> a, llvm::ArrayRef<double> b);
+
 /// Total variation distance between the loads of two labels, [L, L]: 0 for the same load, 1 when
 /// they share no expert. NaN for labels without tokens. The profile's are means over its layers.
 std::vector<double> labelDistances(const LayerProfile &layer);

@@ -6,12 +6,16 @@
 using namespace mlir;
 using namespace moec::moe;
 
-// The op that computes the ids, behind ops that only change their form.
-static Operation *behindViews(Value ids) {
+bool moec::moe::isViewOfIds(Operation *op) {
   static constexpr llvm::StringLiteral views[] = {"onnx.Cast",    "onnx.Reshape",   "onnx.Identity",
                                                   "onnx.Squeeze", "onnx.Unsqueeze", "onnx.Flatten"};
+  return llvm::is_contained(views, op->getName().getStringRef());
+}
+
+// The op that computes the ids, behind ops that only change their form.
+static Operation *behindViews(Value ids) {
   Operation *op = ids.getDefiningOp();
-  while (op && llvm::is_contained(views, op->getName().getStringRef()))
+  while (op && isViewOfIds(op))
     op = op->getOperand(0).getDefiningOp();
   return op;
 }

@@ -9,12 +9,6 @@ using namespace moec::compress;
 
 namespace {
 
-bool isView(Operation *op) {
-  StringRef name = onnxName(op);
-  return name == "Cast" || name == "Reshape" || name == "Identity" || name == "Squeeze" ||
-         name == "Unsqueeze" || name == "Flatten";
-}
-
 /// The change of one layer.
 class Keeper {
 public:
@@ -139,7 +133,7 @@ LogicalResult Keeper::checkIds(Value ids) {
   for (Operation *user : ids.getUsers()) {
     if (isa<moe::ExpertsOp>(user) && user != layer.experts)
       return error() << "unsupported: another layer takes its experts' ids from the same router";
-    bool passes = isView(user) || onnxName(user) == "Where";
+    bool passes = moe::isViewOfIds(user) || onnxName(user) == "Where";
     if (passes && failed(checkIds(user->getResult(0))))
       return failure();
   }
@@ -217,7 +211,7 @@ void Keeper::rewriteIds(ExpertAxis &axis, Value ids) {
     Operation *user = use.getOwner();
     if (user == layer.experts)
       continue;
-    if (isView(user) && use.getOperandNumber() == 0) {
+    if (moe::isViewOfIds(user) && use.getOperandNumber() == 0) {
       rewriteIds(axis, user->getResult(0));
       continue;
     }

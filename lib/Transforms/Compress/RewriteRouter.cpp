@@ -2,6 +2,7 @@
 
 #include "RewriteGather.h"
 #include "moec/Dialect/MoE/MoE.h"
+#include "llvm/ADT/SetVector.h"
 #include <limits>
 
 using namespace mlir;
@@ -55,34 +56,36 @@ std::optional<SmallVector<int64_t>> backAxes(Operation *op, int64_t rank) {
 
 bool isReduction(Operation *op) { return onnxName(op).starts_with("Reduce"); }
 
-bool isView(StringRef name) {
-  return name == "Cast" || name == "Identity" || name == "Reshape" || name == "Expand" ||
-         name == "Squeeze" || name == "Unsqueeze" || name == "Transpose";
+// Whether some op is behind `v`, or behind elementwise steps and views in front of it.
+bool anyBehind(Value v, llvm::function_ref<bool(Operation *)> is) {
+  static constexpr StringLiteral views[] = {"Reshape", "Expand", "Squeeze", "Unsqueeze", "Transpose"};
+  llvm::SetVector<Value> behind;
+  behind.insert(v);
+  for (size_t i = 0; i < behind.size(); ++i) {
+    Operation *op = behind[i].getDefiningOp();
+    if (!op)
+      continue;
+    if (is(op))
+      return true;
+    if (isElementwise(op) || llvm::is_contained(views, onnxName(op)))
+      behind.insert(op->operand_begin(), op->operand_end());
+  }
+  return false;
 }
 
 // Scattered or looked up, so that it cannot be computed anew for fewer experts.
-bool isLookedUp(Value v, int depth = 0) {
-  Operation *op = v.getDefiningOp();
-  StringRef name = onnxName(op);
-  if (name.starts_with("Scatter") || name.starts_with("Gather") || name == "OneHot")
-    return true;
-  bool passes = op && depth < 16 && (isElementwise(op) || isView(name));
-  return passes && llvm::any_of(op->getOperands(), [&](Value operand) {
-           return isLookedUp(operand, depth + 1);
-         });
+bool isLookedUp(Value v) {
+  return anyBehind(v, [](Operation *op) {
+    StringRef name = onnxName(op);
+    return name.starts_with("Scatter") || name.starts_with("Gather") || name == "OneHot";
+  });
 }
 
 // Scores of which a choice has been made already: where the kept experts are none of the chosen, a
 // softmax of what is left of them is no number, or one of scores that were meant to be nothing.
-bool holdsChoice(Value scores, int depth = 0) {
-  Operation *op = scores.getDefiningOp();
-  StringRef name = onnxName(op);
-  if (!op || depth > 16 || !(isElementwise(op) || isView(name)))
-    return false;
-  if (name == "Where" && isLookedUp(op->getOperand(0)))
-    return true;
-  return llvm::any_of(op->getOperands(), [&](Value operand) {
-    return holdsChoice(operand, depth + 1);
+bool holdsChoice(Value scores) {
+  return anyBehind(scores, [](Operation *op) {
+    return onnxName(op) == "Where" && isLookedUp(op->getOperand(0));
   });
 }
 

@@ -3,6 +3,8 @@
 // the contributed domain. Formulas: docs/ContribOperators.md of ONNX Runtime.
 #include "Contrib.h"
 
+#include "llvm/Support/MathExtras.h"
+
 using namespace mlir;
 
 namespace moec::prepare {

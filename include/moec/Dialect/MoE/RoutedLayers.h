@@ -29,6 +29,9 @@ struct RoutedLayer {
   int64_t fewestExperts() const;
 };
 
+/// Whether an op only changes the form of expert ids: casts, shapes.
+bool isViewOfIds(mlir::Operation *op);
+
 /// In program order, of all functions. A bank that is missing is left out (the verifier says so).
 llvm::SmallVector<RoutedLayer> collectRoutedLayers(mlir::ModuleOp module);
 
